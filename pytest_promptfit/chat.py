@@ -1,0 +1,164 @@
+"""One question to a model and its answer, as values: prompt + text → request; reply → label.
+
+Pure functions only: what an API's JSON looks like lives in ``providers``, and asking in ``forward``.
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from pytest_promptfit.prompt_file import Prompt
+
+Role = Literal["user", "assistant"]
+StopReason = Literal["stop", "length", "content_filter", "other"]
+
+QUOTED_CONTEXT = 12
+"""Characters of its surroundings that a label must share with the sample to count as a quotation of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One message of a conversation."""
+
+    role: Role
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """What is asked, whatever the API: constant parts first, so that providers' prompt caches hit.
+
+    ``turns`` are the few-shot examples and, last, the user's turn that carries the text to classify.
+    ``reply_prefix`` are words put in the model's mouth. ``params`` are sent to the API as they are.
+    """
+
+    model: str
+    system: str
+    turns: tuple[Turn, ...]
+    reply_prefix: str = ""
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ChatReply:
+    """What came back: the text (starting with the reply prefix), token counts and why the model stopped."""
+
+    text: str
+    input_tokens: int = 0
+    output_tokens: int = 0
+    stop_reason: StopReason = "stop"
+
+
+def words_of(labels: Sequence[str], label_words: Mapping[str, str]) -> dict[str, str]:
+    """Return ``{label: the word the model says for it}``, in the order of ``labels``."""
+    return {label: label_words.get(label, label) for label in labels}
+
+
+class ChatBuilder:
+    """Builds the requests of one prompt: everything constant is made once, the text is put in per sample."""
+
+    def __init__(
+        self, prompt: Prompt, labels: Sequence[str], *, model: str, params: Mapping[str, Any], continues: bool
+    ) -> None:
+        words = words_of(labels, prompt.label_words)
+        listed = ", ".join(words.values())
+        asked = "" if continues or not prompt.bot_reply_prefix else _ask_for(prompt.bot_reply_prefix)
+        self._prefix = prompt.user_prompt_prefix.replace("{labels}", listed)
+        self._suffix = prompt.user_prompt_suffix.replace("{labels}", listed) + asked.replace("{labels}", listed)
+        self._system = prompt.system_prompt.replace("{labels}", listed)
+        self._reply_prefix = prompt.bot_reply_prefix.replace("{labels}", listed)
+        self._model = model
+        self._params = params
+        self._examples = tuple(self._example_turns(prompt, words))
+
+    def request(self, text: str) -> ChatRequest:
+        """Return the request that classifies ``text``."""
+        turns = (*self._examples, Turn("user", self._user_turn(text)))
+        return ChatRequest(self._model, self._system, turns, self._reply_prefix, self._params)
+
+    def _user_turn(self, text: str) -> str:
+        return f"{self._prefix}{text}{self._suffix}"
+
+    def _example_turns(self, prompt: Prompt, words: Mapping[str, str]) -> Iterable[Turn]:
+        for example in prompt.examples:
+            word = words.get(example.label, example.label)
+            yield Turn("user", self._user_turn(example.text))
+            yield Turn("assistant", example.reply or self._example_reply(word))
+
+    def _example_reply(self, word: str) -> str:
+        """Return the shortest reply that the prompt's own format asks for: ``Label: <label>word</label>``."""
+        if "<label>" in self._reply_prefix:
+            return f"{self._reply_prefix}{word}</label>"
+        tagged = "<label>" in self._suffix or "<label>" in self._system
+        return f"{self._reply_prefix}<label>{word}</label>" if tagged else f"{self._reply_prefix}{word}"
+
+
+def _ask_for(reply_prefix: str) -> str:
+    return f"\nBegin your reply with: {reply_prefix}"
+
+
+class LabelReader:
+    """Reads the label out of a reply; ``None`` where no label can be read."""
+
+    def __init__(self, extract: str, labels: Sequence[str], label_words: Mapping[str, str]) -> None:
+        self._pattern = re.compile(extract, re.DOTALL)
+        self._exact: dict[str, str] = {}
+        for label in labels:
+            self._exact.setdefault(label, label)
+        self._exact.update({word: label for label, word in words_of(labels, label_words).items()})
+        self._folded = _unambiguous(self._exact)
+
+    def read(self, reply: str, text: str) -> str | None:
+        """Return the label of the last match in ``reply``, else of the whole reply if it is just a label.
+
+        ``text`` is the sample: a match that the reply quotes from it, together with some of its
+        surroundings, is the sample talking and not the model, and does not count.
+        """
+        own = [match for match in self._pattern.finditer(reply) if not self._is_quoted(match, text)]
+        if own:
+            return self._label_of(own[-1].group(1) or "")
+        return self._label_of(reply)
+
+    def _label_of(self, said: str) -> str | None:
+        said = said.strip()
+        return self._exact.get(said) or self._folded.get(_fold(said))
+
+    def _is_quoted(self, match: re.Match[str], text: str) -> bool:
+        tag = match.group(0)
+        start = text.find(tag)
+        while start >= 0:
+            if _shared_context(match.string, match.start(), match.end(), text, start) >= QUOTED_CONTEXT:
+                return True
+            start = text.find(tag, start + 1)
+        return False
+
+
+def _shared_context(reply: str, start: int, end: int, text: str, at: int) -> int:
+    """Count the characters around ``reply[start:end]`` that also surround the same words in ``text``."""
+    length = end - start
+    before = after = 0
+    while before < min(start, at) and reply[start - before - 1] == text[at - before - 1]:
+        before += 1
+    limit = min(len(reply) - end, len(text) - at - length)
+    while after < limit and reply[end + after] == text[at + length + after]:
+        after += 1
+    whole = before == at and after == len(text) - at - length and len(text) > length
+    return QUOTED_CONTEXT if whole else before + after
+
+
+def _fold(said: str) -> str:
+    return said.strip(string.punctuation + string.whitespace + "“”‘’«»„…").casefold()
+
+
+def _unambiguous(exact: Mapping[str, str]) -> dict[str, str]:
+    """Map folded words to labels where folding leaves them apart; ``a`` and ``A`` as two labels stay exact."""
+    folded: dict[str, set[str]] = {}
+    for word, label in exact.items():
+        folded.setdefault(_fold(word), set()).add(label)
+    return {word: labels.pop() for word, labels in folded.items() if word and len(labels) == 1}

@@ -1,0 +1,276 @@
+"""The prompt file: its model, its JSON Schema, and reading it with errors that name the line.
+
+Samples are described here (where they are) and read in ``samples``; nothing here asks a model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+
+from pytest_promptfit import github_prompt
+from pytest_promptfit.errors import PromptFileError
+from pytest_promptfit.model_spec import ModelSpec
+from pytest_promptfit.validation_lines import error_lines
+from pytest_promptfit.yaml_source import YamlSource
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pydantic.json_schema import JsonSchemaValue
+    from pydantic_core import CoreSchema
+
+TextField = Literal["system_prompt", "user_prompt_prefix", "user_prompt_suffix", "bot_reply_prefix"]
+TEXT_FIELDS: tuple[TextField, ...] = (
+    "system_prompt",
+    "user_prompt_prefix",
+    "user_prompt_suffix",
+    "bot_reply_prefix",
+)
+
+
+def _label_text(value: object) -> object:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        raise ValueError("expected a label: put it in quotes")  # noqa: TRY004 - pydantic collects ValueError
+    return value.strip() if isinstance(value, str) else value
+
+
+Label = Annotated[
+    str,
+    BeforeValidator(_label_text),
+    Field(min_length=1),
+    WithJsonSchema({"type": ["string", "integer", "boolean"]}),
+]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Example(_Strict):
+    """A few-shot turn."""
+
+    text: str = Field(min_length=1)
+    label: Label
+    reply: str | None = Field(None, description="The assistant's turn; default: the label as the prompt asks for it.")
+
+
+class Prompt(_Strict):
+    """What is said to the model; texts may use ``{labels}``: the label words, listed."""
+
+    system_prompt: str = ""
+    user_prompt_prefix: str = ""
+    user_prompt_suffix: str = ""
+    bot_reply_prefix: str = Field("", description="Words put in the model's mouth.")
+    examples: tuple[Example, ...] = ()
+    label_words: dict[Label, str] = Field(
+        default_factory=dict, description="What the model says for each label (a verbalizer)."
+    )
+
+    @property
+    def content_hash(self) -> str:
+        """The name of this content: 12 hex digits of its SHA-256."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+class InlineSample(_Strict):
+    """A sample written into the prompt file itself."""
+
+    text: str
+    label: Label
+    note: str = ""
+    id: str | None = None
+    canonical: bool = False
+
+    @field_validator("id", mode="before")
+    @classmethod
+    def _number_id(cls, value: object) -> object:
+        return str(value) if isinstance(value, int) else value
+
+
+class SampleSource(_Strict):
+    """Where the samples are: a file and its columns, or a list in the prompt file."""
+
+    file: str | None = Field(None, description="csv, tsv, jsonl, json, yaml or parquet; relative to the prompt file.")
+    text: str = Field("text", description='A column, or a template over columns: "A: {question1}\\nB: {question2}".')
+    label: str = "label"
+    note: str | None = Field(None, description='Why the label is right; default: the column "note" if there is one.')
+    id: str | None = Field(None, description="Default: a short hash of the text.")
+    canonical: str | None = Field(None, description='A yes/no column; default: "canonical" if there is one.')
+    inline: tuple[InlineSample, ...] = ()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_short_forms(cls, value: object) -> object:
+        if isinstance(value, str):
+            return {"file": value}
+        if isinstance(value, list):
+            return {"inline": value}
+        if isinstance(value, dict) and "file" not in value:
+            raise ValueError("expected a path, a list of samples, or a mapping with `file`")
+        return value
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        schema = handler.resolve_ref_schema(handler(core))
+        inline = schema["properties"].pop("inline")
+        return {"anyOf": [{"type": "string"}, inline, {**schema, "required": ["file"]}]}
+
+
+class RegressionGate(_Strict):
+    """Not worse than the baseline beyond chance."""
+
+    alpha: float = Field(0.05, gt=0, lt=1, description="One-sided level of the paired mid-p McNemar test.")
+
+
+class Gates(_Strict):
+    """What the figures over all labeled samples must reach."""
+
+    accuracy: Share | None = None
+    recall: dict[Label, Share] = Field(default_factory=dict)
+    missing: Share | None = Field(None, description="The largest share of replies without a readable label.")
+    regression: RegressionGate | None = Field(default_factory=RegressionGate)
+
+    @field_validator("regression", mode="before")
+    @classmethod
+    def _switch(cls, value: object) -> object:
+        return {True: RegressionGate(), False: None}[value] if isinstance(value, bool) else value
+
+
+class Budget(_Strict):
+    """Limits of one tuning run."""
+
+    task_calls: int | None = Field(None, ge=1)
+    optimizer_calls: int | None = Field(None, ge=0)
+    usd: float | None = Field(None, ge=0)
+    seconds: float | None = Field(None, gt=0)
+    tokens: int | None = Field(None, ge=1)
+
+
+class TuneSettings(_Strict):
+    """How the prompt may be tuned."""
+
+    model: ModelSpec | None = Field(None, description="The optimizer; without it only the searches run.")
+    params: dict[str, Any] = Field(default_factory=dict)
+    iterations: int = Field(5, ge=0)
+    budget: Budget = Field(default_factory=Budget)
+    edit: tuple[TextField | Literal["examples", "label_words"], ...] = (*TEXT_FIELDS, "examples", "label_words")
+
+
+class PromptConfig(_Strict):
+    """A ``*.prompt.yaml`` file."""
+
+    name: str | None = Field(None, min_length=1, pattern=r"^[^/\\\x00-\x1f]+$", description="Default: the file's stem.")
+    description: str = ""
+    model: ModelSpec = Field(description="provider/model, or a mapping.")
+    params: dict[str, Any] = Field(default_factory=dict, description="Sent to the API as they are.")
+    prompt: Prompt
+    labels: tuple[Label, ...] = Field((), description="Default: those of the samples.")
+    extract: str = Field("<label>(.*?)</label>", description="A pattern with a group; the last match in the reply counts.")
+    samples: SampleSource | None = None
+    canonical: tuple[InlineSample, ...] = Field((), description="Samples that must never be got wrong.")
+    gates: Gates = Field(default_factory=Gates)
+    cases: Literal["strict", "gated"] = "strict"
+    tune: TuneSettings = Field(default_factory=TuneSettings)
+
+    @field_validator("extract")
+    @classmethod
+    def _has_a_group(cls, pattern: str) -> str:
+        try:
+            groups = re.compile(pattern).groups
+        except re.error as error:
+            raise ValueError(f"expected a regular expression: {error}") from None
+        if not groups:
+            raise ValueError("expected a group around the label, such as <label>(.*?)</label>")
+        return pattern
+
+    @field_validator("labels")
+    @classmethod
+    def _are_distinct(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
+        twice = sorted({label for label in labels if labels.count(label) > 1})
+        if twice:
+            raise ValueError(f"expected each label once: {', '.join(twice)}")
+        return labels
+
+    @property
+    def all_params(self) -> dict[str, Any]:
+        """The parameters of the call: the model's own and the file's, which wins."""
+        return {**self.model.params, **self.params}
+
+
+class ParsedPrompt:
+    """A prompt file as it was read: the validated values, and the lines they stand in."""
+
+    def __init__(self, config: PromptConfig, source: YamlSource, *, is_github: bool) -> None:
+        self.config = config
+        self.source = source
+        self.is_github = is_github
+
+    @property
+    def path(self) -> Path:
+        """The prompt file."""
+        return self.source.path
+
+    @property
+    def name(self) -> str:
+        """The prompt's name: as said in the file, else the file's stem."""
+        return self.config.name or stem_of(self.path)
+
+    def line(self, *place: str | int) -> int:
+        """Return the line of a value of the file, from 1."""
+        if self.is_github:
+            place = github_prompt.original_place(place)
+        return self.source.line(place)
+
+    def error(self, message: str, *place: str | int) -> PromptFileError:
+        """Return the error to raise for the value at ``place``."""
+        return PromptFileError(f"{self.path}:{self.line(*place)}: {message}")
+
+
+def parse_prompt_file(path: Path) -> ParsedPrompt:
+    """Read and validate a prompt file; raise PromptFileError with a line for every mistake."""
+    source = YamlSource.read(path)
+    if not isinstance(source.value, dict):
+        raise PromptFileError(f"{path}:1: expected a mapping with `model` and `prompt`, found {_kind(source.value)}")
+    is_github = github_prompt.is_github_form(source.value)
+    value = github_prompt.convert(source) if is_github else source.value
+    try:
+        config = PromptConfig.model_validate(value)
+    except ValidationError as error:
+        raise PromptFileError("\n".join(error_lines(error, source, PromptConfig))) from None
+    return ParsedPrompt(config, source, is_github=is_github)
+
+
+def stem_of(path: Path) -> str:
+    """Return the file's name without ``.prompt.yaml``."""
+    return re.sub(r"(\.prompt)?\.ya?ml$", "", path.name) or path.name
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of the prompt file, for editors."""
+    schema = PromptConfig.model_json_schema()
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "pytest-promptfit prompt"}
+
+
+def _kind(value: object) -> str:
+    return "nothing" if value is None else f"a {type(value).__name__}"

@@ -1,0 +1,89 @@
+"""Turns pydantic's errors into the lines a user reads: ``file:line: field: value: what was expected``."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Any, get_args
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pydantic import BaseModel, ValidationError
+    from pydantic_core import ErrorDetails
+
+    from pytest_promptfit.yaml_source import YamlSource
+
+_EXPECTED = {
+    "string_type": "text (put it in quotes)",
+    "float_type": "a number",
+    "float_parsing": "a number",
+    "int_type": "a whole number",
+    "int_parsing": "a whole number",
+    "int_from_float": "a whole number",
+    "bool_type": "true or false",
+    "bool_parsing": "true or false",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+    "tuple_type": "a list",
+    "list_type": "a list",
+    "greater_than_equal": "at least {ge}",
+    "greater_than": "more than {gt}",
+    "less_than_equal": "at most {le}",
+    "less_than": "less than {lt}",
+    "literal_error": "{expected}",
+    "string_too_short": "some text",
+    "string_pattern_mismatch": "a name without slashes",
+}
+
+
+def error_lines(error: ValidationError, source: YamlSource, model: type[BaseModel]) -> Iterator[str]:
+    """Yield one line for each mistake, in the order of the file."""
+    found = [(source.line(_place(detail)), _message(detail, model)) for detail in error.errors()]
+    for line, message in sorted(set(found)):
+        yield f"{source.path}:{line}: {message}"
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """Return a hint such as ``; did you mean prompt?``, or nothing when no known word is near."""
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.4)
+    return f"; did you mean `{close[0]}`?" if close else f"; known: {', '.join(known)}"
+
+
+def short(value: object, limit: int = 60) -> str:
+    """Return the value as it is shown in an error: on one line, cut."""
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _place(detail: ErrorDetails) -> tuple[str | int, ...]:
+    return detail["loc"]
+
+
+def _message(detail: ErrorDetails, model: type[BaseModel]) -> str:
+    place = [step for step in _place(detail) if step not in ("inline", "[key]")]
+    field = ".".join(str(step) for step in place)
+    kind, context = detail["type"], detail.get("ctx", {})
+    if kind == "extra_forbidden":
+        return f"{field}: unknown key{nearest(str(place[-1]), _known_keys(model, _place(detail)[:-1]))}"
+    if kind == "missing":
+        return f"{field}: missing: expected it here"
+    if kind == "value_error":
+        return f"{field}: {short(detail['input'])}: {context['error']}"
+    expected = _EXPECTED.get(kind)
+    what = expected.format(**context) if expected else detail["msg"].lower()
+    return f"{field}: {short(detail['input'])}: expected {what}"
+
+
+def _known_keys(model: Any, place: Sequence[str | int]) -> list[str]:
+    """Return the keys of the model that sits at ``place`` below ``model``."""
+    for step in place:
+        if isinstance(step, str) and step in model.model_fields:
+            model = _model_inside(model.model_fields[step].annotation) or model
+    return list(model.model_fields)
+
+
+def _model_inside(annotation: Any) -> Any:
+    if hasattr(annotation, "model_fields"):
+        return annotation
+    return next((found for arg in get_args(annotation) if (found := _model_inside(arg))), None)
