@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 Role = Literal["user", "assistant"]
 StopReason = Literal["stop", "length", "content_filter", "other"]
 
+QUOTE_MARKS = "\u2018\u2019\u201c\u201d\u201e\u00ab\u00bb\u2026"
 QUOTED_CONTEXT = 12
 """Characters of its surroundings that a label must share with the sample to count as a quotation of it."""
 
@@ -47,12 +48,16 @@ class ChatRequest:
 
 @dataclass(frozen=True, slots=True)
 class ChatReply:
-    """What came back: the text (starting with the reply prefix), token counts and why the model stopped."""
+    """What came back: the text (starting with the reply prefix), token counts and why the model stopped.
+
+    ``cached_tokens`` are those of the ``input_tokens`` that the provider read from its prompt cache.
+    """
 
     text: str
     input_tokens: int = 0
     output_tokens: int = 0
     stop_reason: StopReason = "stop"
+    cached_tokens: int = 0
 
 
 def words_of(labels: Sequence[str], label_words: Mapping[str, str]) -> dict[str, str]:
@@ -72,7 +77,7 @@ class ChatBuilder:
         self._prefix = prompt.user_prompt_prefix.replace("{labels}", listed)
         self._suffix = prompt.user_prompt_suffix.replace("{labels}", listed) + asked.replace("{labels}", listed)
         self._system = prompt.system_prompt.replace("{labels}", listed)
-        self._reply_prefix = prompt.bot_reply_prefix.replace("{labels}", listed)
+        self.reply_prefix = prompt.bot_reply_prefix.replace("{labels}", listed)
         self._model = model
         self._params = params
         self._examples = tuple(self._example_turns(prompt, words))
@@ -80,7 +85,7 @@ class ChatBuilder:
     def request(self, text: str) -> ChatRequest:
         """Return the request that classifies ``text``."""
         turns = (*self._examples, Turn("user", self._user_turn(text)))
-        return ChatRequest(self._model, self._system, turns, self._reply_prefix, self._params)
+        return ChatRequest(self._model, self._system, turns, self.reply_prefix, self._params)
 
     def _user_turn(self, text: str) -> str:
         return f"{self._prefix}{text}{self._suffix}"
@@ -93,10 +98,10 @@ class ChatBuilder:
 
     def _example_reply(self, word: str) -> str:
         """Return the shortest reply that the prompt's own format asks for: ``Label: <label>word</label>``."""
-        if "<label>" in self._reply_prefix:
-            return f"{self._reply_prefix}{word}</label>"
+        if "<label>" in self.reply_prefix:
+            return f"{self.reply_prefix}{word}</label>"
         tagged = "<label>" in self._suffix or "<label>" in self._system
-        return f"{self._reply_prefix}<label>{word}</label>" if tagged else f"{self._reply_prefix}{word}"
+        return f"{self.reply_prefix}<label>{word}</label>" if tagged else f"{self.reply_prefix}{word}"
 
 
 def _ask_for(reply_prefix: str) -> str:
@@ -153,7 +158,7 @@ def _shared_context(reply: str, start: int, end: int, text: str, at: int) -> int
 
 
 def _fold(said: str) -> str:
-    return said.strip(string.punctuation + string.whitespace + "“”‘’«»„…").casefold()
+    return said.strip(string.punctuation + string.whitespace + QUOTE_MARKS).casefold()
 
 
 def _unambiguous(exact: Mapping[str, str]) -> dict[str, str]:

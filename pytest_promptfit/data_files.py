@@ -6,6 +6,7 @@ Parquet is read by pandas, imported only then. What the columns mean is decided 
 from __future__ import annotations
 
 import csv
+import io
 import json
 import sys
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ def _read_tsv(path: Path) -> tuple[list[str], list[Row]]:
 
 def _read_separated(path: Path, delimiter: str) -> tuple[list[str], list[Row]]:
     csv.field_size_limit(sys.maxsize)
-    lines = csv.reader(read_text(path).splitlines(keepends=True), delimiter=delimiter, strict=True)
+    lines = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=delimiter, strict=True)
     try:
         columns = next(lines, None)
         if not columns:
@@ -143,7 +144,7 @@ def _read_parquet(path: Path) -> tuple[list[str], list[Row]]:
         raise PromptFileError(
             f"{path}:1: reading parquet needs pyarrow: pip install 'pytest-promptfit[parquet]'"
         ) from None
-    except Exception as error:  # noqa: BLE001 - the reader's own errors have no common type
+    except Exception as error:
         raise PromptFileError(f"{path}:1: not parquet: {str(error).splitlines()[0]}") from None
     records = frame.astype(object).where(frame.notna(), None).to_dict(orient="records")
     return _from_objects(path, ((record, number) for number, record in enumerate(records, 1)))

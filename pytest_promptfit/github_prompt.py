@@ -89,9 +89,7 @@ def _refuse_other_placeholders(source: YamlSource, texts: list[tuple[str, str]])
             raise _error(source, "messages", f"{{{{{other[0]}}}}} has no value: only {{{{input}}}} is filled in", index)
 
 
-def _examples(
-    source: YamlSource, turns: list[tuple[int, str, str]], before: str, after: str
-) -> list[dict[str, Any]]:
+def _examples(source: YamlSource, turns: list[tuple[int, str, str]], before: str, after: str) -> list[dict[str, Any]]:
     """Pair up the user and assistant messages before the last one: they are the few-shot turns."""
     if [role for _, role, _ in turns] != ["user", "assistant"] * (len(turns) // 2):
         raise _error(source, "messages", "expected examples as pairs of a user and an assistant message")

@@ -16,12 +16,15 @@ class ModelSpec(BaseModel):
 
     provider: ProviderName = Field(description="Whose protocol is spoken.")
     name: str = Field(min_length=1, description="The model's name as the API knows it, or a GGUF file for local.")
-    base_url: str | None = Field(None, description="A compatible server (Ollama, llama.cpp, vLLM) instead of the provider's own.")
+    base_url: str | None = Field(
+        None, description="A compatible server (Ollama, llama.cpp, vLLM) instead of the provider's own."
+    )
     api_key_env: str | None = Field(None, description="The environment variable that holds the key.")
     params: dict[str, Any] = Field(default_factory=dict, description="Sent to the API as they are.")
     timeout: float = Field(120.0, gt=0, description="Seconds to wait for one reply.")
     reply_prefix: Literal["continue", "ask"] | None = Field(
-        None, description="Whether the API continues a trailing assistant turn; default: what is known of the provider."
+        None,
+        description="Whether the API continues a trailing assistant turn; default: what is known of the provider.",
     )
 
     @model_validator(mode="before")

@@ -49,7 +49,7 @@ def _label_text(value: object) -> object:
     if isinstance(value, int):
         return str(value)
     if isinstance(value, float):
-        raise ValueError("expected a label: put it in quotes")  # noqa: TRY004 - pydantic collects ValueError
+        raise ValueError("expected a label: put it in quotes")
     return value.strip() if isinstance(value, str) else value
 
 
@@ -174,7 +174,11 @@ class TuneSettings(_Strict):
     params: dict[str, Any] = Field(default_factory=dict)
     iterations: int = Field(5, ge=0)
     budget: Budget = Field(default_factory=Budget)
-    edit: tuple[TextField | Literal["examples", "label_words"], ...] = (*TEXT_FIELDS, "examples", "label_words")
+    edit: tuple[TextField | Literal["examples", "label_words"], ...] = (
+        *TEXT_FIELDS,
+        "examples",
+        "label_words",
+    )
 
 
 class PromptConfig(_Strict):
@@ -186,7 +190,9 @@ class PromptConfig(_Strict):
     params: dict[str, Any] = Field(default_factory=dict, description="Sent to the API as they are.")
     prompt: Prompt
     labels: tuple[Label, ...] = Field((), description="Default: those of the samples.")
-    extract: str = Field("<label>(.*?)</label>", description="A pattern with a group; the last match in the reply counts.")
+    extract: str = Field(
+        "<label>(.*?)</label>", description="A pattern with a group; the last match in the reply counts."
+    )
     samples: SampleSource | None = None
     canonical: tuple[InlineSample, ...] = Field((), description="Samples that must never be got wrong.")
     gates: Gates = Field(default_factory=Gates)
@@ -269,7 +275,11 @@ def stem_of(path: Path) -> str:
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema of the prompt file, for editors."""
     schema = PromptConfig.model_json_schema()
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "pytest-promptfit prompt"}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **schema,
+        "title": "pytest-promptfit prompt",
+    }
 
 
 def _kind(value: object) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_promptfit.chat import words_of
 from pytest_promptfit.data_files import Row, read_rows
 from pytest_promptfit.errors import PromptFileError
 from pytest_promptfit.validation_lines import nearest
@@ -73,6 +74,7 @@ def read_samples(parsed: ParsedPrompt) -> SampleSet:
     kept, warnings = _without_duplicates(_with_distinct_ids(found))
     labels = config.labels or tuple(sorted({sample.label for sample in kept}))
     _check_labels(kept, labels)
+    check_prompt_labels(parsed, labels)
     return SampleSet(tuple(kept), labels, tuple(warnings))
 
 
@@ -126,7 +128,13 @@ def _rows(parsed: ParsedPrompt, source: SampleSource, path: Path) -> Iterable[Sa
     for row in rows:
         canonical = _yes_no(shown, row, canonical_of(row.cells))
         sample = Sample(
-            "", text_of(row.cells), label_of(row.cells).strip(), note_of(row.cells).strip(), canonical, shown, row.line
+            "",
+            text_of(row.cells),
+            label_of(row.cells).strip(),
+            note_of(row.cells).strip(),
+            canonical,
+            shown,
+            row.line,
         )
         yield _checked(sample, id_of(row.cells) if id_of else None)
 
@@ -179,7 +187,9 @@ def _without_duplicates(samples: Sequence[Sample]) -> tuple[list[Sample], list[s
         if earlier is sample:
             continue
         if normal_form(earlier.text) != normal_form(sample.text):
-            raise PromptFileError(f"{sample.place}: id: {sample.id}: said twice, first at {earlier.place}: expected unique ids")
+            raise PromptFileError(
+                f"{sample.place}: id: {sample.id}: said twice, first at {earlier.place}: expected unique ids"
+            )
         warnings.append(f"{sample.place}: the same sample as {earlier.place}: counted once")
     return list(first.values()), warnings
 
@@ -198,6 +208,28 @@ def _check_labels(samples: Iterable[Sample], labels: Sequence[str]) -> None:
         if sample.label not in known:
             hint = nearest(sample.label, labels)
             raise PromptFileError(f"{sample.place}: label: {sample.label!r} is not one of `labels`{hint}")
+
+
+def check_prompt_labels(parsed: ParsedPrompt, labels: Sequence[str]) -> None:
+    """Raise PromptFileError where the prompt or a gate names a label that is none, or two labels share a word."""
+    prompt, gates = parsed.config.prompt, parsed.config.gates
+    named: list[tuple[str, tuple[str | int, ...]]] = [
+        *((label, ("prompt", "label_words", label)) for label in prompt.label_words),
+        *((example.label, ("prompt", "examples", at, "label")) for at, example in enumerate(prompt.examples)),
+        *((label, ("gates", "recall", label)) for label in gates.recall),
+    ]
+    for label, place in named:
+        if label not in labels:
+            field = ".".join(map(str, place))
+            raise parsed.error(f"{field}: {label!r} is not one of the labels{nearest(label, labels)}", *place)
+    owners: dict[str, str] = {}
+    for label, word in words_of(labels, prompt.label_words).items():
+        owner = owners.setdefault(word.strip(), label)
+        if owner != label:
+            message = (
+                f"prompt.label_words: {word!r} is the word of {owner!r} and of {label!r}: expected different words"
+            )
+            raise parsed.error(message, "prompt", "label_words", label)
 
 
 def _text_reader(parsed: ParsedPrompt, text: str, columns: Sequence[str]) -> Callable[[Mapping[str, str]], str]:
@@ -223,7 +255,11 @@ def _column_reader(
 ) -> Callable[[Mapping[str, str]], str]:
     if column not in columns:
         file = parsed.config.samples.file if parsed.config.samples else ""
-        raise parsed.error(f"samples.{field}: {column!r}: no such column in {file}{nearest(column, columns)}", "samples", field)
+        raise parsed.error(
+            f"samples.{field}: {column!r}: no such column in {file}{nearest(column, columns)}",
+            "samples",
+            field,
+        )
     return lambda cells: cells[column]
 
 

@@ -70,7 +70,6 @@ class YamlSource:
                 line, node = found
         return line
 
-
     def item_lines(self) -> list[int]:
         """Return the line of each item of a document that is a list."""
         return [item.start_mark.line + 1 for item in self._root.value] if self._root is not None else []

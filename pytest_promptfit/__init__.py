@@ -1,0 +1,62 @@
+"""Regression tests for classification prompts, and the same prompts in production.
+
+``load_prompt`` makes a classifier of a prompt file; ``evaluate`` runs it over samples as the pytest
+plugin does. Nothing heavy is imported before it is used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pytest_promptfit.api import evaluate
+    from pytest_promptfit.chat import ChatReply
+    from pytest_promptfit.classifier import Classifier, Prediction, load_prompt
+    from pytest_promptfit.errors import CallError, CassetteError, PromptFileError, PromptfitError
+    from pytest_promptfit.evaluation import Evaluation, Outcome, Usage
+    from pytest_promptfit.samples import Sample
+
+_HOMES = {
+    "CallError": "errors",
+    "CassetteError": "errors",
+    "ChatReply": "chat",
+    "Classifier": "classifier",
+    "Evaluation": "evaluation",
+    "Outcome": "evaluation",
+    "Prediction": "classifier",
+    "PromptFileError": "errors",
+    "PromptfitError": "errors",
+    "Sample": "samples",
+    "Usage": "evaluation",
+    "evaluate": "api",
+    "load_prompt": "classifier",
+}
+
+__all__ = [
+    "CallError",
+    "CassetteError",
+    "ChatReply",
+    "Classifier",
+    "Evaluation",
+    "Outcome",
+    "Prediction",
+    "PromptFileError",
+    "PromptfitError",
+    "Sample",
+    "Usage",
+    "evaluate",
+    "load_prompt",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

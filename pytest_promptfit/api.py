@@ -1,0 +1,75 @@
+"""``evaluate``: the plugin's forward pass for scripts and notebooks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_promptfit.errors import PromptfitError
+from pytest_promptfit.forward import Asking, RecordMode, forward
+from pytest_promptfit.prompt_file import parse_prompt_file
+from pytest_promptfit.samples import Sample, SampleSet, read_samples, text_id
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pytest_promptfit.classifier import Classifier
+    from pytest_promptfit.evaluation import Evaluation
+
+PROJECT_MARKS = ("pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg", ".git")
+
+
+def evaluate(
+    prompt: str | Path | Classifier,
+    samples: Iterable[Sample | tuple[str, str]] | None = None,
+    *,
+    record: RecordMode | None = None,
+    cassettes: str | Path | None = None,
+    concurrency: int = 16,
+    max_calls: int | None = None,
+    max_usd: float | None = None,
+) -> Evaluation:
+    """Run a prompt file over samples and return the same Evaluation as the plugin's.
+
+    Args:
+        prompt: a prompt file's path, or the classifier that ``load_prompt`` made of it.
+        samples: ``Sample`` or ``(text, label)``; default: those of the prompt file.
+        record: ``"missing"`` or ``"all"`` to ask the model; default: replay only, without network.
+        cassettes: the folder of all recordings; default: ``cassettes`` in the project's root.
+        concurrency: calls in flight at once while recording.
+        max_calls: stop asking after so many calls.
+        max_usd: stop asking before so much is spent.
+
+    Raises:
+        PromptfitError: the prompt file is wrong, or the model cannot be asked.
+    """
+    path = Path(prompt) if isinstance(prompt, str | Path) else prompt.path
+    parsed = parse_prompt_file(path)
+    sample_set = read_samples(parsed) if samples is None else _own_samples(samples, parsed.config.labels)
+    folder = Path(cassettes) if cassettes is not None else project_root(path) / "cassettes"
+    asking = None
+    if record is not None:
+        from pytest_promptfit.asking import Budget, Limits
+
+        asking = Asking(Budget(Limits(max_calls=max_calls, max_usd=max_usd)), mode=record, concurrency=concurrency)
+    return forward(parsed, sample_set, sample_set.samples, folder / parsed.name, asking=asking)
+
+
+def project_root(path: Path) -> Path:
+    """Return the nearest folder above ``path`` that pytest would take for the project's root, else its own."""
+    folder = path.resolve().parent
+    return next((f for f in (folder, *folder.parents) if any((f / mark).exists() for mark in PROJECT_MARKS)), folder)
+
+
+def _own_samples(samples: Iterable[Sample | tuple[str, str]], labels: tuple[str, ...]) -> SampleSet:
+    found = [sample if isinstance(sample, Sample) else _sample(*sample) for sample in samples]
+    known = labels or tuple(sorted({sample.label for sample in found}))
+    if not found:
+        raise PromptfitError("evaluate: no samples: expected at least one")
+    return SampleSet(tuple(found), known)
+
+
+def _sample(text: str, label: str) -> Sample:
+    sample = Sample("", text, str(label), path="<samples>")
+    return replace(sample, id=text_id(text))

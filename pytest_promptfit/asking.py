@@ -1,0 +1,331 @@
+"""Many questions to one model at once, within a budget, in an event loop and thread of their own.
+
+What is asked and how it is sent is the provider's; what becomes of the answers is the caller's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from pytest_promptfit.errors import BudgetExceeded, CallError, PromptfitError
+from pytest_promptfit.prices import price_usd
+from pytest_promptfit.providers import unwrapped
+from pytest_promptfit.providers.shared import NoReplyError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+
+    from pytest_promptfit.model_spec import ModelSpec
+    from pytest_promptfit.providers import Provider, Send, Wrap
+
+    Answer = dict[str, Any] | CallError | BudgetExceeded
+    """The reply's JSON, or why there is none."""
+
+FIRST_RETRIES = 2
+"""The first question goes alone and shows soon whether any can be answered."""
+
+RETRIES = 6
+"""A model that answers can be waited for: with the SDKs' waits about half a minute, or what it asks for."""
+
+DEFAULT_MAX_OUTPUT = 4096
+"""Tokens that a reply is assumed to take at most, where the parameters set no limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One call: the id of the sample it is for, the JSON body, and which repeat of that body it is."""
+
+    sample: str
+    payload: dict[str, Any]
+    repeat: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a run may use at most: calls that are answered, and USD."""
+
+    max_calls: int | None = None
+    max_usd: float | None = None
+
+
+@dataclass(slots=True)
+class Budget:
+    """What is left of a run's limits; shared by all its ``ask`` calls.
+
+    A call is reserved, with the most it can cost, before it is made, and settled with what it did cost.
+    """
+
+    limits: Limits = field(default_factory=Limits)
+    calls: int = 0
+    usd: float = 0.0
+    _reserved_calls: int = 0
+    _reserved_usd: float = 0.0
+
+    def fits(self, usd: float) -> bool:
+        """Tell whether one more call that costs at most ``usd`` stays within the limits."""
+        limits = self.limits
+        if limits.max_calls is not None and self.calls + self._reserved_calls >= limits.max_calls:
+            return False
+        return limits.max_usd is None or self.usd + self._reserved_usd + usd <= limits.max_usd
+
+    def reserve(self, usd: float) -> None:
+        """Set one call aside, and the most it can cost."""
+        self._reserved_calls += 1
+        self._reserved_usd += usd
+
+    def settle(self, reserved: float, usd: float, *, calls: int) -> None:
+        """Put what a call did cost in the place of what was reserved; ``calls`` is 0 for one not paid for."""
+        self._reserved_calls -= 1
+        # A sum of floats may miss zero by a hair, and the next call by that hair.
+        self._reserved_usd = self._reserved_usd - reserved if self._reserved_calls else 0.0
+        self.calls += calls
+        self.usd += usd
+
+    def exceeded(self) -> BudgetExceeded:
+        """Return the error that tells which limit stopped the run."""
+        limits = self.limits
+        if limits.max_calls is not None and self.calls >= limits.max_calls:
+            limit, option = f"limit of {limits.max_calls} calls", "--promptfit-max-calls"
+        else:
+            limit, option = f"budget of ${limits.max_usd or 0:.2f}", "--promptfit-budget"
+        return BudgetExceeded(
+            f"{limit} reached after {self.calls} calls (${self.usd:.4f} spent): the rest was not asked; "
+            f"run again with a larger {option}"
+        )
+
+
+@dataclass(slots=True)
+class Spending:
+    """What one ``ask`` used: answered calls, tokens (cached ones included), USD where the price is known."""
+
+    calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    usd: float | None = None
+
+
+def ask(
+    questions: Sequence[Question],
+    provider: Provider,
+    spec: ModelSpec,
+    *,
+    wrap: Wrap = unwrapped,
+    concurrency: int = 16,
+    budget: Budget | None = None,
+    on_answer: Callable[[int, Answer], None],
+    before_send: Callable[[Question], None] | None = None,
+) -> Spending:
+    """Ask all questions, at most ``concurrency`` at a time, and return what it took.
+
+    The first one goes alone. An error that no other question can escape (refused key, no server) ends the
+    run: the rest is answered with it. So does a budget, before it is passed.
+
+    Args:
+        questions: any number; only those in flight take memory beyond their own.
+        provider: how they are sent.
+        spec: the model, for its price.
+        wrap: put around the transport that sends, to record what passes.
+        concurrency: calls in flight at once.
+        budget: shared with the other calls of this run; default: no limit.
+        on_answer: called in the asking thread, once for every question, as ``(index, answer)`` when it is
+            answered. What it raises ends the run.
+        before_send: called in the task that sends: a context variable set there reaches the transport.
+
+    Raises:
+        PromptfitError: a limit in USD is set and the price of the model is not known.
+        Exception: whatever ``on_answer`` or the transport of ``wrap`` raised.
+        KeyboardInterrupt: once what was in flight is cancelled; answers that had arrived are with the caller.
+    """
+    budget = budget or Budget()
+    if not questions:
+        return Spending()
+    if budget.limits.max_usd is not None and _price(spec, 1, 1) is None:
+        raise PromptfitError(f"{spec}: its price is not known: limit the calls, with --promptfit-max-calls, not USD")
+    asking = _Asking(questions, provider, spec, budget, on_answer, before_send)
+    if price_usd(spec, 1, 1) is not None:
+        asking.spending.usd = 0.0
+    _run_in_own_thread(asking.run(wrap, max(1, concurrency)))
+    return asking.spending
+
+
+class _Asking:
+    """One run over the questions; lives in the asking thread's event loop."""
+
+    def __init__(
+        self,
+        questions: Sequence[Question],
+        provider: Provider,
+        spec: ModelSpec,
+        budget: Budget,
+        on_answer: Callable[[int, Answer], None],
+        before_send: Callable[[Question], None] | None,
+    ) -> None:
+        self.spending = Spending()
+        self._questions = questions
+        self._provider = provider
+        self._spec = spec
+        self._budget = budget
+        self._on_answer = on_answer
+        self._before_send = before_send
+        self._in_flight = 0
+        self._settled = asyncio.Event()
+        self._stopped: CallError | BudgetExceeded | None = None
+
+    async def run(self, wrap: Wrap, concurrency: int) -> None:
+        """Ask the first question alone and then all others."""
+        first = await self._ask_first(wrap)
+        asked_again = isinstance(first, CallError) and not first.fatal
+        if not asked_again:
+            self._on_answer(0, first)
+        left = chain([0] if asked_again else [], range(1, len(self._questions)))
+        if self._stopped is not None:
+            self._give_up(left)
+            return
+        workers = min(concurrency, len(self._questions) - (not asked_again))
+        if workers:
+            await self._ask_rest(wrap, left, workers)
+
+    async def _ask_first(self, wrap: Wrap) -> Answer:
+        try:
+            async with self._provider.connect(wrap=wrap, max_retries=FIRST_RETRIES) as send:
+                return await self._answer(self._questions[0], send)
+        except CallError as error:  # there is nothing to connect with: no key, no file, no package
+            self._stop_for(error)
+            return error
+
+    async def _ask_rest(self, wrap: Wrap, left: Iterator[int], workers: int) -> None:
+        async with self._provider.connect(wrap=wrap, max_retries=RETRIES) as send:
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(workers):
+                        group.create_task(self._work(left, send))
+            except BaseExceptionGroup as errors:
+                raise errors.exceptions[0] from None
+
+    async def _work(self, left: Iterator[int], send: Send) -> None:
+        for index in left:
+            if self._stopped is not None:
+                self._give_up(chain([index], left))
+                return
+            self._on_answer(index, await self._answer(self._questions[index], send))
+
+    def _give_up(self, left: Iterator[int]) -> None:
+        for index in left:
+            assert self._stopped is not None
+            self._on_answer(index, self._stopped)
+
+    async def _answer(self, question: Question, send: Send) -> Answer:
+        most = self._most_it_can_cost(question)
+        try:
+            await self._reserve(most)
+        except (BudgetExceeded, CallError) as error:
+            self._stopped = error
+            return error
+        calls, usd = 0, 0.0
+        try:
+            if self._before_send is not None:
+                self._before_send(question)
+            body = await send(question.payload)
+            calls, usd = 1, most
+            usd = self._add(body)
+            return body
+        except NoReplyError as error:
+            calls, usd = 1, most  # nobody can tell whether it was paid for
+            return error
+        except CallError as error:
+            if error.fatal:
+                self._stop_for(error)
+            return error
+        finally:
+            self._settle(most, usd, calls)
+
+    async def _reserve(self, most: float) -> None:
+        """Wait until the call fits into the budget; raise what stops the run when it never will."""
+        while not self._budget.fits(most):
+            if not self._in_flight:
+                raise self._budget.exceeded()
+            await self._settled.wait()
+            if self._stopped is not None:
+                raise self._stopped
+        self._budget.reserve(most)
+        self._in_flight += 1
+
+    def _settle(self, most: float, usd: float, calls: int) -> None:
+        self._budget.settle(most, usd, calls=calls)
+        self._in_flight -= 1
+        self._settled.set()
+        self._settled = asyncio.Event()
+
+    def _add(self, body: Mapping[str, Any]) -> float:
+        """Count a reply and return what it cost; raise ``NoReplyError`` when it is none."""
+        reply = self._provider.reply(body, "")
+        usd = _price(self._spec, reply.input_tokens, reply.output_tokens, reply.cached_tokens)
+        spending = self.spending
+        spending.calls += 1
+        spending.input_tokens += reply.input_tokens
+        spending.output_tokens += reply.output_tokens
+        if spending.usd is not None:
+            spending.usd += usd or 0.0
+        return usd or 0.0
+
+    def _stop_for(self, error: CallError) -> None:
+        self._stopped = self._stopped or CallError(f"not asked: {error}", fatal=True)
+
+    def _most_it_can_cost(self, question: Question) -> float:
+        if self._budget.limits.max_usd is None:
+            return 0.0
+        return _price(self._spec, _most_input(question.payload), _most_output(question.payload)) or 0.0
+
+
+def _price(spec: ModelSpec, input_tokens: int, output_tokens: int, cached_tokens: int = 0) -> float | None:
+    """Return the price in USD; a local model costs nothing, where ``None`` would say that nobody knows."""
+    return 0.0 if spec.provider == "local" else price_usd(spec, input_tokens, output_tokens, cached_tokens)
+
+
+def _most_input(payload: Mapping[str, Any]) -> int:
+    """Return a bound of the input tokens: none is shorter than a byte; JSON outweighs the template."""
+    return len(json.dumps(payload, ensure_ascii=False, default=str).encode("utf-8", "surrogatepass"))
+
+
+def _most_output(payload: Mapping[str, Any]) -> int:
+    limits = (payload.get("max_completion_tokens"), payload.get("max_tokens"))
+    most = next((limit for limit in limits if isinstance(limit, int) and limit > 0), DEFAULT_MAX_OUTPUT)
+    choices = payload.get("n")
+    return most * choices if isinstance(choices, int) and choices > 0 else most
+
+
+def _run_in_own_thread(main: Coroutine[Any, Any, None]) -> None:
+    """Run ``main`` in a new event loop and thread, since the caller may itself sit inside a running loop."""
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(main)
+    thread = threading.Thread(target=_run_and_close, args=(loop, task), name="promptfit-asking", daemon=True)
+    try:
+        thread.start()
+        while thread.is_alive():
+            thread.join(0.5)  # with a timeout, or Ctrl-C is not heard on Windows
+    except BaseException:
+        with suppress(RuntimeError):  # it has just ended
+            loop.call_soon_threadsafe(task.cancel)
+        thread.join()
+        with suppress(asyncio.CancelledError):
+            task.exception()
+        raise
+    task.result()
+
+
+def _run_and_close(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) -> None:
+    asyncio.set_event_loop(loop)
+    try:
+        with suppress(BaseException):  # the task keeps it for the caller
+            loop.run_until_complete(task)
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(loop.shutdown_default_executor())
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()

@@ -1,0 +1,200 @@
+"""The committed baseline: for every sample the outcome that was last accepted, and what changed since.
+
+Written to be read in a diff: sorted, one sample a line.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pytest_promptfit.errors import PromptfitError
+from pytest_promptfit.files import write_atomically
+from pytest_promptfit.metrics import mcnemar_midp
+from pytest_promptfit.prompt_file import stem_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from pytest_promptfit.evaluation import Evaluation, Outcome
+
+VERSION = 1
+
+
+class Accepted(BaseModel):
+    """The accepted outcome of one sample."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    outcome: Literal["right", "wrong", "missing"]
+    label: str
+    predicted: str | None = None
+
+
+class Baseline(BaseModel):
+    """Outcomes that were accepted for a prompt, by the name of their case."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: Annotated[int, Field(ge=1, le=VERSION)] = VERSION
+    prompt_hash: str
+    model: str
+    metrics: dict[str, float | int | None] = Field(default_factory=dict)
+    cases: dict[str, Accepted]
+
+    def is_known_miss(self, case_name: str) -> bool:
+        """Tell whether a case was accepted although it is not right."""
+        accepted = self.cases.get(case_name)
+        return accepted is not None and accepted.outcome != "right"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """An evaluation against its baseline, paired over the labeled samples that both have."""
+
+    fixed: tuple[str, ...]
+    broken: tuple[str, ...]
+    shared: int
+    added: int
+    removed: int
+    accuracy: float | None
+    accuracy_now: float | None
+    same_model: bool
+    same_prompt: bool
+
+    @property
+    def p_value(self) -> float:
+        """One-sided mid-p: how probable so many broken against fixed cases are when nothing got worse."""
+        return mcnemar_midp(len(self.broken), len(self.fixed))
+
+
+def baseline_path(prompt: Path) -> Path:
+    """Return where the baseline of a prompt file is: beside it."""
+    return prompt.with_name(f"{stem_of(prompt)}.baseline.json")
+
+
+def read_baseline(path: Path) -> Baseline | None:
+    """Read a baseline; ``None`` when there is none yet; raise PromptfitError when it cannot be understood."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise PromptfitError(f"{path}:1: cannot be read: {error}") from None
+    return _parse(text, str(path))
+
+
+def read_baseline_at(ref: str, path: Path) -> Baseline | None:
+    """Read the baseline as it is in a git ref; ``None`` when that ref has none."""
+    if not _git(path.parent, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}"):
+        raise PromptfitError(
+            f"--promptfit-against {ref}: no such commit in {path.parent}: "
+            "expected a git ref such as origin/main (a shallow clone needs `git fetch origin main`)"
+        )
+    # A path that starts with ./ is relative to the folder git runs in.
+    text = _git(path.parent, "show", "--end-of-options", f"{ref}:./{path.name}")
+    return _parse(text, f"{ref}:{path.name}") if text else None
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    try:
+        # The program and every option are ours; the ref follows --end-of-options.
+        done = subprocess.run(  # noqa: S603
+            ["git", *arguments],  # noqa: S607
+            cwd=folder,
+            capture_output=True,
+            encoding="utf-8",
+            check=False,
+        )
+    except FileNotFoundError:
+        raise PromptfitError("--promptfit-against needs git, and no git was found") from None
+    return done.stdout if done.returncode == 0 else ""
+
+
+def _parse(text: str, shown: str) -> Baseline:
+    again = "restore it from git or write it anew with --promptfit-update"
+    try:
+        return Baseline.model_validate(json.loads(text))
+    except json.JSONDecodeError as error:
+        raise PromptfitError(f"{shown}:{error.lineno}: not JSON: {error.msg}: {again}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the file"
+        raise PromptfitError(f"{shown}:1: {place}: {first['msg'].lower()}: {again}") from None
+
+
+def compare(baseline: Baseline, evaluation: Evaluation) -> Comparison:
+    """Pair the labeled outcomes of an evaluation with the accepted ones."""
+    now = {outcome.sample.case_name: outcome for outcome in evaluation.labeled}
+    before = {name: case for name, case in baseline.cases.items() if not name.startswith("canonical-")}
+    shared = [name for name in now if name in before]
+    was_right = {name for name in shared if before[name].outcome == "right"}
+    is_right = {name for name in shared if now[name].correct}
+    return Comparison(
+        fixed=tuple(name for name in shared if name in is_right - was_right),
+        broken=tuple(name for name in shared if name in was_right - is_right),
+        shared=len(shared),
+        added=len(now) - len(shared),
+        removed=len(before.keys() - now.keys() - {o.sample.case_name for o in evaluation.unanswered}),
+        accuracy=_share(sum(case.outcome == "right" for case in before.values()), len(before)),
+        accuracy_now=evaluation.accuracy,
+        same_model=baseline.model == evaluation.model,
+        same_prompt=baseline.prompt_hash == evaluation.prompt_hash,
+    )
+
+
+def accept(old: Baseline | None, evaluation: Evaluation, known_cases: Iterable[str]) -> Baseline:
+    """Return the baseline that accepts these outcomes; unselected samples that still exist keep theirs."""
+    known = set(known_cases)
+    kept = {name: case for name, case in (old.cases if old else {}).items() if name in known}
+    cases = {**kept, **{o.sample.case_name: _accepted(o) for o in evaluation.outcomes if o.reply is not None}}
+    return Baseline(prompt_hash=evaluation.prompt_hash, model=evaluation.model, metrics=_metrics(cases), cases=cases)
+
+
+def _accepted(outcome: Outcome) -> Accepted:
+    status = outcome.status
+    if status == "no reply":
+        raise ValueError(f"{outcome.sample.case_name} has no reply to accept")
+    return Accepted(outcome=status, label=outcome.sample.label, predicted=outcome.predicted)
+
+
+def _metrics(cases: Mapping[str, Accepted]) -> dict[str, float | int | None]:
+    labeled = [case.outcome for name, case in cases.items() if not name.startswith("canonical-")]
+    right = labeled.count("right")
+    return {
+        "accuracy": _share(right, len(labeled)),
+        "correct": right,
+        "missing": labeled.count("missing"),
+        "total": len(labeled),
+    }
+
+
+def _share(part: int, whole: int) -> float | None:
+    return round(part / whole, 6) if whole else None
+
+
+def render(baseline: Baseline) -> str:
+    """Return the file's text: sorted, one sample a line."""
+    head: dict[str, Any] = baseline.model_dump(exclude={"cases"})
+    lines = [f"  {json.dumps(key)}: {_compact(value)}" for key, value in head.items()]
+    cases = [f"    {_compact(name)}: {_compact(baseline.cases[name].model_dump())}" for name in sorted(baseline.cases)]
+    lines.append('  "cases": {\n' + ",\n".join(cases) + "\n  }" if cases else '  "cases": {}')
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def write_baseline(path: Path, baseline: Baseline) -> bool:
+    """Write the baseline whole or not at all; return whether the file changed."""
+    text = render(baseline)
+    if path.is_file() and path.read_text(encoding="utf-8") == text:
+        return False
+    write_atomically(path, text)
+    return True

@@ -1,0 +1,192 @@
+"""A prompt file as pytest sees it: the collector, a case for each sample, and one for each gate.
+
+What a case reports was decided in ``verdicts``; here it becomes pytest's passed, failed, xfailed.
+"""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_promptfit.errors import PromptfitError
+from pytest_promptfit.gates import GateResult, gate_names, listed
+from pytest_promptfit.report.text import cut, plain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from os import PathLike
+
+    from _pytest._code.code import ExceptionInfo, TerminalRepr
+
+    from pytest_promptfit.evaluation import Outcome
+    from pytest_promptfit.run import PromptRun
+    from pytest_promptfit.samples import Sample
+    from pytest_promptfit.verdicts import Verdict
+
+
+class CaseFailure(Exception):  # noqa: N818 - what a user reads is its text
+    """A failed case or gate; the text is what is shown."""
+
+
+class PromptFile(pytest.File):
+    """The collector of one prompt file."""
+
+    run: PromptRun
+
+    @classmethod
+    def of(cls, parent: pytest.Collector, run: PromptRun) -> PromptFile:
+        """Return the collector of a prompt file."""
+        node: PromptFile = cls.from_parent(parent, path=run.path)
+        node.run = run
+        return node
+
+    def collect(self) -> Iterator[pytest.Item]:
+        """Yield the canonical cases, the labeled ones, then the gates."""
+        self.run.load()
+        self.add_marker("promptfit")
+        # Under pytest-xdist a prompt stays on one worker (--dist loadgroup).
+        self.add_marker(pytest.mark.xdist_group(name=self.nodeid.replace("@", "_")))
+        for sample in self.run.sample_set.samples:
+            yield SampleCase.of(self, sample)
+        for name in gate_names(self.run.parsed.config.gates):
+            yield GateCase.of(self, name)
+
+    def repr_failure(self, excinfo: ExceptionInfo[BaseException], *args: Any, **kwargs: Any) -> str | TerminalRepr:
+        """Show a mistake of the user as its line, without a traceback."""
+        if isinstance(excinfo.value, PromptfitError):
+            return plain(str(excinfo.value), keep_lines=True)
+        return super().repr_failure(excinfo, *args, **kwargs)
+
+
+class _Case(pytest.Item):
+    """What sample cases and gates share."""
+
+    run: PromptRun
+    line: int | None = None
+
+    def reportinfo(self) -> tuple[PathLike[str] | str, int | None, str]:
+        """Return the place in the prompt file, where it stands there."""
+        return self.path, self.line, self.name
+
+    def repr_failure(self, excinfo: ExceptionInfo[BaseException], *args: Any, **kwargs: Any) -> str | TerminalRepr:
+        """Show the text of a failed case, without a traceback."""
+        if isinstance(excinfo.value, CaseFailure | PromptfitError):
+            return plain(str(excinfo.value), keep_lines=True)
+        return super().repr_failure(excinfo, *args, **kwargs)
+
+
+class SampleCase(_Case):
+    """A labeled or canonical sample: does the model's reply carry its label?"""
+
+    sample: Sample
+    verdict: Verdict | None = None
+
+    @classmethod
+    def of(cls, parent: PromptFile, sample: Sample) -> SampleCase:
+        """Return the case of a sample."""
+        case: SampleCase = cls.from_parent(parent, name=sample.case_name)
+        case.run, case.sample = parent.run, sample
+        case.line = sample.line - 1 if sample.path == str(parent.path) else None
+        case.add_marker("canonical" if sample.canonical else "labeled")
+        return case
+
+    def runtest(self) -> None:
+        """Report the verdict on this sample."""
+        result = self.run.result
+        outcome = result.evaluation.by_case[self.name]
+        self.user_properties += properties(outcome)
+        self.verdict = result.verdicts[self.name]
+        if self.verdict == "xfailed":
+            pytest.xfail(f"{outcome.status}, as in the baseline" if not result.accepts else "accepted")
+        if self.verdict in ("failed", "xfailed"):  # --runxfail makes pytest.xfail return
+            raise CaseFailure("\n".join(failure_lines(outcome, self.nodeid)))
+
+
+class GateCase(_Case):
+    """A gate over all labeled samples of the file."""
+
+    @classmethod
+    def of(cls, parent: PromptFile, name: str) -> GateCase:
+        """Return the case of a gate."""
+        case: GateCase = cls.from_parent(parent, name=f"gate-{name}")
+        case.run = parent.run
+        case.line = parent.run.parsed.line("gates", name) - 1
+        case.add_marker("gate")
+        return case
+
+    def runtest(self) -> None:
+        """Report the verdict of the gate; one that cannot be judged is skipped and says why."""
+        result = self.run.result_for_gate()
+        if isinstance(result, str):
+            pytest.skip(result)
+        gate = result.gate(self.name.removeprefix("gate-"))
+        self.user_properties.append(("detail", gate.detail))
+        if gate.passed is None:
+            pytest.skip(gate.detail)
+        if gate.passed:
+            return
+        if gate.name == "regression" and result.accepts:
+            pytest.xfail(f"accepted by --promptfit-update=force: {gate.detail}")
+        raise CaseFailure("\n".join(gate_lines(gate, self.parent.nodeid if self.parent else "")))
+
+
+def properties(outcome: Outcome) -> list[tuple[str, object]]:
+    """Return what JUnit XML tells of a case."""
+    found: list[tuple[str, object]] = [
+        ("label", outcome.sample.label),
+        ("predicted", outcome.predicted or ""),
+    ]
+    if outcome.reply is not None:
+        found += [
+            ("reply", outcome.reply.text),
+            ("input_tokens", outcome.reply.input_tokens),
+            ("output_tokens", outcome.reply.output_tokens),
+        ]
+    return found if outcome.seconds is None else [*found, ("latency", outcome.seconds)]
+
+
+def failure_lines(outcome: Outcome, nodeid: str) -> Iterator[str]:
+    """Yield what a person needs to act: the sample, the label wanted and read, the reply, the next command."""
+    sample = outcome.sample
+    kind = "canonical sample" if sample.canonical else "sample"
+    yield headline(outcome)
+    yield f"  {kind}:  {plain(sample.place)} ({plain(sample.id)})"
+    yield f"  text:    {cut(sample.text, 300)}"
+    yield f"  label:   {plain(sample.label)}"
+    if outcome.reply is not None:
+        yield f"  read:    {plain(outcome.predicted) if outcome.predicted is not None else 'no label'}"
+        yield f"  reply:   {cut(outcome.reply.text, 300)}"
+    if sample.note:
+        yield f"  note:    {cut(sample.note, 300)}"
+    node = shlex.quote(nodeid.partition("@")[0])
+    if outcome.reply is None:
+        yield f"  record:  pytest --promptfit --promptfit-record {node}"
+        return
+    if not sample.canonical:
+        yield f"  accept:  pytest --promptfit --promptfit-update {node}"
+    yield f"  ask anew: pytest --promptfit --promptfit-record=all {node}"
+
+
+def headline(outcome: Outcome) -> str:
+    """Return in a few words what is wrong with an outcome."""
+    if outcome.reply is None:
+        return plain(outcome.error)
+    if outcome.predicted is not None:
+        return f"expected {plain(outcome.sample.label)}, read {plain(outcome.predicted)}"
+    why = {
+        "length": ": the reply was cut at the token limit: raise max_tokens",
+        "content_filter": ": the provider's content filter withheld the reply",
+    }.get(outcome.reply.stop_reason, "")
+    return f"expected {plain(outcome.sample.label)}, and no label could be read{why}"
+
+
+def gate_lines(gate: GateResult, path: str) -> Iterator[str]:
+    """Yield why a gate failed, and the samples behind it."""
+    yield f"{path}: gate {gate.name}: {gate.detail}"
+    if gate.samples:
+        what = "broken" if gate.name == "regression" else "behind it"
+        yield f"  {what}: {listed(gate.samples)}"
+    if gate.name == "regression":
+        yield f"  accept: pytest --promptfit --promptfit-update=force {shlex.quote(path.partition('@')[0])}"

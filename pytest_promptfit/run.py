@@ -1,0 +1,109 @@
+"""One prompt file in one session: read once, asked once, judged once.
+
+The effects of a run (cassettes, baseline, git) come together here; pytest is not known.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from pytest_promptfit.baseline import (
+    accept,
+    baseline_path,
+    read_baseline,
+    read_baseline_at,
+    write_baseline,
+)
+from pytest_promptfit.errors import PromptfitError
+from pytest_promptfit.forward import Asking, forward
+from pytest_promptfit.prompt_file import ParsedPrompt, parse_prompt_file
+from pytest_promptfit.samples import Sample, SampleSet, read_samples
+from pytest_promptfit.verdicts import PromptResult, UpdateMode, judge
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from pytest_promptfit.baseline import Baseline
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What the user asked of a session."""
+
+    cassettes: Path
+    against: str | None = None
+    update: UpdateMode = "no"
+    prune: bool = False
+    asking: Asking | None = None
+
+
+class PromptRun:
+    """A prompt file on its way through a session."""
+
+    parsed: ParsedPrompt
+    sample_set: SampleSet
+
+    def __init__(self, path: Path, settings: RunSettings) -> None:
+        self.path = path
+        self.selected: tuple[Sample, ...] = ()
+        self._settings = settings
+
+    def load(self) -> None:
+        """Read the prompt file, its samples and its baseline; raise PromptfitError."""
+        self.parsed = parse_prompt_file(self.path)
+        self.sample_set = read_samples(self.parsed)
+        self.baseline = self._read_baseline()
+
+    @cached_property
+    def result(self) -> PromptResult:
+        """The verdicts over the selected samples; the first use replays or asks."""
+        evaluation = forward(
+            self.parsed,
+            self.sample_set,
+            self.selected,
+            self._settings.cassettes / self.parsed.name,
+            asking=self._settings.asking,
+            prune=self._settings.prune,
+        )
+        return judge(
+            evaluation,
+            self.baseline,
+            gates=self.parsed.config.gates,
+            strict=self.parsed.config.cases == "strict",
+            known_cases=tuple(sample.case_name for sample in self.sample_set.samples),
+            update=self._settings.update,
+        )
+
+    @property
+    def was_evaluated(self) -> bool:
+        """Whether the result is there without asking for it."""
+        return "result" in self.__dict__
+
+    def result_for_gate(self) -> PromptResult | str:
+        """Return the result, or why no gate can be judged: nothing is asked for a gate alone."""
+        labeled = {sample.id for sample in self.sample_set.labeled}
+        unselected = labeled - {sample.id for sample in self.selected if not sample.canonical}
+        if unselected:
+            return f"{len(unselected)} of its {len(labeled)} samples are not selected: run the whole file to judge it"
+        return self.result
+
+    def _read_baseline(self) -> Baseline | None:
+        path = baseline_path(self.path)
+        if self._settings.against:
+            return read_baseline_at(self._settings.against, path)
+        return read_baseline(path)
+
+
+def write_accepted(result: PromptResult, path: Path) -> str:
+    """Write the baseline of a result that is accepted, and return the line that says so."""
+    target = baseline_path(path)
+    if not result.accepts:
+        return f"{target}: not updated: worse than the baseline beyond chance (--promptfit-update=force accepts it)"
+    updated = accept(read_baseline(target), result.evaluation, result.known_cases)
+    try:
+        changed = write_baseline(target, updated)
+    except OSError as error:
+        raise PromptfitError(f"{target}: cannot be written: {error.strerror}: the old baseline is unchanged") from None
+    return f"{target}: {'written' if changed else 'unchanged'}"

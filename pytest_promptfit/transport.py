@@ -1,0 +1,124 @@
+"""The HTTP side of recording: a transport for the SDK's own client that records the replies passing through.
+
+Nothing is patched: only the client that is given this transport is recorded.
+"""
+
+from __future__ import annotations
+
+import time
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import httpx2
+
+from pytest_promptfit.errors import CassetteError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from pytest_promptfit.recorder import Recorder
+
+
+@dataclass(frozen=True, slots=True)
+class CallTag:
+    """What a call is for: the id of its sample, and which repeat of the same request it is."""
+
+    sample: str | None = None
+    repeat: int = 0
+
+
+CALL: ContextVar[CallTag] = ContextVar("promptfit_call", default=CallTag())  # noqa: B039 - it is frozen
+
+
+def recording_for(sample: str | None, repeat: int = 0) -> None:
+    """Say, in the task that sends, what its next call is for."""
+    CALL.set(CallTag(sample, repeat))
+
+
+class RecordingTransport(httpx2.AsyncBaseTransport):
+    """Sends through ``inner`` and records each 2xx reply, whole, before the client sees it.
+
+    ``recorded_url`` maps the URL that was sent to the one that is recorded. ``keep`` tells from the text of a
+    reply whether it is worth recording: a proxy's page with status 200 is not. A reply that cannot be written is
+    still passed on, it was paid for; ``recorder.failure`` says so, and nothing more is sent.
+    """
+
+    def __init__(
+        self,
+        inner: httpx2.AsyncBaseTransport,
+        recorder: Recorder,
+        *,
+        recorded_url: Callable[[str], str] | None = None,
+        keep: Callable[[str], bool] | None = None,
+    ) -> None:
+        self._inner = inner
+        self._recorder = recorder
+        self._recorded_url = recorded_url
+        self._keep = keep
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send a request and return its response with the body read, as the server sent it."""
+        if self._recorder.failure is not None:
+            raise self._recorder.failure
+        body = await request.aread()
+        started = time.perf_counter()
+        response = await self._inner.handle_async_request(request)
+        content = await _read_raw(response)
+        # From here to the line on disk nothing is awaited: no cancelled task loses a reply that has arrived.
+        if response.is_success:
+            self._record(request, body, response, content, time.perf_counter() - started)
+        return response
+
+    async def aclose(self) -> None:
+        """Close the inner transport."""
+        await self._inner.aclose()
+
+    def _record(
+        self,
+        request: httpx2.Request,
+        body: bytes,
+        response: httpx2.Response,
+        content: bytes,
+        seconds: float,
+    ) -> None:
+        tag = CALL.get()
+        try:
+            text = _text(response, content)
+        except httpx2.DecodingError:
+            return  # the client meets the same error, and tells it
+        if self._keep is not None and not self._keep(text):
+            return
+        url = str(request.url)
+        try:
+            self._recorder.append(
+                method=request.method,
+                url=self._recorded_url(url) if self._recorded_url is not None else url,
+                body=body,
+                response_status=response.status_code,
+                response_text=text,
+                response_content_type=response.headers.get("content-type", ""),
+                sample=tag.sample,
+                seconds=seconds,
+                repeat=tag.repeat,
+            )
+        except CassetteError:
+            return  # raised here, it would make the SDK ask, and pay, again
+
+
+async def _read_raw(response: httpx2.Response) -> bytes:
+    """Read the body as the server sent it, packed or not, and leave it to be read again."""
+    stream = response.stream
+    if not isinstance(stream, httpx2.AsyncByteStream):
+        raise TypeError("the response of an async transport has an async stream")
+    try:
+        content = b"".join([part async for part in stream])
+    finally:
+        await stream.aclose()
+    response.stream = httpx2.ByteStream(content)
+    return content
+
+
+def _text(response: httpx2.Response, content: bytes) -> str:
+    """Return the body unpacked and as text."""
+    return httpx2.Response(response.status_code, headers=response.headers, content=content).text
