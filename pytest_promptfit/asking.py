@@ -148,7 +148,7 @@ def ask(
     if budget.limits.max_usd is not None and _price(spec, 1, 1) is None:
         raise PromptfitError(f"{spec}: its price is not known: limit the calls, with --promptfit-max-calls, not USD")
     asking = _Asking(questions, provider, spec, budget, on_answer, before_send)
-    if price_usd(spec, 1, 1) is not None:
+    if _price(spec, 1, 1) is not None:
         asking.spending.usd = 0.0
     _run_in_own_thread(asking.run(wrap, max(1, concurrency)))
     return asking.spending
@@ -304,22 +304,24 @@ def _run_in_own_thread(main: Coroutine[Any, Any, None]) -> None:
     """Run ``main`` in a new event loop and thread, since the caller may itself sit inside a running loop."""
     loop = asyncio.new_event_loop()
     task = loop.create_task(main)
-    thread = threading.Thread(target=_run_and_close, args=(loop, task), name="promptfit-asking", daemon=True)
+    # Not Thread.join: interrupted by Ctrl-C, it takes the thread for ended (CPython 3.11 and 3.12).
+    ended = threading.Event()
+    thread = threading.Thread(target=_run_and_close, args=(loop, task, ended), name="promptfit-asking", daemon=True)
+    thread.start()
     try:
-        thread.start()
-        while thread.is_alive():
-            thread.join(0.5)  # with a timeout, or Ctrl-C is not heard on Windows
+        while not ended.wait(0.5):  # with a timeout, or Ctrl-C is not heard on Windows
+            pass
     except BaseException:
         with suppress(RuntimeError):  # it has just ended
             loop.call_soon_threadsafe(task.cancel)
-        thread.join()
-        with suppress(asyncio.CancelledError):
-            task.exception()
+        ended.wait()
+        if task.done() and not task.cancelled():
+            task.exception()  # it gives way to what interrupted it
         raise
     task.result()
 
 
-def _run_and_close(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) -> None:
+def _run_and_close(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None], ended: threading.Event) -> None:
     asyncio.set_event_loop(loop)
     try:
         with suppress(BaseException):  # the task keeps it for the caller
@@ -329,3 +331,4 @@ def _run_and_close(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None]) ->
     finally:
         asyncio.set_event_loop(None)
         loop.close()
+        ended.set()

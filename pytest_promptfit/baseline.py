@@ -89,31 +89,38 @@ def read_baseline(path: Path) -> Baseline | None:
     return _parse(text, str(path))
 
 
-def read_baseline_at(ref: str, path: Path) -> Baseline | None:
-    """Read the baseline as it is in a git ref; ``None`` when that ref has none."""
-    if not _git(path.parent, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}"):
+def check_ref(ref: str, folder: Path) -> None:
+    """Raise PromptfitError when git knows no commit of that name in ``folder``."""
+    found = _git(folder, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
+    if found.returncode:
+        said = found.stderr.strip().partition("\n")[0] or "no such commit"
         raise PromptfitError(
-            f"--promptfit-against {ref}: no such commit in {path.parent}: "
+            f"--promptfit-against {ref}: {said} in {folder}: "
             "expected a git ref such as origin/main (a shallow clone needs `git fetch origin main`)"
         )
+
+
+def read_baseline_at(ref: str, path: Path) -> Baseline | None:
+    """Read the baseline as it is in a git ref; ``None`` when that ref has none."""
+    check_ref(ref, path.parent)
     # A path that starts with ./ is relative to the folder git runs in.
-    text = _git(path.parent, "show", "--end-of-options", f"{ref}:./{path.name}")
-    return _parse(text, f"{ref}:{path.name}") if text else None
+    found = _git(path.parent, "show", "--end-of-options", f"{ref}:./{path.name}")
+    return _parse(found.stdout, f"{ref}:{path.name}") if found.returncode == 0 else None
 
 
-def _git(folder: Path, *arguments: str) -> str:
+def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     try:
         # The program and every option are ours; the ref follows --end-of-options.
-        done = subprocess.run(  # noqa: S603
+        return subprocess.run(  # noqa: S603
             ["git", *arguments],  # noqa: S607
             cwd=folder,
             capture_output=True,
             encoding="utf-8",
+            errors="replace",
             check=False,
         )
     except FileNotFoundError:
         raise PromptfitError("--promptfit-against needs git, and no git was found") from None
-    return done.stdout if done.returncode == 0 else ""
 
 
 def _parse(text: str, shown: str) -> Baseline:

@@ -12,7 +12,7 @@ import pytest
 
 from pytest_promptfit.errors import PromptfitError
 from pytest_promptfit.gates import GateResult, gate_names, listed
-from pytest_promptfit.report.text import cut, plain
+from pytest_promptfit.report.text import cut, plain, relative_to, with_short_paths
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,8 +46,6 @@ class PromptFile(pytest.File):
         """Yield the canonical cases, the labeled ones, then the gates."""
         self.run.load()
         self.add_marker("promptfit")
-        # Under pytest-xdist a prompt stays on one worker (--dist loadgroup).
-        self.add_marker(pytest.mark.xdist_group(name=self.nodeid.replace("@", "_")))
         for sample in self.run.sample_set.samples:
             yield SampleCase.of(self, sample)
         for name in gate_names(self.run.parsed.config.gates):
@@ -56,7 +54,7 @@ class PromptFile(pytest.File):
     def repr_failure(self, excinfo: ExceptionInfo[BaseException], *args: Any, **kwargs: Any) -> str | TerminalRepr:
         """Show a mistake of the user as its line, without a traceback."""
         if isinstance(excinfo.value, PromptfitError):
-            return plain(str(excinfo.value), keep_lines=True)
+            return shown(str(excinfo.value), self.config)
         return super().repr_failure(excinfo, *args, **kwargs)
 
 
@@ -66,14 +64,19 @@ class _Case(pytest.Item):
     run: PromptRun
     line: int | None = None
 
+    @property
+    def shown_path(self) -> str:
+        """The prompt file, as it is typed where pytest was started."""
+        return relative_to(str(self.path), self.config.invocation_params.dir)
+
     def reportinfo(self) -> tuple[PathLike[str] | str, int | None, str]:
         """Return the place in the prompt file, where it stands there."""
         return self.path, self.line, self.name
 
     def repr_failure(self, excinfo: ExceptionInfo[BaseException], *args: Any, **kwargs: Any) -> str | TerminalRepr:
-        """Show the text of a failed case, without a traceback."""
-        if isinstance(excinfo.value, CaseFailure | PromptfitError):
-            return plain(str(excinfo.value), keep_lines=True)
+        """Show the text of a failed case, without a traceback: for an xfail too, where it would cost 0.1 s each."""
+        if isinstance(excinfo.value, CaseFailure | PromptfitError | pytest.xfail.Exception):
+            return shown(str(excinfo.value), self.config)
         return super().repr_failure(excinfo, *args, **kwargs)
 
 
@@ -101,7 +104,7 @@ class SampleCase(_Case):
         if self.verdict == "xfailed":
             pytest.xfail(f"{outcome.status}, as in the baseline" if not result.accepts else "accepted")
         if self.verdict in ("failed", "xfailed"):  # --runxfail makes pytest.xfail return
-            raise CaseFailure("\n".join(failure_lines(outcome, self.nodeid)))
+            raise CaseFailure("\n".join(failure_lines(outcome, f"{self.shown_path}::{self.name}")))
 
 
 class GateCase(_Case):
@@ -129,7 +132,12 @@ class GateCase(_Case):
             return
         if gate.name == "regression" and result.accepts:
             pytest.xfail(f"accepted by --promptfit-update=force: {gate.detail}")
-        raise CaseFailure("\n".join(gate_lines(gate, self.parent.nodeid if self.parent else "")))
+        raise CaseFailure("\n".join(gate_lines(gate, self.shown_path)))
+
+
+def shown(message: str, config: pytest.Config) -> str:
+    """Return a message as it is shown: safe for the screen, paths from where pytest was started."""
+    return with_short_paths(plain(message, keep_lines=True), config.invocation_params.dir)
 
 
 def properties(outcome: Outcome) -> list[tuple[str, object]]:
@@ -147,8 +155,11 @@ def properties(outcome: Outcome) -> list[tuple[str, object]]:
     return found if outcome.seconds is None else [*found, ("latency", outcome.seconds)]
 
 
-def failure_lines(outcome: Outcome, nodeid: str) -> Iterator[str]:
-    """Yield what a person needs to act: the sample, the label wanted and read, the reply, the next command."""
+def failure_lines(outcome: Outcome, case: str) -> Iterator[str]:
+    """Yield what a person needs to act: the sample, the label wanted and read, the reply, the next command.
+
+    ``case`` is the ``path::name`` that selects it.
+    """
     sample = outcome.sample
     kind = "canonical sample" if sample.canonical else "sample"
     yield headline(outcome)
@@ -160,13 +171,13 @@ def failure_lines(outcome: Outcome, nodeid: str) -> Iterator[str]:
         yield f"  reply:   {cut(outcome.reply.text, 300)}"
     if sample.note:
         yield f"  note:    {cut(sample.note, 300)}"
-    node = shlex.quote(nodeid.partition("@")[0])
+    quoted = shlex.quote(case)
     if outcome.reply is None:
-        yield f"  record:  pytest --promptfit --promptfit-record {node}"
+        yield f"  record:  pytest --promptfit --promptfit-record {quoted}"
         return
     if not sample.canonical:
-        yield f"  accept:  pytest --promptfit --promptfit-update {node}"
-    yield f"  ask anew: pytest --promptfit --promptfit-record=all {node}"
+        yield f"  accept:  pytest --promptfit --promptfit-update {quoted}"
+    yield f"  ask anew: pytest --promptfit --promptfit-record=all {quoted}"
 
 
 def headline(outcome: Outcome) -> str:
@@ -189,4 +200,4 @@ def gate_lines(gate: GateResult, path: str) -> Iterator[str]:
         what = "broken" if gate.name == "regression" else "behind it"
         yield f"  {what}: {listed(gate.samples)}"
     if gate.name == "regression":
-        yield f"  accept: pytest --promptfit --promptfit-update=force {shlex.quote(path.partition('@')[0])}"
+        yield f"  accept: pytest --promptfit --promptfit-update=force {shlex.quote(path)}"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import string
+import unicodedata
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -18,7 +19,12 @@ if TYPE_CHECKING:
 Role = Literal["user", "assistant"]
 StopReason = Literal["stop", "length", "content_filter", "other"]
 
-QUOTE_MARKS = "\u2018\u2019\u201c\u201d\u201e\u00ab\u00bb\u2026"
+DEFAULT_EXTRACT = "<label>(.*?)</label>"
+
+MARKS = string.punctuation + "‘’‚“”„‹›«»–—…·¡¿、。《》「」『』【】！（），．：；？،؛؟۔।"  # noqa: RUF001
+"""Marks that may stand around a label: ASCII, quotes and dashes, full-width, Arabic and Hindi ones."""
+
+_QUOTES = frozenset("\"'`‘’‚“”„‹›«»「」『』")  # noqa: RUF001
 QUOTED_CONTEXT = 12
 """Characters of its surroundings that a label must share with the sample to count as a quotation of it."""
 
@@ -117,7 +123,8 @@ class LabelReader:
         for label in labels:
             self._exact.setdefault(label, label)
         self._exact.update({word: label for label, word in words_of(labels, label_words).items()})
-        self._folded = _unambiguous(self._exact)
+        self._cased = _unambiguous(self._exact, "")
+        self._bare = _unambiguous(self._exact, MARKS)
 
     def read(self, reply: str, text: str) -> str | None:
         """Return the label of the last match in ``reply``, else of the whole reply if it is just a label.
@@ -125,45 +132,67 @@ class LabelReader:
         ``text`` is the sample: a match that the reply quotes from it, together with some of its
         surroundings, is the sample talking and not the model, and does not count.
         """
-        own = [match for match in self._pattern.finditer(reply) if not self._is_quoted(match, text)]
-        if own:
-            return self._label_of(own[-1].group(1) or "")
+        for match in reversed(list(self._pattern.finditer(reply))):
+            start, said = answer_of(match)
+            if match.end() > start and not _is_quoted(reply, start, match.end(), text):
+                return self._label_of(said)
         return self._label_of(reply)
 
     def _label_of(self, said: str) -> str | None:
         said = said.strip()
-        return self._exact.get(said) or self._folded.get(_fold(said))
+        return self._exact.get(said) or self._cased.get(_folded(said)) or self._bare.get(_folded(said, MARKS))
 
-    def _is_quoted(self, match: re.Match[str], text: str) -> bool:
-        tag = match.group(0)
-        start = text.find(tag)
-        while start >= 0:
-            if _shared_context(match.string, match.start(), match.end(), text, start) >= QUOTED_CONTEXT:
-                return True
-            start = text.find(tag, start + 1)
-        return False
+
+def answer_of(match: re.Match[str]) -> tuple[int, str]:
+    """Return where the answer of a match starts, and what it says.
+
+    It is said by the first group that took part. Words that the pattern found before that group open the
+    answer anew each time they occur: the answer in ``<label> tags, so: <label>spam</label>`` is ``spam``.
+    """
+    group = next((n for n, said in enumerate(match.groups(), 1) if said is not None), 0)
+    opening = match.string[match.start() : match.start(group)]
+    if not any(char.isalnum() for char in opening):
+        return match.start(), match[group]
+    skipped, again, said = match[group].rpartition(opening)
+    return match.start() + len(skipped + again), said
+
+
+def _is_quoted(reply: str, start: int, end: int, text: str) -> bool:
+    tag = reply[start:end]
+    at = text.find(tag)
+    if at >= 0 and reply[start - 1 : start] in _QUOTES and reply[end : end + 1] in _QUOTES:
+        return True
+    while at >= 0:
+        if _shared_context(reply, start, end, text, at) >= QUOTED_CONTEXT:
+            return True
+        at = text.find(tag, at + 1)
+    return False
 
 
 def _shared_context(reply: str, start: int, end: int, text: str, at: int) -> int:
-    """Count the characters around ``reply[start:end]`` that also surround the same words in ``text``."""
+    """Count the characters around ``reply[start:end]`` that also surround the same words in ``text``.
+
+    Counting stops once there are enough for a quotation.
+    """
     length = end - start
     before = after = 0
-    while before < min(start, at) and reply[start - before - 1] == text[at - before - 1]:
+    while before < min(start, at, QUOTED_CONTEXT) and reply[start - before - 1] == text[at - before - 1]:
         before += 1
-    limit = min(len(reply) - end, len(text) - at - length)
+    limit = min(len(reply) - end, len(text) - at - length, QUOTED_CONTEXT - before)
     while after < limit and reply[end + after] == text[at + length + after]:
         after += 1
     whole = before == at and after == len(text) - at - length and len(text) > length
     return QUOTED_CONTEXT if whole else before + after
 
 
-def _fold(said: str) -> str:
-    return said.strip(string.punctuation + string.whitespace + QUOTE_MARKS).casefold()
+def _folded(said: str, marks: str = "") -> str:
+    """Return the words without case, line breaks and the ``marks`` around them."""
+    return " ".join(unicodedata.normalize("NFC", said).strip(marks + string.whitespace).casefold().split())
 
 
-def _unambiguous(exact: Mapping[str, str]) -> dict[str, str]:
+def _unambiguous(exact: Mapping[str, str], marks: str) -> dict[str, str]:
     """Map folded words to labels where folding leaves them apart; ``a`` and ``A`` as two labels stay exact."""
     folded: dict[str, set[str]] = {}
     for word, label in exact.items():
-        folded.setdefault(_fold(word), set()).add(label)
+        folded.setdefault(_folded(word, marks), set()).add(label)
     return {word: labels.pop() for word, labels in folded.items() if word and len(labels) == 1}

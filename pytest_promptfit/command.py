@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
+from pathlib import Path
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -22,10 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _schema() -> int:
-    from pytest_promptfit.prompt_file import json_schema
-
-    json.dump(json_schema(), sys.stdout, indent=2, ensure_ascii=False)
-    sys.stdout.write("\n")
+    sys.stdout.write(Path(__file__).with_name("prompt.schema.json").read_text(encoding="utf-8"))
     return 0
 
 

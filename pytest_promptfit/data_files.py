@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,10 @@ from pytest_promptfit.yaml_source import YamlSource, read_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
+
+
+LONGEST_CELL = 2**31 - 1
+"""Characters of a csv cell; the most that every platform takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,35 +49,44 @@ def _read_tsv(path: Path) -> tuple[list[str], list[Row]]:
 
 
 def _read_separated(path: Path, delimiter: str) -> tuple[list[str], list[Row]]:
-    csv.field_size_limit(sys.maxsize)
-    lines = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=delimiter, strict=True)
+    usual = csv.field_size_limit(LONGEST_CELL)
     try:
-        columns = next(lines, None)
-        if not columns:
-            raise PromptFileError(f"{path}:1: empty: expected a first line with the names of the columns")
-        _refuse_repeated(path, columns)
-        return columns, list(_csv_rows(path, columns, lines))
+        (head, columns), *rows = _cells(path, delimiter) or [(1, [])]
+    finally:
+        csv.field_size_limit(usual)
+    if not columns:
+        raise PromptFileError(f"{path}:1: empty: expected a first line with the names of the columns")
+    _refuse_repeated(path, head, columns)
+    return columns, [_csv_row(path, columns, line, cells) for line, cells in rows]
+
+
+def _cells(path: Path, delimiter: str) -> list[tuple[int, list[str]]]:
+    """Return the cells of each row that is not blank, with the line it starts in."""
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=delimiter, strict=True)
+    rows, start = [], 1
+    try:
+        for cells in reader:
+            if cells:
+                rows.append((start, cells))
+            start = reader.line_num + 1
     except csv.Error as error:
-        raise PromptFileError(f"{path}:{lines.line_num}: not {path.suffix[1:]}: {error}") from None
+        raise PromptFileError(f"{path}:{start}: not {path.suffix[1:].lower()}: {error}: check the quotes") from None
+    return rows
 
 
-def _csv_rows(path: Path, columns: Sequence[str], lines: Any) -> Iterator[Row]:
-    start = lines.line_num + 1
-    for cells in lines:
-        if cells and len(cells) != len(columns):
-            raise PromptFileError(
-                f"{path}:{start}: {len(cells)} cells: expected {len(columns)} "
-                "(a text with the separator or a line break in it needs double quotes)"
-            )
-        if cells:
-            yield Row(dict(zip(columns, cells, strict=True)), start)
-        start = lines.line_num + 1
+def _csv_row(path: Path, columns: Sequence[str], line: int, cells: Sequence[str]) -> Row:
+    if len(cells) != len(columns):
+        raise PromptFileError(
+            f"{path}:{line}: {len(cells)} cells: expected {len(columns)} "
+            "(a text with the separator or a line break in it needs double quotes)"
+        )
+    return Row(dict(zip(columns, cells, strict=True)), line)
 
 
-def _refuse_repeated(path: Path, columns: Sequence[str]) -> None:
+def _refuse_repeated(path: Path, line: int, columns: Sequence[str]) -> None:
     twice = [column for column in columns if columns.count(column) > 1]
     if twice:
-        raise PromptFileError(f"{path}:1: {twice[0]}: two columns have this name: expected different names")
+        raise PromptFileError(f"{path}:{line}: {twice[0]!r}: two columns have this name: expected different names")
 
 
 def _read_jsonl(path: Path) -> tuple[list[str], list[Row]]:
@@ -100,6 +112,8 @@ def _parse_json(path: Path, text: str, line: int) -> Any:
         raise PromptFileError(f"{path}:{line + error.lineno - 1}: not JSON: {error.msg}") from None
     except RecursionError:
         raise PromptFileError(f"{path}:{line}: not JSON that can be read: nested too deep") from None
+    except ValueError as error:  # a number with thousands of digits
+        raise PromptFileError(f"{path}:{line}: not JSON that can be read: {error}") from None
 
 
 def _item_lines(text: str) -> Iterator[int]:
@@ -129,8 +143,11 @@ def _from_objects(path: Path, values: Iterable[tuple[Any, int]]) -> tuple[list[s
     for value, line in values:
         if not isinstance(value, dict):
             raise PromptFileError(f"{path}:{line}: expected an object with named fields, found {type(value).__name__}")
-        columns.update(dict.fromkeys(map(str, value)))
-        rows.append((value, line))
+        named = {str(column): cell for column, cell in value.items()}
+        columns.update(dict.fromkeys(named))
+        rows.append((named, line))
+    if not rows:
+        raise PromptFileError(f"{path}:1: empty: expected at least one sample")
     return list(columns), [Row({column: _cell(value.get(column)) for column in columns}, line) for value, line in rows]
 
 
@@ -140,12 +157,16 @@ def _read_parquet(path: Path) -> tuple[list[str], list[Row]]:
 
         # Nullable types keep whole numbers whole where a column has gaps.
         frame = pd.read_parquet(path, dtype_backend="numpy_nullable")
+        frame = frame.reset_index() if any(frame.index.names) else frame
     except ImportError:
         raise PromptFileError(
             f"{path}:1: reading parquet needs pyarrow: pip install 'pytest-promptfit[parquet]'"
         ) from None
     except Exception as error:
         raise PromptFileError(f"{path}:1: not parquet: {str(error).splitlines()[0]}") from None
+    for name, column in frame.select_dtypes(["Float32", "Float64"]).items():
+        if (column.dropna() % 1 == 0).all():  # pandas stores whole numbers with gaps as floats: 1 is said, not 1.0
+            frame[name] = column.astype("Int64")
     records = frame.astype(object).where(frame.notna(), None).to_dict(orient="records")
     return _from_objects(path, ((record, number) for number, record in enumerate(records, 1)))
 
@@ -157,6 +178,8 @@ def _cell(value: object) -> str:
         return value
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, bytes):  # parquet may hold text without saying so
+        return value.decode(errors="replace")
     return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)
 
 

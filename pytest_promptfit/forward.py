@@ -5,7 +5,7 @@ Without ``Asking`` nothing here can reach the network, and no SDK is imported.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_promptfit.cassette import Cassette
@@ -70,7 +70,9 @@ def forward(
     is_full = len(samples) == len(sample_set.samples)
     obsolete = replies.cassette.obsolete() if is_full else 0
     notes = list(_notes(wire, sample_set, replies.cassette))
-    if prune and obsolete:
+    if prune and not is_full:
+        notes.append(f"not pruned: only {len(samples)} of {len(sample_set.samples)} samples are selected")
+    elif prune and obsolete:
         notes.append(_prune(cassettes, replies.cassette, outcomes))
         obsolete = 0
     return Evaluation(
@@ -146,7 +148,13 @@ def _outcome(wire: Wire, replies: _Replies, sample: Sample, payload: dict[str, A
         reply, predicted = wire.read(recorded.body, sample.text)
     except PromptfitError as error:
         return Outcome(sample, error=str(error))
+    reply = replace(reply, text=_whole_characters(reply.text))
     return Outcome(sample, reply, predicted, replayed=key not in replies.asked, seconds=recorded.seconds)
+
+
+def _whole_characters(text: str) -> str:
+    """Return text that can be written: JSON may spell half a surrogate pair, which no file and no worker takes."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def _prune(folder: Path, cassette: Cassette, outcomes: Sequence[Outcome]) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_promptfit.metrics import detectable_difference, wilson_interval
+from pytest_promptfit.report.text import plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -89,9 +90,9 @@ def _judge_recall(gates: Gates, evaluation: Evaluation) -> GateResult:
     for label, floor in gates.recall.items():
         metrics = by_label.get(label)
         if metrics is None or not metrics.support:
-            figures.append(f"{label}: no samples, floor {floor:g}")
+            figures.append(f"{plain(label)}: no samples, floor {floor:g}")
             continue
-        figures.append(f"{label}: {metrics.recall:.3f} of {metrics.support}, floor {floor:g}")
+        figures.append(f"{plain(label)}: {metrics.recall:.3f} of {metrics.support}, floor {floor:g}")
         if metrics.recall < floor:
             passed = False
             below.add(label)

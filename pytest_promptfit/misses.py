@@ -16,7 +16,7 @@ def explain_miss(cassette: Cassette, url: str, payload: Mapping[str, Any], sampl
     """Say in a line what changed since something was recorded for this sample, or that nothing was."""
     if not len(cassette):
         return "no reply is recorded for this prompt yet"
-    recorded = _nearest(cassette, payload, sample)
+    recorded = _nearest(cassette, url, payload, sample)
     if recorded is None:
         other = next(iter(cassette))
         changed = [part for part in _changes(other, url, payload, sample) if part != _OTHER_TEXT]
@@ -29,11 +29,11 @@ def explain_miss(cassette: Cassette, url: str, payload: Mapping[str, Any], sampl
 _OTHER_TEXT = "this sample's text"
 
 
-def _nearest(cassette: Cassette, payload: Mapping[str, Any], sample: Sample) -> Recorded | None:
-    """Return what was recorded for the sample, else what was recorded for the same user turn."""
+def _nearest(cassette: Cassette, url: str, payload: Mapping[str, Any], sample: Sample) -> Recorded | None:
+    """Return what was recorded for the sample with the fewest changes, else for the same user turn."""
     own = cassette.of_sample(sample.id)
     if own:
-        return own[-1]
+        return min(own, key=lambda entry: len(_changes(entry, url, payload, sample)))
     turn = _parts(payload)["user turn"]
     return next((entry for entry in cassette if sample.text in entry.request_body and _turn(entry) == turn), None)
 

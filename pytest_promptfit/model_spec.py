@@ -2,11 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import json
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    model_validator,
+)
+
+if TYPE_CHECKING:
+    from pydantic.json_schema import JsonSchemaValue
+    from pydantic_core import CoreSchema
 
 ProviderName = Literal["openai", "anthropic", "gemini", "local"]
+PROVIDER_NAMES: tuple[str, ...] = get_args(ProviderName)
+
+
+def _as_json(params: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters as JSON carries them: keys are text, at every depth."""
+    try:
+        value: dict[str, Any] = json.loads(json.dumps(params, allow_nan=False))
+    except (TypeError, ValueError):
+        raise ValueError("expected values that JSON can carry") from None
+    return value
+
+
+Params = Annotated[dict[str, Any], AfterValidator(_as_json)]
 
 
 class ModelSpec(BaseModel):
@@ -20,8 +45,8 @@ class ModelSpec(BaseModel):
         None, description="A compatible server (Ollama, llama.cpp, vLLM) instead of the provider's own."
     )
     api_key_env: str | None = Field(None, description="The environment variable that holds the key.")
-    params: dict[str, Any] = Field(default_factory=dict, description="Sent to the API as they are.")
-    timeout: float = Field(120.0, gt=0, description="Seconds to wait for one reply.")
+    params: Params = Field(default_factory=dict, description="Sent to the API as they are.")
+    timeout: float = Field(120.0, gt=0, strict=True, description="Seconds to wait for one reply.")
     reply_prefix: Literal["continue", "ask"] | None = Field(
         None,
         description="Whether the API continues a trailing assistant turn; default: what is known of the provider.",
@@ -30,12 +55,21 @@ class ModelSpec(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _read_short_form(cls, value: object) -> object:
-        if not isinstance(value, str):
+        if isinstance(value, dict | cls):
             return value
-        provider, slash, name = value.partition("/")
+        provider, slash, name = value.partition("/") if isinstance(value, str) else ("", "", "")
         if not slash:
-            raise ValueError("expected provider/model, such as openai/gpt-4.1-nano")
+            raise ValueError("expected provider/model, such as openai/gpt-4.1-nano, or a mapping")
         return {"provider": provider, "name": name}
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        reference = handler(core)
+        schema = handler.resolve_ref_schema(reference)
+        mapping = dict(schema)
+        schema.clear()
+        schema["anyOf"] = [{"type": "string", "pattern": f"^({'|'.join(PROVIDER_NAMES)})/."}, mapping]
+        return reference
 
     def __str__(self) -> str:
         return f"{self.provider}/{self.name}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--promptfit-concurrency",
-        type=_positive,
+        type=partial(_positive, "--promptfit-concurrency"),
         default=16,
         metavar="N",
         help="Calls in flight at once while recording (default: %(default)s).",
@@ -65,7 +66,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--promptfit-max-calls",
-        type=_positive,
+        type=partial(_positive, "--promptfit-max-calls"),
         metavar="N",
         help="Stop recording after N calls; what was paid for is kept.",
     )
@@ -152,13 +153,13 @@ def _refuse_in_ci(config: pytest.Config) -> None:
             raise pytest.UsageError(f"{name} is refused while CI is set: add --promptfit-allow-ci if that is meant")
 
 
-def _positive(text: str) -> int:
+def _positive(name: str, text: str) -> int:
     try:
         number = int(text)
     except ValueError:
         number = 0
     if number < 1:
-        raise pytest.UsageError(f"{text!r}: expected a whole number from 1")
+        raise pytest.UsageError(f"{name} {text!r}: expected a whole number from 1")
     return number
 
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+import warnings
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from pydantic import (
     BaseModel,
@@ -16,6 +17,7 @@ from pydantic import (
     ConfigDict,
     Field,
     GetJsonSchemaHandler,
+    StringConstraints,
     ValidationError,
     WithJsonSchema,
     field_validator,
@@ -23,18 +25,24 @@ from pydantic import (
 )
 
 from pytest_promptfit import github_prompt
+from pytest_promptfit.chat import DEFAULT_EXTRACT
 from pytest_promptfit.errors import PromptFileError
-from pytest_promptfit.model_spec import ModelSpec
+from pytest_promptfit.metrics import MISSING
+from pytest_promptfit.model_spec import ModelSpec, Params
 from pytest_promptfit.validation_lines import error_lines
-from pytest_promptfit.yaml_source import YamlSource
+from pytest_promptfit.yaml_source import YamlSource, shown_key
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from pydantic.config import JsonDict, JsonValue
     from pydantic.json_schema import JsonSchemaValue
     from pydantic_core import CoreSchema
 
 TextField = Literal["system_prompt", "user_prompt_prefix", "user_prompt_suffix", "bot_reply_prefix"]
+EditField = Literal[
+    "system_prompt", "user_prompt_prefix", "user_prompt_suffix", "bot_reply_prefix", "examples", "label_words"
+]
 TEXT_FIELDS: tuple[TextField, ...] = (
     "system_prompt",
     "user_prompt_prefix",
@@ -50,7 +58,10 @@ def _label_text(value: object) -> object:
         return str(value)
     if isinstance(value, float):
         raise ValueError("expected a label: put it in quotes")
-    return value.strip() if isinstance(value, str) else value
+    label = value.strip() if isinstance(value, str) else value
+    if label == MISSING:
+        raise ValueError("expected another label: this one stands for a reply without a label")
+    return label
 
 
 Label = Annotated[
@@ -59,7 +70,16 @@ Label = Annotated[
     Field(min_length=1),
     WithJsonSchema({"type": ["string", "integer", "boolean"]}),
 ]
-Share = Annotated[float, Field(ge=0, le=1)]
+Id = Annotated[
+    str,
+    BeforeValidator(lambda value: str(value) if isinstance(value, int) else value),
+    WithJsonSchema({"type": ["string", "integer"]}),
+]
+Word = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+FOLDER_NAME = r"^[^/\\\x00-\x1f]*[^/\\\x00-\x1f. ]$"
+"""Recordings are kept in a folder of the prompt's name."""
+
+Share = Annotated[float, Field(ge=0, le=1, strict=True)]
 
 
 class _Strict(BaseModel):
@@ -82,7 +102,7 @@ class Prompt(_Strict):
     user_prompt_suffix: str = ""
     bot_reply_prefix: str = Field("", description="Words put in the model's mouth.")
     examples: tuple[Example, ...] = ()
-    label_words: dict[Label, str] = Field(
+    label_words: dict[Label, Word] = Field(
         default_factory=dict, description="What the model says for each label (a verbalizer)."
     )
 
@@ -99,13 +119,8 @@ class InlineSample(_Strict):
     text: str
     label: Label
     note: str = ""
-    id: str | None = None
+    id: Id | None = None
     canonical: bool = False
-
-    @field_validator("id", mode="before")
-    @classmethod
-    def _number_id(cls, value: object) -> object:
-        return str(value) if isinstance(value, int) else value
 
 
 class SampleSource(_Strict):
@@ -126,7 +141,9 @@ class SampleSource(_Strict):
             return {"file": value}
         if isinstance(value, list):
             return {"inline": value}
-        if isinstance(value, dict) and "file" not in value:
+        if isinstance(value, cls):
+            return value
+        if not isinstance(value, dict) or "file" not in value or "inline" in value:
             raise ValueError("expected a path, a list of samples, or a mapping with `file`")
         return value
 
@@ -137,10 +154,14 @@ class SampleSource(_Strict):
         return {"anyOf": [{"type": "string"}, inline, {**schema, "required": ["file"]}]}
 
 
+def _or_switch(schema: JsonDict) -> None:
+    schema["anyOf"] = [*cast("list[JsonValue]", schema["anyOf"]), {"type": "boolean"}]
+
+
 class RegressionGate(_Strict):
     """Not worse than the baseline beyond chance."""
 
-    alpha: float = Field(0.05, gt=0, lt=1, description="One-sided level of the paired mid-p McNemar test.")
+    alpha: float = Field(0.05, gt=0, lt=1, strict=True, description="One-sided level of the paired mid-p McNemar test.")
 
 
 class Gates(_Strict):
@@ -149,7 +170,7 @@ class Gates(_Strict):
     accuracy: Share | None = None
     recall: dict[Label, Share] = Field(default_factory=dict)
     missing: Share | None = Field(None, description="The largest share of replies without a readable label.")
-    regression: RegressionGate | None = Field(default_factory=RegressionGate)
+    regression: RegressionGate | None = Field(default_factory=RegressionGate, json_schema_extra=_or_switch)
 
     @field_validator("regression", mode="before")
     @classmethod
@@ -160,39 +181,33 @@ class Gates(_Strict):
 class Budget(_Strict):
     """Limits of one tuning run."""
 
-    task_calls: int | None = Field(None, ge=1)
-    optimizer_calls: int | None = Field(None, ge=0)
-    usd: float | None = Field(None, ge=0)
-    seconds: float | None = Field(None, gt=0)
-    tokens: int | None = Field(None, ge=1)
+    task_calls: int | None = Field(None, ge=1, strict=True)
+    optimizer_calls: int | None = Field(None, ge=0, strict=True)
+    usd: float | None = Field(None, ge=0, strict=True)
+    seconds: float | None = Field(None, gt=0, strict=True)
+    tokens: int | None = Field(None, ge=1, strict=True)
 
 
 class TuneSettings(_Strict):
     """How the prompt may be tuned."""
 
     model: ModelSpec | None = Field(None, description="The optimizer; without it only the searches run.")
-    params: dict[str, Any] = Field(default_factory=dict)
-    iterations: int = Field(5, ge=0)
+    params: Params = Field(default_factory=dict)
+    iterations: int = Field(5, ge=0, strict=True)
     budget: Budget = Field(default_factory=Budget)
-    edit: tuple[TextField | Literal["examples", "label_words"], ...] = (
-        *TEXT_FIELDS,
-        "examples",
-        "label_words",
-    )
+    edit: tuple[EditField, ...] = (*TEXT_FIELDS, "examples", "label_words")
 
 
 class PromptConfig(_Strict):
     """A ``*.prompt.yaml`` file."""
 
-    name: str | None = Field(None, min_length=1, pattern=r"^[^/\\\x00-\x1f]+$", description="Default: the file's stem.")
+    name: str | None = Field(None, max_length=80, pattern=FOLDER_NAME, description="Default: the file's stem.")
     description: str = ""
     model: ModelSpec = Field(description="provider/model, or a mapping.")
-    params: dict[str, Any] = Field(default_factory=dict, description="Sent to the API as they are.")
+    params: Params = Field(default_factory=dict, description="Sent to the API as they are.")
     prompt: Prompt
     labels: tuple[Label, ...] = Field((), description="Default: those of the samples.")
-    extract: str = Field(
-        "<label>(.*?)</label>", description="A pattern with a group; the last match in the reply counts."
-    )
+    extract: str = Field(DEFAULT_EXTRACT, description="A pattern with a group; the last match in the reply counts.")
     samples: SampleSource | None = None
     canonical: tuple[InlineSample, ...] = Field((), description="Samples that must never be got wrong.")
     gates: Gates = Field(default_factory=Gates)
@@ -203,8 +218,13 @@ class PromptConfig(_Strict):
     @classmethod
     def _has_a_group(cls, pattern: str) -> str:
         try:
-            groups = re.compile(pattern).groups
-        except re.error as error:
+            with warnings.catch_warnings():
+                # What Python warns of here, such as [[…]] for \[\[…\]\], is not what was meant.
+                warnings.simplefilter("error", FutureWarning)
+                groups = re.compile(pattern, re.DOTALL).groups
+        except RecursionError:
+            raise ValueError("expected a simpler regular expression") from None
+        except (re.error, OverflowError, FutureWarning) as error:
             raise ValueError(f"expected a regular expression: {error}") from None
         if not groups:
             raise ValueError("expected a group around the label, such as <label>(.*?)</label>")
@@ -215,7 +235,7 @@ class PromptConfig(_Strict):
     def _are_distinct(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
         twice = sorted({label for label in labels if labels.count(label) > 1})
         if twice:
-            raise ValueError(f"expected each label once: {', '.join(twice)}")
+            raise ValueError(f"expected each label once: {', '.join(map(shown_key, twice))}")
         return labels
 
     @property
@@ -245,7 +265,7 @@ class ParsedPrompt:
     def line(self, *place: str | int) -> int:
         """Return the line of a value of the file, from 1."""
         if self.is_github:
-            place = github_prompt.original_place(place)
+            place = github_prompt.original_place(place, self.source.value)
         return self.source.line(place)
 
     def error(self, message: str, *place: str | int) -> PromptFileError:
@@ -263,23 +283,40 @@ def parse_prompt_file(path: Path) -> ParsedPrompt:
     try:
         config = PromptConfig.model_validate(value)
     except ValidationError as error:
-        raise PromptFileError("\n".join(error_lines(error, source, PromptConfig))) from None
+        lines = error_lines(
+            error,
+            source,
+            PromptConfig,
+            place_of=lambda place: github_prompt.original_place(place, source.value) if is_github else place,
+            other_keys=github_prompt.FOREIGN_KEYS if is_github else (),
+        )
+        raise PromptFileError("\n".join(lines)) from None
     return ParsedPrompt(config, source, is_github=is_github)
 
 
 def stem_of(path: Path) -> str:
     """Return the file's name without ``.prompt.yaml``."""
-    return re.sub(r"(\.prompt)?\.ya?ml$", "", path.name) or path.name
+    stem = re.sub(r"(\.prompt)?\.ya?ml$", "", path.name)
+    return stem if stem.strip(".") else path.name
 
 
 def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema of the prompt file, for editors."""
-    schema = PromptConfig.model_json_schema()
+    """Return the JSON Schema of the prompt file, in our form and in GitHub's, for editors."""
+    own = PromptConfig.model_json_schema()
+    forms = {"PromptConfig": own, "GithubPrompt": github_prompt.json_schema(own["properties"])}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **schema,
         "title": "pytest-promptfit prompt",
+        "if": {"type": "object", "required": ["messages"], "not": {"required": ["prompt"]}},
+        "then": {"$ref": "#/$defs/GithubPrompt"},
+        "else": {"$ref": "#/$defs/PromptConfig"},
+        "$defs": {**own.pop("$defs"), **forms},
     }
+
+
+def schema_text() -> str:
+    """Return the JSON Schema as it is published in ``prompt.schema.json``."""
+    return json.dumps(json_schema(), indent=2) + "\n"
 
 
 def _kind(value: object) -> str:

@@ -101,8 +101,11 @@ class Recorder:
         sample: str | None = None,
         seconds: float | None = None,
         repeat: int = 0,
+        replace: bool = False,
     ) -> None:
-        """Put a reply on disk, at once; one that is recorded already stays, unless replies are replaced.
+        """Put a reply on disk, at once; one that is recorded already stays, unless it is to be replaced.
+
+        ``replace`` is for a single reply what it is in ``open`` for all.
 
         Raises:
             ValueError: the status is not 2xx; failures are never recorded.
@@ -125,7 +128,7 @@ class Recorder:
             repeat=repeat,
         )
         with self._one_at_a_time:
-            if self._replace or self.cassette.find(recorded.key) is None:
+            if replace or self._replace or self.cassette.find(recorded.key) is None:
                 self._write(render(recorded).encode())
                 self.cassette.add(recorded, also=request_key(method, url, sent, repeat))
 

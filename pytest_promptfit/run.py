@@ -48,6 +48,7 @@ class PromptRun:
     def __init__(self, path: Path, settings: RunSettings) -> None:
         self.path = path
         self.selected: tuple[Sample, ...] = ()
+        self.refusal = ""
         self._settings = settings
 
     def load(self) -> None:
@@ -58,7 +59,12 @@ class PromptRun:
 
     @cached_property
     def result(self) -> PromptResult:
-        """The verdicts over the selected samples; the first use replays or asks."""
+        """The verdicts over the selected samples; the first use replays or asks.
+
+        Raises PromptfitError when nothing can be replayed or asked, or ``refusal`` says why it must not be.
+        """
+        if self.refusal:
+            raise PromptfitError(self.refusal)
         evaluation = forward(
             self.parsed,
             self.sample_set,
@@ -97,10 +103,17 @@ class PromptRun:
 
 
 def write_accepted(result: PromptResult, path: Path) -> str:
-    """Write the baseline of a result that is accepted, and return the line that says so."""
+    """Write the baseline of a result that is accepted, and return the line that says so.
+
+    Raises PromptfitError when the regression gate refuses it, or the file cannot be written.
+    """
     target = baseline_path(path)
     if not result.accepts:
-        return f"{target}: not updated: worse than the baseline beyond chance (--promptfit-update=force accepts it)"
+        raise PromptfitError(
+            f"{target}: not updated: worse than the baseline beyond chance (--promptfit-update=force accepts it)"
+        )
+    if all(outcome.reply is None for outcome in result.evaluation.outcomes):
+        return f"{target}: not updated: no sample has a reply"
     updated = accept(read_baseline(target), result.evaluation, result.known_cases)
     try:
         changed = write_baseline(target, updated)

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 from pytest_promptfit.chat import words_of
 from pytest_promptfit.data_files import Row, read_rows
 from pytest_promptfit.errors import PromptFileError
-from pytest_promptfit.validation_lines import nearest
+from pytest_promptfit.metrics import MISSING
+from pytest_promptfit.validation_lines import nearest, short
+from pytest_promptfit.yaml_source import shown_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -105,10 +107,26 @@ def _labeled(parsed: ParsedPrompt) -> Iterable[Sample]:
         for index, item in enumerate(source.inline):
             yield _inline(parsed, item, ("samples", index))
         return
-    path = parsed.path.parent / Path(source.file).expanduser()
-    if not path.is_file():
-        raise parsed.error(f"samples.file: {source.file}: no such file: expected it at {path}", "samples", "file")
+    path = parsed.path.parent / _expanded(source.file)
+    if not _is_file(path):
+        raise parsed.error(
+            f"samples.file: {short(source.file)}: no such file: expected it at {shown_key(path)}", "samples", "file"
+        )
     yield from _rows(parsed, source, path)
+
+
+def _expanded(file: str) -> Path:
+    try:
+        return Path(file).expanduser()
+    except RuntimeError:  # no such user
+        return Path(file)
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name too long, a folder that may not be read
+        return False
 
 
 def _inline(parsed: ParsedPrompt, item: InlineSample, place: tuple[str | int, ...]) -> Sample:
@@ -144,16 +162,21 @@ def _checked(sample: Sample, own_id: str | None) -> Sample:
         raise PromptFileError(f"{sample.place}: text: empty: expected the text to classify")
     if not sample.label:
         raise PromptFileError(f"{sample.place}: label: empty: expected the label of {_cut(sample.text)}")
-    try:
-        sample.text.encode()
-    except UnicodeEncodeError:
-        raise PromptFileError(f"{sample.place}: text: half a surrogate pair: expected whole characters") from None
+    if sample.label == MISSING:
+        raise PromptFileError(f"{sample.place}: label: {MISSING!r}: expected another label: this one stands for none")
+    for field, value in (("text", sample.text), ("label", sample.label), ("note", sample.note)):
+        if _has_half_characters(value):
+            raise PromptFileError(f"{sample.place}: {field}: half a surrogate pair: expected whole characters")
     if own_id is None:
         return sample
     clean = _clean_id(own_id)
     if not clean:
         raise PromptFileError(f"{sample.place}: id: empty: expected an id for every sample, or no `id` at all")
     return replace(sample, id=clean)
+
+
+def _has_half_characters(text: str) -> bool:
+    return not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def _clean_id(own_id: str) -> str:
@@ -179,18 +202,21 @@ def _with_distinct_ids(samples: Sequence[Sample]) -> list[Sample]:
 def _without_duplicates(samples: Sequence[Sample]) -> tuple[list[Sample], list[str]]:
     """Drop a text that stands twice with the same label, and say so; every other duplicate is an error."""
     first: dict[tuple[bool, str], Sample] = {}
+    texts: dict[tuple[bool, str], Sample] = {}
     labels: dict[str, Sample] = {}
     warnings = []
     for sample in samples:
-        _refuse_contradiction(labels.setdefault(normal_form(sample.text), sample), sample)
-        earlier = first.setdefault((sample.canonical, sample.id), sample)
-        if earlier is sample:
+        text = normal_form(sample.text)
+        _refuse_contradiction(labels.setdefault(text, sample), sample)
+        twin = texts.setdefault((sample.canonical, text), sample)
+        if twin is not sample:
+            warnings.append(f"{sample.place}: the same sample as {twin.place}: counted once")
             continue
-        if normal_form(earlier.text) != normal_form(sample.text):
+        earlier = first.setdefault((sample.canonical, sample.id), sample)
+        if earlier is not sample:
             raise PromptFileError(
                 f"{sample.place}: id: {sample.id}: said twice, first at {earlier.place}: expected unique ids"
             )
-        warnings.append(f"{sample.place}: the same sample as {earlier.place}: counted once")
     return list(first.values()), warnings
 
 
@@ -220,7 +246,7 @@ def check_prompt_labels(parsed: ParsedPrompt, labels: Sequence[str]) -> None:
     ]
     for label, place in named:
         if label not in labels:
-            field = ".".join(map(str, place))
+            field = ".".join(map(shown_key, place))
             raise parsed.error(f"{field}: {label!r} is not one of the labels{nearest(label, labels)}", *place)
     owners: dict[str, str] = {}
     for label, word in words_of(labels, prompt.label_words).items():
@@ -236,9 +262,16 @@ def _text_reader(parsed: ParsedPrompt, text: str, columns: Sequence[str]) -> Cal
     """Return what makes the text of a row: a column, or a template over columns."""
     if text in columns or not _PLACEHOLDER.search(text):
         return _column_reader(parsed, "text", text, columns)
-    for name in _PLACEHOLDER.findall(text):
+    names = _PLACEHOLDER.findall(text)
+    for name in names:
         _column_reader(parsed, "text", name, columns)
-    return lambda cells: _PLACEHOLDER.sub(lambda name: cells[name[1]], text)
+
+    def filled_in(cells: Mapping[str, str]) -> str:
+        if not any(cells[name].strip() for name in names):
+            return ""
+        return _PLACEHOLDER.sub(lambda name: cells[name[1]], text)
+
+    return filled_in
 
 
 def _optional_reader(
@@ -256,7 +289,7 @@ def _column_reader(
     if column not in columns:
         file = parsed.config.samples.file if parsed.config.samples else ""
         raise parsed.error(
-            f"samples.{field}: {column!r}: no such column in {file}{nearest(column, columns)}",
+            f"samples.{field}: {column!r}: no such column in {shown_key(file)}{nearest(column, columns)}",
             "samples",
             field,
         )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import httpx2
 
+from pytest_promptfit.cassette import request_key
 from pytest_promptfit.errors import CassetteError
 
 if TYPE_CHECKING:
@@ -40,8 +41,9 @@ class RecordingTransport(httpx2.AsyncBaseTransport):
     """Sends through ``inner`` and records each 2xx reply, whole, before the client sees it.
 
     ``recorded_url`` maps the URL that was sent to the one that is recorded. ``keep`` tells from the text of a
-    reply whether it is worth recording: a proxy's page with status 200 is not. A reply that cannot be written is
-    still passed on, it was paid for; ``recorder.failure`` says so, and nothing more is sent.
+    reply whether it is worth recording: a proxy's page with status 200 is not, and gives way to a reply.
+    What cannot be written is still passed on, it was paid for; ``recorder.failure`` says so, and nothing more
+    is sent.
     """
 
     def __init__(
@@ -54,8 +56,8 @@ class RecordingTransport(httpx2.AsyncBaseTransport):
     ) -> None:
         self._inner = inner
         self._recorder = recorder
-        self._recorded_url = recorded_url
-        self._keep = keep
+        self._recorded_url = recorded_url or str
+        self._is_worth_keeping = keep or (lambda _: True)
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send a request and return its response with the body read, as the server sent it."""
@@ -87,13 +89,14 @@ class RecordingTransport(httpx2.AsyncBaseTransport):
             text = _text(response, content)
         except httpx2.DecodingError:
             return  # the client meets the same error, and tells it
-        if self._keep is not None and not self._keep(text):
+        if not self._is_worth_keeping(text):
             return
-        url = str(request.url)
+        url = self._recorded_url(str(request.url))
+        recorded = self._recorder.cassette.find(request_key(request.method, url, body, tag.repeat))
         try:
             self._recorder.append(
                 method=request.method,
-                url=self._recorded_url(url) if self._recorded_url is not None else url,
+                url=url,
                 body=body,
                 response_status=response.status_code,
                 response_text=text,
@@ -101,6 +104,7 @@ class RecordingTransport(httpx2.AsyncBaseTransport):
                 sample=tag.sample,
                 seconds=seconds,
                 repeat=tag.repeat,
+                replace=recorded is not None and not self._is_worth_keeping(recorded.body),
             )
         except CassetteError:
             return  # raised here, it would make the SDK ask, and pay, again

@@ -5,13 +5,17 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING, Any, get_args
 
+from pytest_promptfit.yaml_source import shown_key
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from pydantic import BaseModel, ValidationError
     from pydantic_core import ErrorDetails
 
     from pytest_promptfit.yaml_source import YamlSource
+
+    Place = tuple[str | int, ...]
 
 _EXPECTED = {
     "string_type": "text (put it in quotes)",
@@ -33,13 +37,32 @@ _EXPECTED = {
     "less_than": "less than {lt}",
     "literal_error": "{expected}",
     "string_too_short": "some text",
-    "string_pattern_mismatch": "a name without slashes",
+    "too_short": "some text",
+    "string_too_long": "at most {max_length} characters",
+    "string_pattern_mismatch": "a name that a folder can have: no slashes, no dot or space at its end",
 }
+_INTERNAL_STEPS = ("inline", "[key]")
+_SHOWN_WORDS = 12
 
 
-def error_lines(error: ValidationError, source: YamlSource, model: type[BaseModel]) -> Iterator[str]:
-    """Yield one line for each mistake, in the order of the file."""
-    found = [(source.line(_place(detail)), _message(detail, model)) for detail in error.errors()]
+def error_lines(
+    error: ValidationError,
+    source: YamlSource,
+    model: type[BaseModel],
+    *,
+    place_of: Callable[[Place], Place] = lambda place: place,
+    other_keys: Sequence[str] = (),
+) -> Iterator[str]:
+    """Yield one line for each mistake, in the order of the file.
+
+    Where the file is not in the form of ``model``, ``place_of`` tells where a value stands in it, and
+    ``other_keys`` are the keys it may have besides the model's.
+    """
+    found = []
+    for detail in error.errors():
+        place = place_of(tuple(step for step in detail["loc"] if step not in _INTERNAL_STEPS))
+        known = [*_known_keys(model, detail["loc"][:-1]), *(other_keys if len(place) == 1 else ())]
+        found.append((source.line(place), _message(detail, place, known)))
     for line, message in sorted(set(found)):
         yield f"{source.path}:{line}: {message}"
 
@@ -47,7 +70,10 @@ def error_lines(error: ValidationError, source: YamlSource, model: type[BaseMode
 def nearest(word: str, known: Sequence[str]) -> str:
     """Return a hint such as ``; did you mean prompt?``, or nothing when no known word is near."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.4)
-    return f"; did you mean `{close[0]}`?" if close else f"; known: {', '.join(known)}"
+    if close:
+        return f"; did you mean `{shown_key(close[0])}`?"
+    more = ", …" if len(known) > _SHOWN_WORDS else ""
+    return f"; known: {', '.join(map(shown_key, known[:_SHOWN_WORDS]))}{more}"
 
 
 def short(value: object, limit: int = 60) -> str:
@@ -56,16 +82,11 @@ def short(value: object, limit: int = 60) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def _place(detail: ErrorDetails) -> tuple[str | int, ...]:
-    return detail["loc"]
-
-
-def _message(detail: ErrorDetails, model: type[BaseModel]) -> str:
-    place = [step for step in _place(detail) if step not in ("inline", "[key]")]
-    field = ".".join(str(step) for step in place)
+def _message(detail: ErrorDetails, place: Place, known: Sequence[str]) -> str:
+    field = ".".join(map(shown_key, place))
     kind, context = detail["type"], detail.get("ctx", {})
     if kind == "extra_forbidden":
-        return f"{field}: unknown key{nearest(str(place[-1]), _known_keys(model, _place(detail)[:-1]))}"
+        return f"{field}: unknown key{nearest(str(place[-1]), known)}"
     if kind == "missing":
         return f"{field}: missing: expected it here"
     if kind == "value_error":
@@ -80,7 +101,7 @@ def _known_keys(model: Any, place: Sequence[str | int]) -> list[str]:
     for step in place:
         if isinstance(step, str) and step in model.model_fields:
             model = _model_inside(model.model_fields[step].annotation) or model
-    return list(model.model_fields)
+    return [name for name in model.model_fields if name not in _INTERNAL_STEPS]
 
 
 def _model_inside(annotation: Any) -> Any:

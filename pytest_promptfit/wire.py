@@ -48,19 +48,20 @@ class Wire:
 
     def read(self, body: str | dict[str, Any], text: str) -> tuple[ChatReply, str | None]:
         """Return the reply in a response body and the label read from it; raise CallError if there is none."""
-        reply = self.provider.reply(_parsed(body) if isinstance(body, str) else body, self._reply_prefix)
+        reply = self.provider.reply(parsed_body(body) if isinstance(body, str) else body, self._reply_prefix)
         return reply, self._reader.read(reply.text, text)
 
     def is_reply(self, body: str) -> bool:
         """Tell whether a response body holds a reply, so that it is worth keeping."""
         try:
-            self.provider.reply(_parsed(body), self._reply_prefix)
+            self.provider.reply(parsed_body(body), self._reply_prefix)
         except CallError:
             return False
         return True
 
 
-def _parsed(body: str) -> dict[str, Any]:
+def parsed_body(body: str) -> dict[str, Any]:
+    """Return the JSON object of a response body; raise CallError when it is none."""
     try:
         value = json.loads(body)
     except (json.JSONDecodeError, RecursionError):

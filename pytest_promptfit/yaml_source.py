@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 MAX_NODES = 2_000_000
 """Values a file may hold once its aliases are followed: above this it is a bomb and not a prompt."""
 
+MAX_DEPTH = 100
+"""Levels of nesting a file may have: libyaml builds them by recursion, and would take the process down."""
+
 _Base: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -31,8 +34,9 @@ class _Loader(_Base):  # type: ignore[valid-type, misc]  # the base is chosen at
 
 for _tag, _pattern, _first in (
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("int", r"[-+]?(?:0|[1-9][0-9]*)", "-+0123456789"),
-    ("float", r"[-+]?(?:0|[1-9][0-9]*)(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?", "-+0123456789"),
+    # A hundred digits and more are no number anybody counts with: they stay text.
+    ("int", r"[-+]?(?:0|[1-9][0-9]{0,99})", "-+0123456789"),
+    ("float", r"[-+]?(?:0|[1-9][0-9]{0,99})(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?", "-+0123456789"),
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("merge", r"<<", "<"),
 ):
@@ -44,17 +48,13 @@ class YamlSource:
 
     def __init__(self, path: Path, text: str) -> None:
         self.path = path
-        loader = _Loader(text)
         try:
-            self._root = loader.get_single_node()
-            _check_tree(self._root, path)
-            self.value: Any = None if self._root is None else loader.construct_document(self._root)
+            _check_depth(text, path)
+            self._root, self.value = _load(text, path)
         except yaml.YAMLError as error:
-            raise _yaml_error(path, error) from None
+            raise _yaml_error(path, text, error) from None
         except (RecursionError, ValueError) as error:
             raise PromptFileError(f"{path}:1: cannot be read as YAML: {str(error).splitlines()[0]}") from None
-        finally:
-            loader.dispose()
 
     @classmethod
     def read(cls, path: Path) -> YamlSource:
@@ -89,6 +89,33 @@ def read_text(path: Path) -> str:
         raise PromptFileError(f"{path}:1: cannot be read: {error.strerror or error}") from None
 
 
+def _load(text: str, path: Path) -> tuple[yaml.Node | None, Any]:
+    loader = _Loader(text)
+    try:
+        root = loader.get_single_node()
+        _check_tree(root, path)
+        return root, None if root is None else loader.construct_document(root)
+    finally:
+        loader.dispose()
+
+
+def _check_depth(text: str, path: Path) -> None:
+    depth = 0
+    for event in yaml.parse(text, Loader=_Base):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > MAX_DEPTH:
+                line = event.start_mark.line + 1 if event.start_mark else 1
+                raise PromptFileError(f"{path}:{line}: nested deeper than {MAX_DEPTH} levels")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+
+
+def shown_key(key: object) -> str:
+    """Return a key as errors show it: as it is, or quoted when it would break the line."""
+    return str(key) if str(key).isprintable() else repr(key)
+
+
 def _child(node: yaml.Node | None, step: str | int) -> tuple[int, yaml.Node] | None:
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
@@ -121,11 +148,16 @@ def _check_keys(node: yaml.MappingNode, path: Path) -> None:
             raise PromptFileError(f"{path}:{key.start_mark.line + 1}: a key must be a word, not a list or mapping")
         line = key.start_mark.line + 1
         if key.value in lines and key.value != "<<":
-            raise PromptFileError(f"{path}:{line}: {key.value}: said twice, first in line {lines[key.value]}: keep one")
+            raise PromptFileError(
+                f"{path}:{line}: {shown_key(key.value)}: said twice, first in line {lines[key.value]}: keep one"
+            )
         lines[key.value] = line
 
 
-def _yaml_error(path: Path, error: yaml.YAMLError) -> PromptFileError:
-    mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error).splitlines()[0]
-    return PromptFileError(f"{path}:{mark.line + 1 if mark else 1}: not YAML: {problem}")
+def _yaml_error(path: Path, text: str, error: yaml.YAMLError) -> PromptFileError:
+    if isinstance(error, yaml.reader.ReaderError):  # its position counts bytes
+        line, problem = text.encode().count(b"\n", 0, error.position) + 1, f"{error.reason}: U+{error.character:04X}"
+    else:
+        mark = getattr(error, "problem_mark", None)
+        line, problem = mark.line + 1 if mark else 1, getattr(error, "problem", None) or str(error).splitlines()[0]
+    return PromptFileError(f"{path}:{line}: not YAML: {problem}")

@@ -1,16 +1,18 @@
 """A small HTTP server on loopback: it stands in for what a real API cannot be asked to do.
 
-It answers as OpenAI and Anthropic do, after a latency, and fails on request: busy, broken, slow, silent, wrong.
+It answers as OpenAI and Anthropic do, after a latency, and fails on request: busy, broken, silent, wrong.
 """
 
 from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 AT_ONCE = {"retry-after-ms": "1"}
 """Asks the SDKs to retry without the wait that would only slow a test down."""
@@ -120,9 +122,7 @@ class FaultyServer:
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
     def __enter__(self) -> FaultyServer:
-        threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
-        ).start()
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,6 +1,6 @@
 """A loopback server that speaks the shape of two chat APIs, and child processes that record from it.
 
-Run as a script it is such a child: ``python recording_helpers.py record|crash|fill ...``.
+Run as a script it is such a child: ``python recording_helpers.py record|record_often|crash|fill ...``.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import hashlib
+import importlib
 import json
 import os
 import shutil
@@ -157,6 +158,7 @@ def child(*arguments: object) -> subprocess.Popen[str]:
     root = Path(__file__).parent.parent
     return subprocess.Popen(
         [sys.executable, __file__, *map(str, arguments)],
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": str(root)},
@@ -181,6 +183,20 @@ def record(folder: str, url: str, count: str, at_once: str) -> None:
     say("done")
 
 
+def record_often(*arguments: str) -> None:
+    """For each line of input ``record`` in a process of its own; say its id, and ``ended`` after it."""
+    for module in ("vcr.serialize", "pytest_promptfit.recorder", "pytest_promptfit.transport"):
+        importlib.import_module(module)  # once, for all of them
+    for _ in sys.stdin:
+        pid = os.fork()
+        if pid == 0:
+            say(str(os.getpid()))
+            record(*arguments)
+            os._exit(0)
+        os.waitpid(pid, 0)
+        say("ended")
+
+
 async def _ask_missing(recorder: Any, url: str, count: int, at_once: int) -> None:
     import httpx2
 
@@ -190,7 +206,7 @@ async def _ask_missing(recorder: Any, url: str, count: int, at_once: int) -> Non
     keyed = [(request_key("POST", url, body), body) for body in numbered_bodies(count)]
     missing = [(key, body) for key, body in keyed if key not in recorder.cassette]
     free = asyncio.Semaphore(at_once)
-    transport = RecordingTransport(httpx2.AsyncHTTPTransport(), recorder)
+    transport = RecordingTransport(httpx2.AsyncHTTPTransport(verify=False), recorder)
     async with httpx2.AsyncClient(transport=transport, timeout=60) as client:
 
         async def ask(key: str, body: dict[str, Any]) -> None:
@@ -205,9 +221,7 @@ def crash(folder: str, work: str) -> None:
     """Open copies of a folder for recording, and die before the 1st, 2nd, ... change to its files."""
     from pytest_promptfit import compaction, recorder
 
-    compaction.render(
-        compaction.Recorded("", "POST", "http://localhost/", "", "")
-    )  # imported before the fork
+    compaction.render(compaction.Recorded("", "POST", "http://localhost/", "", ""))  # imported before the fork
     for number in range(1000):
         copy = Path(work, str(number))
         shutil.copytree(folder, copy)
@@ -248,6 +262,8 @@ def fill(folder: str, url: str, limit: str) -> None:
     try:
         with Recorder.open(Path(folder)) as recorder:
             asyncio.run(_ask_until_it_fails(recorder, url))
+            whole = Path(folder, "replies-new.yaml").read_bytes().endswith(b"}\n")
+            say(f"the file is {'whole' if whole else 'torn'}")
     except CassetteError as error:
         say(str(error))
 
@@ -259,7 +275,7 @@ async def _ask_until_it_fails(recorder: Any, url: str) -> None:
     from pytest_promptfit.cassette import request_key
     from pytest_promptfit.transport import RecordingTransport
 
-    transport = RecordingTransport(httpx2.AsyncHTTPTransport(), recorder)
+    transport = RecordingTransport(httpx2.AsyncHTTPTransport(verify=False), recorder)
     http_client = httpx2.AsyncClient(transport=transport)
     client = AsyncAnthropic(api_key="none", base_url=url, max_retries=1, http_client=http_client)
     for body in (chat_body(f"question {number}", max_tokens=9) for number in range(40)):
@@ -274,4 +290,4 @@ async def _ask_until_it_fails(recorder: Any, url: str) -> None:
 
 
 if __name__ == "__main__":
-    {"record": record, "crash": crash, "fill": fill}[sys.argv[1]](*sys.argv[2:])
+    {"record": record, "record_often": record_often, "crash": crash, "fill": fill}[sys.argv[1]](*sys.argv[2:])

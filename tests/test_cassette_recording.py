@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
+import signal
 import time
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import httpx2
 import pytest
@@ -27,6 +31,9 @@ from pytest_promptfit.compaction import layout
 from pytest_promptfit.errors import CassetteError
 from pytest_promptfit.recorder import Recorder, prune
 from pytest_promptfit.transport import RecordingTransport, recording_for
+
+if TYPE_CHECKING:
+    import subprocess
 
 URL = "https://api.openai.com/v1/chat/completions"
 
@@ -51,7 +58,7 @@ def ask(
 
     async def all_of_them() -> list[str]:
         http_client = httpx2.AsyncClient(
-            transport=RecordingTransport(httpx2.AsyncHTTPTransport(), recorder, **transport)
+            transport=RecordingTransport(httpx2.AsyncHTTPTransport(verify=False), recorder, **transport)
         )
         async with AsyncOpenAI(
             api_key=api_key, base_url=f"{url}/v1", http_client=http_client, max_retries=max_retries
@@ -114,6 +121,16 @@ def test_a_page_that_is_no_reply_is_passed_on_and_not_kept(tmp_path, server):
     assert files_of(tmp_path) == {}
 
 
+def test_a_recorded_page_that_is_no_reply_gives_way_to_the_reply_that_is_asked_for_again(tmp_path, server):
+    with Recorder.open(tmp_path) as recorder:
+        key = keep(recorder, "a", reply="<p>log in here</p>", url=server.chat_url)
+    for _ in range(2):
+        with Recorder.open(tmp_path) as recorder:
+            (text,) = ask(recorder, server.url, [chat_body("a")], keep=lambda body: body.startswith("{"))
+        assert json.loads(replies_of(Cassette.load(tmp_path))[key])["choices"][0]["message"]["content"] == text
+    assert len(Cassette.load(tmp_path)) == 1
+
+
 def test_a_server_of_changing_address_is_recorded_under_one(tmp_path, server):
     with Recorder.open(tmp_path) as recorder:
         ask(
@@ -122,9 +139,7 @@ def test_a_server_of_changing_address_is_recorded_under_one(tmp_path, server):
             [chat_body("a")],
             recorded_url=lambda url: url.replace(server.url, "http://local"),
         )
-    assert Cassette.load(tmp_path).find(
-        request_key("POST", "http://local/v1/chat/completions", chat_body("a"))
-    )
+    assert Cassette.load(tmp_path).find(request_key("POST", "http://local/v1/chat/completions", chat_body("a")))
 
 
 def test_keys_cookies_and_organisations_never_reach_the_folder(tmp_path, server):
@@ -168,31 +183,28 @@ def test_every_character_comes_back_through_json_and_through_yaml(tmp_path):
 
 
 def test_control_characters_come_back_without_libyaml_too(tmp_path):
-    odd = "".join(
-        map(chr, [*range(0x100), 0x2028, 0x2029, 0xD7FF, 0xE000, 0xFEFF, 0xFFFD, 0xFFFE, 0xFFFF, 0x1F600])
-    )
+    odd = "".join(map(chr, [*range(0x100), 0x2028, 0x2029, 0xD7FF, 0xE000, 0xFEFF, 0xFFFD, 0xFFFE, 0xFFFF, 0x1F600]))
     with Recorder.open(tmp_path) as recorder:
         keep(recorder, "a", reply=odd)
     (entry,) = yaml.load((tmp_path / "replies.yaml").read_bytes(), yaml.SafeLoader)["interactions"]
     assert entry["response"]["body"]["string"] == odd
 
 
-def test_what_is_recorded_is_kept_unless_it_is_to_be_replaced(tmp_path):
-    for replace, expected in ((False, "first"), (False, "first"), (True, "third")):
-        with Recorder.open(tmp_path, replace=replace) as recorder:
-            key = keep(
-                recorder, "a", reply={"first": "first", "third": "third"}[expected] if replace else "first"
-            )
-            keep(recorder, "a", reply="third" if replace else "second")
-            assert recorder.cassette.find(key).body == expected
-        cassette = Cassette.load(tmp_path)
-        assert replies_of(cassette) == {key: expected}
+@pytest.mark.parametrize(("replace", "expected"), [(False, "first"), (True, "third")])
+def test_what_is_recorded_is_kept_unless_it_is_to_be_replaced(tmp_path, replace, expected):
+    with Recorder.open(tmp_path) as recorder:
+        key = keep(recorder, "a", reply="first")
+    with Recorder.open(tmp_path, replace=replace) as recorder:
+        for reply in ("second", "third"):
+            keep(recorder, "a", reply=reply)
+        assert recorder.cassette.find(key).body == expected
+    assert replies_of(Cassette.load(tmp_path)) == {key: expected}
 
 
 def test_replacing_keeps_the_old_reply_until_the_new_one_is_there(tmp_path):
     with Recorder.open(tmp_path) as recorder:
         kept, replaced = keep(recorder, "a", reply="old a"), keep(recorder, "b", reply="old b")
-    with pytest.raises(KeyboardInterrupt), Recorder.open(tmp_path, replace=True) as recorder:
+    with suppress(KeyboardInterrupt), Recorder.open(tmp_path, replace=True) as recorder:
         assert recorder.cassette.find(replaced).body == "old b"
         keep(recorder, "b", reply="new b")
         assert replies_of(Cassette.load(tmp_path)) == {kept: "old a", replaced: "new b"}
@@ -300,6 +312,17 @@ def test_pruning_deletes_what_was_never_asked_for(tmp_path):
     assert prune(tmp_path / "no folder", []) == 0
 
 
+def test_pruning_keeps_what_was_asked_for_though_it_was_edited_by_hand(tmp_path):
+    with Recorder.open(tmp_path) as recorder:
+        key, _ = keep(recorder, "a"), keep(recorder, "b")
+    (tmp_path / "replies.yaml").write_bytes(files_of(tmp_path)["replies.yaml"].replace(b'\\",\\"', b'\\", \\"'))
+    cassette = Cassette.load(tmp_path)
+    assert key not in replies_of(cassette)
+    assert cassette.find(key) is not None
+    assert prune(tmp_path, cassette.asked_keys()) == 1
+    assert set(replies_of(Cassette.load(tmp_path))) == {key}
+
+
 @pytest.mark.parametrize("name", ["replies.yaml", "replies-new.yaml"])
 @pytest.mark.parametrize("torn", ['- {"promptfit": {"sam', "\0\0\0"])
 def test_recording_goes_on_after_a_torn_last_line(tmp_path, name, torn):
@@ -309,9 +332,7 @@ def test_recording_goes_on_after_a_torn_last_line(tmp_path, name, torn):
     (tmp_path / "replies.yaml").unlink()
     (tmp_path / name).write_text(lines + torn)
     with Recorder.open(tmp_path) as recorder:
-        assert [warning.split(": ")[1][:21] for warning in recorder.cassette.warnings] == [
-            "the last line is torn"
-        ]
+        assert [warning.split(": ")[1][:21] for warning in recorder.cassette.warnings] == ["the last line is torn"]
         added = keep(recorder, "b")
     cassette = Cassette.load(tmp_path)
     assert (set(replies_of(cassette)), cassette.warnings) == ({before, added}, [])
@@ -341,38 +362,43 @@ def test_a_folder_that_cannot_be_made_is_said_before_anything_is_asked(tmp_path)
 
 
 def test_killed_twenty_times_a_recording_loses_and_repeats_nothing(tmp_path, server):
-    """A kill costs at most the calls that were in flight; a reply that is on disk stays and is never asked again."""
+    """A kill costs at most the calls in flight; what is on disk stays there and is never asked again."""
     chance, at_once, bodies = random.Random(20), 4, numbered_bodies(400)
     on_disk: dict[str, str] = {}
     asked_when_on_disk: dict[str, int] = {}
-    in_flight = 0
-    for _ in range(20):
-        recording = child("record", tmp_path, server.url, len(bodies), at_once)
-        told = [recording.stdout.readline().strip() for _ in range(1 + chance.randint(0, 24))]
-        time.sleep(chance.uniform(0, 0.004))
-        recording.kill()
-        told += recording.stdout.read().split()
-        recording.wait()
-        now_on_disk = replies_of(Cassette.load(tmp_path))
-        assert told[0] == "ready"
-        assert set(told[1:]) <= set(now_on_disk)
-        assert on_disk.items() <= now_on_disk.items()
-        in_flight += at_once
-        asked_when_on_disk.update({key: server.asked[key] for key in now_on_disk.keys() - on_disk.keys()})
-        on_disk = now_on_disk
-    assert 100 < len(on_disk) < len(bodies)
-    assert child("record", tmp_path, server.url, len(bodies), at_once).communicate()[0].endswith("done\n")
+    with child("record_often", tmp_path, server.url, len(bodies), at_once) as recordings:
+        for _ in range(20):
+            told, now_on_disk = record_and_kill(recordings, chance), replies_of(Cassette.load(tmp_path))
+            assert set(told) <= set(now_on_disk)
+            assert on_disk.items() <= now_on_disk.items()
+            asked_when_on_disk |= {key: server.asked[key] for key in now_on_disk.keys() - on_disk.keys()}
+            on_disk = now_on_disk
+        assert 100 < len(on_disk) < len(bodies)
+        assert recordings.communicate("record to the end\n")[0].endswith("done\nended\n")
     final = Cassette.load(tmp_path)
     assert on_disk.items() <= replies_of(final).items()
     assert set(replies_of(final)) == {server.key(body) for body in bodies}
     assert {key: server.asked[key] for key in asked_when_on_disk} == asked_when_on_disk
-    assert sum(server.asked.values()) <= len(bodies) + in_flight
+    assert sum(server.asked.values()) <= len(bodies) + 20 * at_once
     assert (list(files_of(tmp_path)), final.warnings) == (["replies.yaml"], [])
 
 
+def record_and_kill(recordings: subprocess.Popen[str], chance: random.Random) -> list[str]:
+    """Kill a recording at a moment of chance; return the keys of the replies that its caller had got."""
+    recordings.stdin.write("record\n")
+    recordings.stdin.flush()
+    pid = int(recordings.stdout.readline())
+    assert recordings.stdout.readline() == "ready\n"
+    told = [recordings.stdout.readline() for _ in range(chance.randint(0, 24))]
+    time.sleep(chance.uniform(0, 0.004))
+    os.kill(pid, signal.SIGKILL)
+    told += iter(recordings.stdout.readline, "ended\n")
+    return [line.strip() for line in told]
+
+
 def test_killed_before_any_change_to_its_files_a_compaction_loses_nothing(tmp_path):
-    """A killed recording that replaced replies left its file: the next one is killed while it takes it over."""
-    killed, whole, work = tmp_path / "killed", tmp_path / "whole", tmp_path / "work"
+    """The next recording is killed while it takes over what a killed one, that replaced replies, left."""
+    killed, work = tmp_path / "killed", tmp_path / "work"
     texts = [text for text in map(str, range(400)) if request_key("POST", URL, chat_body(text))[0] in "012"]
     with Recorder.open(killed) as recorder:
         for text in texts[:8]:
@@ -380,7 +406,7 @@ def test_killed_before_any_change_to_its_files_a_compaction_loses_nothing(tmp_pa
     with Recorder.open(killed, replace=True) as recorder:
         for text in texts[4:12]:
             keep(recorder, text, reply="new")
-        left = {**files_of(killed), ".replies.yaml.tmp": b"half of"}
+        left = {**files_of(killed), ".replies-f.yaml.tmp": b"half of"}
     for path in killed.iterdir():
         path.unlink()
     for name, content in left.items():
@@ -392,6 +418,7 @@ def test_killed_before_any_change_to_its_files_a_compaction_loses_nothing(tmp_pa
     assert deaths >= 5
     with Recorder.open(killed):
         whole = files_of(killed)
+    assert list(whole) == ["replies.yaml"]
     for number in range(deaths + 1):
         assert replies_of(Cassette.load(work / str(number))) == expected
         with Recorder.open(work / str(number)):
@@ -418,14 +445,17 @@ def test_a_full_disk_stops_the_asking_and_keeps_what_was_recorded(tmp_path, serv
     """A limit on the size of files stands in for the full disk."""
     told = child("fill", tmp_path, server.url, 6000).communicate()[0].splitlines()
     replies = told.count("reply")
-    assert told[replies:] == ["stopped", told[-1]]
+    assert told[replies:] == ["stopped", "the file is whole", told[-1]]
     assert told[-1].startswith(f"{tmp_path / 'replies-new.yaml'}: ")
     assert told[-1].endswith("; free some space and run again: everything recorded so far is kept")
     assert 1 < replies < 40
     assert sum(server.asked.values()) == replies
     cassette = Cassette.load(tmp_path)
     assert (len(cassette), cassette.warnings) == (replies - 1, [])
-    resumed = child("fill", tmp_path, server.url, 10**9).communicate()[0]
-    assert resumed.splitlines() == ["reply"] * (41 - replies)
-    assert len(Cassette.load(tmp_path)) == 40
-    assert sum(server.asked.values()) == 41
+    bodies = [chat_body(f"question {number}", max_tokens=9) for number in range(40)]
+    url = f"{server.url}/v1/messages"
+    with Recorder.open(tmp_path) as recorder:
+        missing = [body for body in bodies if request_key("POST", url, body) not in recorder.cassette]
+        assert missing == bodies[replies - 1 :]
+        added = keep(recorder, "now that there is space")
+    assert added in Cassette.load(tmp_path)

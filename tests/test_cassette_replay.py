@@ -92,9 +92,7 @@ def test_a_file_without_interactions_is_empty(tmp_path, content):
 
 
 def test_found_entries_tell_reply_sample_and_seconds_and_the_rest_is_obsolete(tmp_path):
-    cassette = load(
-        tmp_path, HEADER + line(QUESTION, "sí", sample="ab12", seconds=0.412) + line("other", "no")
-    )
+    cassette = load(tmp_path, HEADER + line(QUESTION, "sí", sample="ab12", seconds=0.412) + line("other", "no"))
     found = cassette.find(key(QUESTION))
     assert found is not None
     assert (found.body, found.sample, found.seconds, found.url) == ("sí", "ab12", 0.412, URL)
@@ -135,10 +133,7 @@ def test_windows_line_ends_and_a_byte_order_mark_do_no_harm(tmp_path):
 @pytest.mark.parametrize("sort_keys", [True, False])
 def test_a_reformatted_file_still_loads(tmp_path, sort_keys):
     content = (
-        HEADER
-        + line(QUESTION, "tab\t nul\0 next\x85line", sample="s1")
-        + line("a", "once")
-        + line("a", "2", repeat=1)
+        HEADER + line(QUESTION, "tab\t nul\0 next\x85line", sample="s1") + line("a", "once") + line("a", "2", repeat=1)
     )
     reformatted = yaml.safe_dump(yaml.safe_load(content.replace("\x85", "\\u0085")), sort_keys=sort_keys)
     cassette = load(tmp_path, reformatted)
@@ -233,9 +228,7 @@ def test_a_reply_packed_in_a_way_that_cannot_be_read_is_said(tmp_path):
     entry["response"]["headers"]["content-encoding"] = ["br"]
     content = yaml.safe_dump({"interactions": [interaction("b", ""), entry], "version": 1})
     place = content.split("\n").index("- promptfit: {}", 2) + 1
-    assert refusal(tmp_path, content).startswith(
-        f"{place}: an interaction that cannot be used: its content-encoding"
-    )
+    assert refusal(tmp_path, content).startswith(f"{place}: an interaction that cannot be used: its content-encoding")
 
 
 def test_replay_imports_no_sdk_no_yaml_and_nothing_that_records(tmp_path):
@@ -244,7 +237,7 @@ def test_replay_imports_no_sdk_no_yaml_and_nothing_that_records(tmp_path):
         "import sys, pathlib\n"
         "from pytest_promptfit.cassette import Cassette\n"
         f"assert len(Cassette.load(pathlib.Path({str(tmp_path)!r}))) == 1\n"
-        "print({name.partition('.')[0] for name in sys.modules} & {'yaml', 'vcr', 'httpx2', 'filelock', 'openai'})"
+        "print({'yaml', 'vcr', 'httpx2', 'filelock', 'openai', 'anthropic'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

@@ -1,4 +1,4 @@
-"""Cassettes are vcrpy's: stock vcrpy replays what is recorded here, and what stock vcrpy recorded is found here."""
+"""Stock vcrpy replays what is recorded here, and what stock vcrpy recorded is found here."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def anthropic_replies(url: str) -> list[str]:
 
 def record_through_both_sdks(recorder: Recorder, url: str) -> tuple[list[str], list[str]]:
     def http_client() -> httpx2.AsyncClient:
-        return httpx2.AsyncClient(transport=RecordingTransport(httpx2.AsyncHTTPTransport(), recorder))
+        return httpx2.AsyncClient(transport=RecordingTransport(httpx2.AsyncHTTPTransport(verify=False), recorder))
 
     async def both() -> tuple[list[str], list[str]]:
         openai = AsyncOpenAI(api_key="sk-one", base_url=f"{url}/v1", http_client=http_client())

@@ -284,9 +284,7 @@ def test_an_error_of_the_wrapping_transport_is_raised_and_nothing_is_sent_again(
     for name in ("openai", "anthropic"):
         tries: list[httpx2.Request] = []
         with pytest.raises(OSError, match="No space left"):
-            send(
-                provider(f"{name}/m", base_url="http://127.0.0.1:9"), {}, wrap=lambda _: Full(), max_retries=3
-            )
+            send(provider(f"{name}/m", base_url="http://127.0.0.1:9"), {}, wrap=lambda _: Full(), max_retries=3)
         assert len(tries) == 1
 
 
@@ -381,9 +379,7 @@ def test_what_is_no_reply_is_told_in_one_line(model: str, body: dict[str, Any]) 
     ("model", "variable"),
     [("openai/m", "OPENAI_API_KEY"), ("anthropic/m", "ANTHROPIC_API_KEY"), ("gemini/m", "GEMINI_API_KEY")],
 )
-def test_a_missing_key_is_told_with_its_variable(
-    model: str, variable: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_missing_key_is_told_with_its_variable(model: str, variable: str, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = provider(model)
     with pytest.raises(CallError) as caught:
         asked.check()
@@ -410,7 +406,7 @@ def test_a_named_variable_must_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     asked = provider("openai/m", base_url="http://localhost:1/v1", api_key_env="MY_KEY")
 
-    with pytest.raises(CallError, match="set MY_KEY, the variable that model.api_key_env names"):
+    with pytest.raises(CallError, match="set MY_KEY, the variable that model"):
         asked.check()
 
 
@@ -573,10 +569,7 @@ def test_prices_come_from_the_price_list() -> None:
     assert price("gemini/gemini-2.5-flash", 1000, 1000) > 0
     assert price("openai/no-such-model", 1, 1) is None
     assert price("local/smollm2-135m", 1, 1) is None
-    assert (
-        price({"provider": "openai", "name": "gpt-4.1-nano", "base_url": "http://localhost:1/v1"}, 1, 1)
-        is None
-    )
+    assert price({"provider": "openai", "name": "gpt-4.1-nano", "base_url": "http://localhost:1/v1"}, 1, 1) is None
 
 
 # Local models
@@ -590,9 +583,7 @@ def test_a_relative_gguf_path_counts_from_the_prompt_file(tmp_path: Path) -> Non
     assert find_gguf("models/tiny.gguf", tmp_path) == file.resolve()
 
 
-def test_a_named_model_is_looked_for_in_the_models_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_named_model_is_looked_for_in_the_models_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROMPTFIT_MODELS", str(tmp_path))
     (tmp_path / "tiny.gguf").write_bytes(b"GGUF")
 
@@ -680,16 +671,14 @@ asked = provider_of(ModelSpec.model_validate(f"local/{sys.argv[1]}"), Path())
 request = ChatRequest(sys.argv[1], "", (Turn("user", "hi"),), "", {"max_tokens": 2})
 async def main():
     async with asked.connect() as send:
-        return await asyncio.gather(*(send(asked.payload(request)) for _ in range(3)))
+        return await asyncio.gather(*(send(asked.payload(request)) for _ in range(2)))
 bodies = asyncio.run(main()) + asyncio.run(main())
 print(len(_servers), len(bodies), {body["model"] for body in bodies})
 """
     linked = tmp_path / "linked.gguf"
     linked.symlink_to(smollm2)
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(linked)], capture_output=True, text=True, timeout=120
-    )
+    done = subprocess.run([sys.executable, "-c", code, str(linked)], capture_output=True, text=True, timeout=120)
 
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("1 6 {")
+    assert done.stdout.startswith("1 4 {")
     assert str(smollm2.parent) not in done.stdout

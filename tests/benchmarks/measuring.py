@@ -63,9 +63,7 @@ def timed(command: Sequence[str], folder: Path) -> Timing:
     """Run a command to its end and return what it took; raise when it fails."""
     environment = {key: value for key, value in os.environ.items() if key not in ("CI", "GITHUB_ACTIONS")}
     started = time.perf_counter()
-    process = subprocess.Popen(
-        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert process.stdout is not None
     output = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)

@@ -1,0 +1,354 @@
+"""Asking many questions at once: concurrency, what ends a run, budgets, and Ctrl-C; over real HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from faulty_server import HANG, HTML, Answer, FaultyServer, Seen, broken, busy, chat, error, message
+
+from pytest_promptfit.asking import Budget, Limits, Question, Spending, ask
+from pytest_promptfit.errors import BudgetExceeded, CallError, CassetteError, PromptfitError
+from pytest_promptfit.model_spec import ModelSpec
+from pytest_promptfit.prices import price_usd
+from pytest_promptfit.providers import provider_of
+
+PRICED = ModelSpec(provider="openai", name="gpt-4.1-nano")
+CALL_USD = price_usd(PRICED, 100, 10)
+"""What one answer of the test server costs."""
+
+
+@pytest.fixture(autouse=True)
+def no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+
+
+def questions(count: int, **params: Any) -> list[Question]:
+    return [
+        Question(f"s{n}", {"model": "m", "messages": [{"role": "user", "content": str(n)}], **params})
+        for n in range(count)
+    ]
+
+
+class Answers(dict[int, Any]):
+    """Collects answers by index; an index answered twice is a mistake."""
+
+    def __call__(self, index: int, answer: Any) -> None:
+        assert index not in self
+        self[index] = answer
+
+    @property
+    def texts(self) -> dict[int, str]:
+        return {index: body["choices"][0]["message"]["content"] for index, body in self.replies.items()}
+
+    @property
+    def replies(self) -> dict[int, dict[str, Any]]:
+        return {index: answer for index, answer in self.items() if isinstance(answer, dict)}
+
+    @property
+    def errors(self) -> dict[int, PromptfitError]:
+        return {index: answer for index, answer in self.items() if isinstance(answer, PromptfitError)}
+
+
+def run(
+    server: FaultyServer,
+    asked: list[Question],
+    *,
+    name: str = "openai",
+    price_of: ModelSpec | None = None,
+    **options: Any,
+) -> tuple[Answers, Spending]:
+    spec = ModelSpec(provider=name, name="m", base_url=server.url, timeout=options.pop("timeout", 20.0))
+    answers = options.pop("answers", None) or Answers()
+    options.setdefault("on_answer", answers)
+    return answers, ask(asked, provider_of(spec, Path()), price_of or spec, **options)
+
+
+def echo(seen: Seen) -> Answer:
+    return chat(seen.body["messages"][0]["content"])
+
+
+@pytest.mark.parametrize("name", ["openai", "anthropic"])
+def test_every_question_is_answered_at_most_so_many_at_once(name: str) -> None:
+    """After the first, which goes alone, the server answers only when eight are waiting."""
+    eight = threading.Barrier(8)
+
+    def answer(seen: Seen) -> Answer:
+        if seen.number > 0:
+            eight.wait(20)
+        return message() if name == "anthropic" else chat()
+
+    with FaultyServer(answer) as server:
+        answers, spending = run(server, questions(33), name=name, concurrency=8)
+
+    assert sorted(answers.replies) == list(range(33))
+    assert server.peak == 8
+    assert (spending.calls, spending.input_tokens, spending.output_tokens) == (33, 3300, 330)
+    assert spending.usd is None
+
+
+def test_answers_belong_to_their_questions() -> None:
+    with FaultyServer(echo) as server:
+        answers, _ = run(server, questions(30))
+
+    assert answers.texts == {n: str(n) for n in range(30)}
+
+
+def test_no_questions_ask_nothing() -> None:
+    with FaultyServer(chat()) as server:
+        assert run(server, []) == ({}, Spending())
+    assert server.seen == []
+
+
+def test_a_caller_inside_a_running_loop() -> None:
+    async def main() -> Answers:
+        return run(server, questions(3))[0]
+
+    with FaultyServer(chat()) as server:
+        assert len(asyncio.run(main()).replies) == 3
+
+
+def test_many_questions_take_no_task_each() -> None:
+    tasks: list[int] = []
+    with FaultyServer(chat()) as server:
+        run(server, questions(200), concurrency=4, before_send=lambda _: tasks.append(len(asyncio.all_tasks())))
+
+    assert len(tasks) == 200
+    assert max(tasks) < 10
+
+
+def test_what_before_send_sets_reaches_the_transport() -> None:
+    current: ContextVar[str] = ContextVar("current")
+    passed: list[tuple[str, str]] = []
+
+    class Watching(httpx2.AsyncBaseTransport):
+        def __init__(self, inner: httpx2.AsyncBaseTransport) -> None:
+            self.inner = inner
+
+        async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+            response = await self.inner.handle_async_request(request)
+            passed.append((current.get(), (await request.aread()).decode()))
+            return response
+
+    with FaultyServer(chat(), latency=0.01) as server:
+        run(server, questions(20), wrap=Watching, before_send=lambda question: current.set(question.sample))
+
+    assert len(passed) == 20
+    assert all(f'"content":"{sample[1:]}"' in body for sample, body in passed)
+
+
+def test_busy_and_broken_answers_are_asked_again_and_not_counted() -> None:
+    def answer(seen: Seen) -> Answer:
+        return busy() if seen.number % 3 == 0 else broken(503) if seen.number % 7 == 0 else chat()
+
+    budget = Budget(Limits(max_calls=20))
+    with FaultyServer(answer) as server:
+        answers, spending = run(server, questions(20), budget=budget)
+
+    assert len(answers.replies) == 20
+    assert len(server.seen) > 20
+    assert spending.calls == budget.calls == 20
+
+
+def test_the_first_question_goes_alone_and_a_refused_key_ends_the_run() -> None:
+    with FaultyServer(error(401, "bad key")) as server:
+        answers, spending = run(server, questions(50))
+
+    assert len(server.seen) == 1
+    assert len(answers.errors) == 50
+    assert str(answers[0]).startswith("openai/m: a request without a key")
+    assert str(answers[49]) == f"not asked: {answers[0]}"
+    assert spending.calls == 0
+
+
+def test_a_missing_key_is_the_answer_to_all() -> None:
+    answers = Answers()
+    spec = ModelSpec(provider="openai", name="m")
+    ask(questions(3), provider_of(spec, Path()), spec, on_answer=answers)
+
+    assert str(answers[0]).startswith("openai/m: no API key: set OPENAI_API_KEY")
+    assert str(answers[2]).startswith("not asked: openai/m: no API key")
+
+
+def test_one_question_that_fails_does_not_end_the_run() -> None:
+    def answer(seen: Seen) -> Answer:
+        return error(400, "too long") if seen.body["messages"][0]["content"] in {"0", "5"} else chat()
+
+    with FaultyServer(answer) as server:
+        answers, spending = run(server, questions(10))
+
+    assert sorted(answers.errors) == [0, 5]
+    assert "too long" in str(answers[5])
+    assert spending.calls == 8
+
+
+def test_a_first_question_that_fails_by_chance_is_asked_again() -> None:
+    with FaultyServer(lambda seen: error(400, "odd") if seen.number == 0 else chat()) as server:
+        answers, _ = run(server, questions(3))
+
+    assert sorted(answers.replies) == [0, 1, 2]
+
+
+def test_a_fatal_error_later_ends_the_run() -> None:
+    with FaultyServer(lambda seen: chat() if seen.number < 5 else error(401, "expired")) as server:
+        answers, spending = run(server, questions(100), concurrency=4)
+
+    assert spending.calls == len(answers.replies) == 5
+    assert len(server.seen) <= 5 + 4
+    assert len(answers.errors) == 95
+    assert str(answers[99]).startswith("not asked: openai/m: ")
+
+
+def test_a_reply_that_cannot_be_read_is_told_and_counted() -> None:
+    budget = Budget()
+    with FaultyServer(lambda seen: HTML if seen.number == 2 else chat()) as server:
+        answers, spending = run(server, questions(4), budget=budget, concurrency=1)
+
+    assert [type(answers[n]) is dict for n in range(4)] == [True, True, False, True]
+    assert "is not JSON" in str(answers[2])
+    assert (spending.calls, budget.calls) == (3, 4)
+
+
+@pytest.mark.parametrize("at", [0, 7])
+def test_an_error_in_on_answer_ends_the_run_and_is_raised(at: int) -> None:
+    def full(index: int, _answer: Any) -> None:
+        if index >= at:
+            raise CassetteError("disk full")
+
+    with FaultyServer(chat(), latency=0.01) as server, pytest.raises(CassetteError, match="disk full"):
+        run(server, questions(200), on_answer=full, concurrency=4)
+    assert len(server.seen) < 20
+
+
+def test_an_error_in_the_wrapping_transport_ends_the_run_and_is_raised() -> None:
+    class Full(httpx2.AsyncBaseTransport):
+        def __init__(self, inner: httpx2.AsyncBaseTransport) -> None:
+            self.inner = inner
+
+        async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+            response = await self.inner.handle_async_request(request)
+            await response.aread()
+            if len(server.seen) > 10:
+                raise CassetteError("disk full")
+            return response
+
+    with FaultyServer(chat(), latency=0.01) as server, pytest.raises(CassetteError, match="disk full"):
+        run(server, questions(200), wrap=Full, concurrency=4)
+    assert len(server.seen) < 20
+
+
+# Budgets
+
+
+@pytest.mark.parametrize("concurrency", [1, 16])
+def test_a_limit_of_calls_is_met_exactly(concurrency: int) -> None:
+    with FaultyServer(chat(), latency=0.01) as server:
+        answers, spending = run(server, questions(60), budget=Budget(Limits(max_calls=37)), concurrency=concurrency)
+
+    assert len(server.seen) == spending.calls == 37
+    assert {type(stop) for stop in answers.errors.values()} == {BudgetExceeded}
+    assert str(next(iter(answers.errors.values()))) == (
+        "limit of 37 calls reached after 37 calls ($0.0000 spent): the rest was not asked; "
+        "run again with a larger --promptfit-max-calls"
+    )
+
+
+def test_a_limit_is_shared_by_the_calls_of_a_run() -> None:
+    budget = Budget(Limits(max_calls=10))
+    with FaultyServer(chat()) as server:
+        run(server, questions(6), budget=budget)
+        answers, _ = run(server, questions(6), budget=budget)
+        none, _ = run(server, questions(2), budget=budget)
+
+    assert len(server.seen) == 10
+    assert (len(answers.replies), len(answers.errors)) == (4, 2)
+    assert len(none.errors) == 2
+
+
+@pytest.mark.parametrize("concurrency", [1, 16])
+def test_a_budget_in_usd_is_used_but_never_passed(concurrency: int) -> None:
+    """The bound of a call's price is several times what it costs, so the last calls wait for the others."""
+    assert CALL_USD is not None
+    budget = Budget(Limits(max_usd=20 * CALL_USD))
+    with FaultyServer(chat(), latency=0.01) as server:
+        answers, spending = run(
+            server, questions(60, max_tokens=50), budget=budget, price_of=PRICED, concurrency=concurrency
+        )
+
+    assert spending.usd == pytest.approx(spending.calls * CALL_USD)
+    assert budget.usd <= 20 * CALL_USD
+    assert 15 <= len(server.seen) == spending.calls <= 20
+    assert len(answers.errors) == 60 - spending.calls
+    assert "run again with a larger --promptfit-budget" in str(next(iter(answers.errors.values())))
+
+
+def test_a_budget_too_small_for_one_call_asks_nothing() -> None:
+    with FaultyServer(chat()) as server:
+        answers, _ = run(server, questions(3), budget=Budget(Limits(max_usd=1e-6)), price_of=PRICED)
+
+    assert server.seen == []
+    assert str(answers[0]).startswith("budget of $0.00 reached after 0 calls")
+
+
+def test_a_failed_call_gives_its_reservation_back() -> None:
+    budget = Budget(Limits(max_usd=1.0))
+    with FaultyServer(error(400, "no")) as server:
+        run(server, questions(5), budget=budget, price_of=PRICED)
+
+    assert len(server.seen) == 6
+    assert (budget.calls, budget.usd) == (0, 0.0)
+    assert budget.fits(1.0)
+
+
+def test_usd_cannot_limit_a_model_whose_price_is_unknown() -> None:
+    with FaultyServer(chat()) as server, pytest.raises(PromptfitError, match="--promptfit-max-calls"):
+        run(server, questions(3), budget=Budget(Limits(max_usd=1.0)))
+    assert server.seen == []
+
+
+def test_a_local_model_costs_nothing() -> None:
+    local = ModelSpec(provider="local", name="m")
+    with FaultyServer(chat()) as server:
+        answers, _ = run(server, questions(3), budget=Budget(Limits(max_usd=0.0)), price_of=local)
+
+    assert len(answers.replies) == 3
+
+
+# Ctrl-C
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a process cannot send itself Ctrl-C there")
+def test_ctrl_c_keeps_what_has_arrived_and_cancels_the_rest() -> None:
+    answers = Answers()
+
+    def on_answer(index: int, answer: Any) -> None:
+        answers(index, answer)
+        if len(answers) == 5:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    with (
+        FaultyServer(lambda seen: chat() if seen.number < 5 else HANG) as server,
+        pytest.raises(KeyboardInterrupt),
+    ):
+        run(server, questions(100), on_answer=on_answer, concurrency=4, timeout=600)
+
+    assert len(answers.replies) == len(answers) == 5
+    asking = [thread for thread in threading.enumerate() if thread.name == "promptfit-asking"]
+    for thread in asking:
+        thread.join(5)
+    assert not any(thread.is_alive() for thread in asking)
+
+
+def test_call_error_is_what_the_answers_hold() -> None:
+    """``CallError`` and ``BudgetExceeded`` are told apart by callers that stop for one and not for the other."""
+    with FaultyServer(error(404, "no such model")) as server:
+        answers, _ = run(server, questions(2))
+
+    assert [(type(answer), answer.fatal) for answer in answers.values()] == [(CallError, True), (CallError, True)]

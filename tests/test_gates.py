@@ -1,0 +1,233 @@
+"""Gates: the figures of a whole prompt against their floors, and against the baseline beyond chance."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from conftest import MOODS, Project
+
+from pytest_promptfit.metrics import detectable_difference, mcnemar_midp, pairs_needed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+MIXED = (
+    *MOODS,
+    ("w1", "a dreadful bore, and I loved it", "good"),
+    ("w2", "a dreadful film, seen twice", "good"),
+    ("u1", "mumble", "bad"),
+    ("u2", "mumble mumble", "bad"),
+)
+"""Four right, two goods taken for bad, two bads without a label."""
+
+
+def gate(result: pytest.RunResult, name: str) -> str:
+    """Return the line of the summary about a gate."""
+    (line,) = [line.strip() for line in result.outlines if line.strip().startswith(f"gate {name}:")]
+    return line
+
+
+def numbered(count: int) -> tuple[tuple[str, ...], ...]:
+    return tuple((f"n{number:03}", f"a lovely day number {number:03}", "good") for number in range(count))
+
+
+def wrong_about(numbers: set[int]) -> Callable[[str], str]:
+    """Return a model that gets just these of the numbered samples wrong."""
+
+    def says(text: str) -> str:
+        is_wrong = int(text.partition("</text>")[0][-3:]) in numbers
+        return f"<label>{'bad' if is_wrong else 'good'}</label>"
+
+    return says
+
+
+def compared(project: Project, count: int, before: set[int], after: set[int], **gates: Any) -> pytest.RunResult:
+    """Accept what a model says, let it change its mind, and return how the new replies compare."""
+    project.write(numbered(count), cases="gated", gates=gates)
+    project.model.says = wrong_about(before)
+    project.record("--promptfit-update")
+    project.model.says = wrong_about(after)
+    project.ask_anew()
+    return project.replay("-v")
+
+
+FLOORS: tuple[tuple[dict[str, Any], bool, str], ...] = (
+    ({"accuracy": 0.5}, True, "accuracy 0.500 (4 of 8, 95 % interval 0.215-0.785), floor 0.5"),
+    ({"accuracy": 0.51}, False, "accuracy 0.500 (4 of 8, 95 % interval 0.215-0.785), floor 0.51"),
+    ({"missing": 0.25}, True, "no label could be read in 0.250 (2 of 8), at most 0.25"),
+    ({"missing": 0.24}, False, "no label could be read in 0.250 (2 of 8), at most 0.24"),
+    ({"recall": {"good": 0.5, "bad": 0.5}}, True, "recall good: 0.500 of 4, floor 0.5; bad: 0.500 of 4, floor 0.5"),
+    ({"recall": {"good": 0.6, "bad": 0.5}}, False, "recall good: 0.500 of 4, floor 0.6; bad: 0.500 of 4, floor 0.5"),
+)
+
+BEHIND: tuple[tuple[dict[str, Any], str], ...] = (
+    ({"accuracy": 0.9}, "sample-w1, sample-w2, sample-u1, sample-u2"),
+    ({"recall": {"good": 0.9, "bad": 0.1}}, "sample-w1, sample-w2"),
+    ({"missing": 0.0}, "sample-u1, sample-u2"),
+)
+
+
+def test_floors_pass_and_fail(project: Project, subtests: pytest.Subtests) -> None:
+    project.write(MIXED)
+    project.record()
+    for gates, passes, detail in FLOORS:
+        with subtests.test(gates=gates):
+            project.write(MIXED, cases="gated", gates=gates)
+            result = project.replay("-v")
+            (name,) = gates
+            verdict = "passed" if passes else "FAILED"
+            assert gate(result, name) == f"gate {name}: {verdict}: {detail}"
+            assert result.ret == (0 if passes else 1)
+            result.stdout.fnmatch_lines([f"*::gate-{name} {verdict.upper()}*"])
+
+
+def test_failed_floor_names_the_samples_behind_it(project: Project, subtests: pytest.Subtests) -> None:
+    project.write(MIXED)
+    project.record()
+    for gates, behind in BEHIND:
+        with subtests.test(gates=gates):
+            project.write(MIXED, cases="gated", gates=gates)
+            assert f"  behind it: {behind}" in project.replay().outlines
+
+
+def test_long_list_of_samples_is_cut(project: Project) -> None:
+    project.model.says = wrong_about(set(range(13)))
+    project.write(numbered(13), cases="gated", gates={"accuracy": 0.5})
+    project.record()
+    (line,) = [line for line in project.replay().outlines if line.startswith("  behind it:")]
+    assert line.endswith("sample-n009 and 3 more")
+
+
+def test_recall_of_a_label_without_samples_passes_and_says_so(project: Project) -> None:
+    project.write(MOODS[:2], gates={"recall": {"bad": 0.9}})
+    project.record()
+    assert gate(project.replay(), "recall") == "gate recall: passed: recall bad: no samples, floor 0.9"
+
+
+def test_canonicals_do_not_count(project: Project) -> None:
+    wrong = [{"text": "a dreadful bore, and I loved it", "label": "good"}]
+    project.write(canonical=wrong, gates={"accuracy": 1.0})
+    project.record()
+    result = project.replay()
+    assert gate(result, "accuracy").startswith("gate accuracy: passed: accuracy 1.000 (4 of 4")
+    result.assert_outcomes(passed=5, failed=1, skipped=1)
+
+
+def test_only_canonicals_leave_no_gate_to_judge(project: Project) -> None:
+    project.write((), canonical=[{"text": "a lovely day", "label": "good"}], gates={"accuracy": 1.0})
+    project.record()
+    result = project.replay("-rs")
+    result.assert_outcomes(passed=1, skipped=2)
+    result.stdout.fnmatch_lines(["SKIPPED*there are no labeled samples*"])
+
+
+def test_a_real_regression_fails(project: Project) -> None:
+    result = compared(project, 40, before={0}, after=set(range(1, 9)))
+    assert result.ret == 1
+    p_value, drop = mcnemar_midp(8, 1), detectable_difference(40, alpha=0.05)
+    assert p_value < 0.05
+    assert gate(result, "regression") == (
+        f"gate regression: FAILED: fixed 1, broken 8 of 40 shared samples, p = {p_value:.3g}, alpha 0.05; "
+        f"a drop of {drop * 100:.1f} points would be found with 80 % power"
+    )
+    result.stdout.fnmatch_lines(
+        [
+            "*mood.prompt.yaml: gate regression: fixed 1, broken 8 of 40 shared samples*",
+            "  broken: sample-n001, sample-n002, *, sample-n008",
+            "  accept: pytest --promptfit --promptfit-update=force mood.prompt.yaml",
+        ]
+    )
+
+
+def test_noise_passes(project: Project) -> None:
+    result = compared(project, 40, before={0, 1, 2}, after={3, 4, 5, 6})
+    assert result.ret == 0
+    assert gate(result, "regression").startswith(
+        f"gate regression: passed: fixed 3, broken 4 of 40 shared samples, p = {mcnemar_midp(4, 3):.3g}"
+    )
+
+
+def test_alpha_decides(project: Project) -> None:
+    result = compared(project, 40, before=set(), after={1, 2, 3}, regression={"alpha": 0.05})
+    assert 0.05 < mcnemar_midp(3, 0) < 0.2
+    assert result.ret == 0
+    project.write(numbered(40), cases="gated", gates={"regression": {"alpha": 0.2}})
+    result = project.replay()
+    assert result.ret == 1
+    assert "alpha 0.2;" in gate(result, "regression")
+
+
+def test_regression_can_be_switched_off(project: Project) -> None:
+    result = compared(project, 20, before=set(), after=set(range(20)), regression=False)
+    assert result.ret == 0
+    assert "gate-regression" not in result.stdout.str()
+
+
+def test_small_set_gets_a_warning(project: Project) -> None:
+    enough = pairs_needed(0.10, alpha=0.05)
+    project.write(numbered(enough))
+    project.record("--promptfit-update")
+    warning = "* shared samples are too few to find a drop of 10 points *"
+    project.replay().stdout.no_fnmatch_line(warning)
+    project.write(numbered(enough - 1))
+    project.replay().stdout.fnmatch_lines([f"  warning: {enough - 1} {warning.removeprefix('* ')}"])
+
+
+def test_without_a_baseline_regression_is_skipped(project: Project) -> None:
+    project.write()
+    project.record()
+    result = project.replay("-rs")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["SKIPPED*no baseline yet: --promptfit-update writes it"])
+
+
+PARTIAL = (
+    ("mood.prompt.yaml::sample-s1", "mood.prompt.yaml::gate-accuracy"),
+    ("-k", "s1 or gate"),
+    ("--deselect", "mood.prompt.yaml::sample-s2"),
+)
+
+
+def test_partial_selection_skips_the_gates_and_says_why(project: Project, subtests: pytest.Subtests) -> None:
+    project.write(gates={"accuracy": 0.9, "regression": False})
+    project.record()
+    for selection in PARTIAL:
+        with subtests.test(selection=selection):
+            result = project.replay("-rs", *selection)
+            assert result.ret == 0
+            assert result.parseoutcomes()["skipped"] == 1
+            result.stdout.fnmatch_lines(["SKIPPED*of its 4 samples are not selected: run the whole file to judge it"])
+
+
+@pytest.mark.parametrize("selection", [("mood.prompt.yaml::gate-accuracy",), ("-m", "gate"), ("-k", "gate")])
+def test_gate_alone_asks_nothing_and_is_skipped(project: Project, selection: tuple[str, ...]) -> None:
+    project.write(gates={"accuracy": 0.9, "regression": False})
+    result = project.record("-rs", *selection)
+    assert result.ret == 0
+    assert project.model.asked == []
+    result.stdout.fnmatch_lines(["SKIPPED*4 of its 4 samples are not selected*"])
+
+
+def test_labeled_samples_alone_are_all_that_gates_need(project: Project) -> None:
+    project.write(canonical=[{"text": "a lovely dog", "label": "good"}], gates={"accuracy": 0.9})
+    project.record()
+    result = project.replay("-m", "labeled or gate")
+    assert gate(result, "accuracy").startswith("gate accuracy: passed: accuracy 1.000 (4 of 4")
+
+
+def test_sample_without_a_reply_leaves_gates_unjudged(project: Project) -> None:
+    project.write(cases="gated", gates={"accuracy": 0.1})
+    project.record("-k", "s1 or s2 or s3")
+    result = project.replay("-rs")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines(["SKIPPED*1 of its samples have no reply: see their cases"])
+
+
+def test_failed_gate_runs_again_under_lf_with_no_sample_and_is_skipped(project: Project) -> None:
+    project.write(MIXED, cases="gated", gates={"accuracy": 0.9})
+    project.record()
+    assert project.replay().ret == 1
+    result = project.replay("--lf", "-rs")
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["SKIPPED*8 of its 8 samples are not selected*"])

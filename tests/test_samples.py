@@ -1,0 +1,247 @@
+"""What the columns of a data file mean: texts, labels, notes, ids, canonicals; and samples that stand twice."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pytest_promptfit import samples as samples_module
+from pytest_promptfit.chat import ChatBuilder
+from pytest_promptfit.errors import PromptFileError
+from pytest_promptfit.prompt_file import Prompt, parse_prompt_file
+from pytest_promptfit.samples import SampleSet, normal_form, read_samples, text_id
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TWO = "text,label\nfine,good\nawful,bad\n"
+
+
+def read(folder: Path, data: str = TWO, more: str = "", **source: str) -> SampleSet:
+    folder.joinpath("d.csv").write_text(data, encoding="utf-8")
+    path = folder / "p.yaml"
+    path.write_text(
+        f"model: openai/m\nprompt: {{}}\nsamples: {json.dumps({'file': 'd.csv', **source})}\n{more}", encoding="utf-8"
+    )
+    return read_samples(parse_prompt_file(path))
+
+
+def mistake(folder: Path, data: str = TWO, more: str = "", **source: str) -> str:
+    with pytest.raises(PromptFileError) as caught:
+        read(folder, data, more, **source)
+    return str(caught.value).replace(f"{folder}{os.sep}", "")
+
+
+class TestColumns:
+    def test_a_template_over_two_columns(self, tmp_path: Path) -> None:
+        found = read(
+            tmp_path,
+            "question1,question 2,label\nHow?,{question1},1\nWhy?,,0\n",
+            text='A: {question1}\nB: {question 2} {} { "q": {question1} }',
+        )
+        assert [sample.text for sample in found.samples] == [
+            'A: How?\nB: {question1} {} { "q": How? }',
+            'A: Why?\nB:  {} { "q": Why? }',
+        ]
+
+    def test_a_pair_of_empty_cells_is_no_text(self, tmp_path: Path) -> None:
+        message = mistake(tmp_path, "q1,q2,label\na,b,1\n, ,0\n", text="A: {q1}\nB: {q2}")
+        assert message == "d.csv:3: text: empty: expected the text to classify"
+
+    def test_a_column_whose_name_has_braces_is_a_column(self, tmp_path: Path) -> None:
+        assert read(tmp_path, "{text},label\na,x\n", text="{text}").samples[0].text == "a"
+
+    @pytest.mark.parametrize(
+        ("source", "message"),
+        [
+            ({"text": "txt"}, "samples.text: 'txt': no such column in d.csv; did you mean `text`?"),
+            ({"text": "A: {text} {tekst}"}, "samples.text: 'tekst': no such column in d.csv; did you mean `text`?"),
+            ({"text": ""}, "samples.text: '': no such column in d.csv; known: text, label"),
+            ({"label": "lable"}, "samples.label: 'lable': no such column in d.csv; did you mean `label`?"),
+            ({"note": "why"}, "samples.note: 'why': no such column in d.csv; known: text, label"),
+            ({"id": "qid"}, "samples.id: 'qid': no such column in d.csv; known: text, label"),
+            ({"canonical": "must"}, "samples.canonical: 'must': no such column in d.csv; known: text, label"),
+        ],
+    )
+    def test_a_column_that_is_not_there(self, tmp_path: Path, source: dict[str, str], message: str) -> None:
+        assert mistake(tmp_path, **source) == f"p.yaml:3: {message}"
+
+    def test_many_columns_are_not_all_listed(self, tmp_path: Path) -> None:
+        header = ",".join(f"c{number}" for number in range(200))
+        message = mistake(tmp_path, f"{header}\n", text="zzz")
+        assert message.endswith("known: c0, c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, …")
+
+    def test_a_note_is_taken_from_its_column(self, tmp_path: Path) -> None:
+        data = "text,label,note,why\na,x, n ,w\n"
+        assert read(tmp_path, data).samples[0].note == "n"
+        assert read(tmp_path, data, note="why").samples[0].note == "w"
+
+    @pytest.mark.parametrize("written", ["1", "true", "TRUE", "Yes", "y", "x", " yes "])
+    def test_a_canonical_of_the_data_file(self, tmp_path: Path, written: str) -> None:
+        found = read(tmp_path, f"text,label,must\na,x,{written}\nb,x,\n", canonical="must")
+        assert [sample.canonical for sample in found.samples] == [True, False]
+        assert [sample.text for sample in found.labeled] == ["b"]
+
+    @pytest.mark.parametrize("written", ["", "0", "false", "No", "n"])
+    def test_no_canonical(self, tmp_path: Path, written: str) -> None:
+        assert not read(tmp_path, f"text,label,canonical\na,x,{written}\n").samples[0].canonical
+
+    def test_neither_yes_nor_no(self, tmp_path: Path) -> None:
+        message = mistake(tmp_path, "text,label,canonical\na,x,yes\nb,x,perhaps\n")
+        assert message == "d.csv:3: canonical: 'perhaps': expected yes or no"
+
+    def test_names_with_line_breaks_break_no_line(self, tmp_path: Path) -> None:
+        assert "\n" not in mistake(tmp_path, '"te\nxt",label\n', text="te\nxts")
+
+
+class TestIds:
+    @pytest.mark.parametrize(
+        ("written", "cleaned"),
+        [
+            ("q1", "q1"),
+            (" q1 ", "q1"),
+            ("a[1]", "a(1)"),
+            ("a::b:::c:d", "a:b:c:d"),
+            ("a\tb\x1bc\u2028d\xa0e\x7f", "a_b_c_d_e_"),
+            ("0042", "0042"),
+            ("é/日本", "é/日本"),
+        ],
+    )
+    def test_an_id_can_be_selected(self, tmp_path: Path, written: str, cleaned: str) -> None:
+        assert read(tmp_path, f'text,label,qid\na,x,"{written}"\n', id="qid").samples[0].id == cleaned
+
+    def test_an_empty_id(self, tmp_path: Path) -> None:
+        message = mistake(tmp_path, "text,label,id\na,x,1\nb,x, \n", id="id")
+        assert message == "d.csv:3: id: empty: expected an id for every sample, or no `id` at all"
+
+    @pytest.mark.parametrize(("first", "second"), [("q", "q"), ("q", " q"), ("q[1]", "q(1)")])
+    def test_a_duplicate_names_both_lines(self, tmp_path: Path, first: str, second: str) -> None:
+        message = mistake(tmp_path, f'text,label,id\n"a\n",x,{first}\nb,x,{second}\n', id="id")
+        cleaned = first.replace("[", "(").replace("]", ")")
+        assert message == f"d.csv:4: id: {cleaned}: said twice, first at d.csv:2: expected unique ids"
+
+    def test_an_inline_id_may_be_a_number(self, tmp_path: Path) -> None:
+        found = read(tmp_path, more="canonical: [{text: c, label: good, id: 7}]\n")
+        assert found.samples[0].case_name == "canonical-7"
+
+    def test_default_ids_stay_when_rows_move_and_when_white_space_changes(self, tmp_path: Path) -> None:
+        before = read(tmp_path, "text,label\nit is fine,good\ncafe\u0301,good\nawful,bad\n")
+        after = read(tmp_path, 'text,label,note\nawful,bad,n\ncaf\xe9,good,\n"it  is\nfine ",good,\n')
+        assert {sample.id for sample in after.samples} == {sample.id for sample in before.samples}
+        assert {len(sample.id) for sample in before.samples} == {10}
+
+    def test_texts_that_share_the_short_hash_get_the_long_one_and_keep_it(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(samples_module, "SHORT_ID", 1)
+        monkeypatch.setattr(text_id, "__defaults__", (1,))
+        texts = [f"text {number}" for number in range(12)]
+        data = "text,label\n" + "".join(f"{text},x\n" for text in texts)
+        found = {sample.text: sample.id for sample in read(tmp_path, data).samples}
+        alone = [text for text in texts if sum(text_id(text) == text_id(other) for other in texts) == 1]
+        assert 0 < len(alone) < len(texts)
+        assert {text for text in texts if len(found[text]) == 1} == set(alone)
+        assert {len(found[text]) for text in texts if text not in alone} == {16}
+        assert len(set(found.values())) == len(texts)
+        backwards = "text,label\n" + "".join(f"{text},x\n" for text in reversed(texts))
+        assert {sample.text: sample.id for sample in read(tmp_path, backwards).samples} == found
+
+    def test_two_texts_with_one_short_hash_that_stand_twice_are_counted_once(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(text_id, "__defaults__", (0,))
+        found = read(tmp_path, "text,label\na,x\nb,x\na,x\n")
+        assert [sample.text for sample in found.samples] == ["a", "b"]
+        assert len(found.warnings) == 1
+
+
+class TestStandingTwice:
+    def test_the_same_text_and_label_are_counted_once_and_said(self, tmp_path: Path) -> None:
+        found = read(tmp_path, 'text,label\na b,x\nc,y\n"a\nb",x\n')
+        assert [(sample.text, sample.line) for sample in found.samples] == [("a b", 2), ("c", 3)]
+        data = tmp_path / "d.csv"
+        assert found.warnings == (f"{data}:4: the same sample as {data}:2: counted once",)
+
+    def test_also_under_two_ids(self, tmp_path: Path) -> None:
+        found = read(tmp_path, "id,text,label\n1,a,x\n2,a,x\n3,b,x\n", id="id")
+        assert [sample.id for sample in found.samples] == ["1", "3"]
+        assert found.warnings[0].endswith("d.csv:2: counted once")
+
+    def test_a_canonical_may_be_a_labeled_sample_too(self, tmp_path: Path) -> None:
+        found = read(tmp_path, more="canonical: [{text: fine, label: good}]\n")
+        assert [sample.case_name.split("-")[0] for sample in found.samples] == ["canonical", "sample", "sample"]
+        assert found.warnings == ()
+
+    @pytest.mark.parametrize("source", [{}, {"id": "id"}])
+    def test_two_labels_for_one_text_are_a_mistake_with_both_places(
+        self, tmp_path: Path, source: dict[str, str]
+    ) -> None:
+        message = mistake(tmp_path, "id,text,label\n1,a,x\n2,b,y\n3,a ,y\n", **source)
+        assert message == (
+            "d.csv:4: label: 'y', but the same text has the label 'x' at d.csv:2: expected one label for 'a'"
+        )
+
+    def test_also_between_the_prompt_file_and_the_data_file(self, tmp_path: Path) -> None:
+        message = mistake(tmp_path, more="canonical:\n- {text: fine, label: bad}\n")
+        assert message == (
+            "d.csv:2: label: 'good', but the same text has the label 'bad' at p.yaml:5: expected one label for 'fine'"
+        )
+
+
+def test_a_label_outside_labels_names_the_line_of_the_data(tmp_path: Path) -> None:
+    message = mistake(tmp_path, 'text,label\n"a\nb",good\nc,god\n', "labels: [good, bad]\n")
+    assert message == "d.csv:4: label: 'god' is not one of `labels`; did you mean `good`?"
+
+
+def test_inline_samples_may_be_canonical(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(
+        "model: openai/m\nprompt: {}\n"
+        "samples:\n- {text: a, label: x, canonical: yes, note: n, id: one}\n- {text: b, label: y}\n"
+        "canonical:\n- {text: c, label: x, canonical: no}\n"
+    )
+    found = read_samples(parse_prompt_file(path))
+    assert [(s.text, s.canonical, s.line) for s in found.samples] == [("c", True, 7), ("a", True, 4), ("b", False, 5)]
+    assert (found.samples[1].id, found.samples[1].note) == ("one", "n")
+    assert [sample.text for sample in found.labeled] == ["b"]
+
+
+def test_only_canonicals_will_do(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text("model: openai/m\nprompt: {}\ncanonical: [{text: c, label: x}]\n")
+    found = read_samples(parse_prompt_file(path))
+    assert (found.labels, found.labeled) == (("x",), ())
+
+
+@settings(deadline=None)
+@given(st.text(), st.text(" \t\n\r\u3000", min_size=1))
+def test_an_id_is_of_the_words_alone(text: str, space: str) -> None:
+    assert text_id(normal_form(text)) == text_id(text) == text_id(f"{space}{text}{space}")
+
+
+TEXTS = st.text(st.characters(exclude_categories=()))
+"""Any text at all, halves of surrogate pairs too."""
+
+
+@settings(deadline=None)
+@given(TEXTS, st.sampled_from(["", "{labels}", "<text>", "\x00"]))
+def test_a_text_that_is_read_makes_a_request(tmp_path_factory: pytest.TempPathFactory, text: str, around: str) -> None:
+    folder = tmp_path_factory.getbasetemp()
+    folder.joinpath("d.jsonl").write_text(json.dumps({"text": text, "label": "x"}))
+    path = folder / "p.yaml"
+    path.write_text("model: openai/m\nprompt: {}\nsamples: d.jsonl\n")
+    if not text.strip() or any("\ud800" <= char <= "\udfff" for char in text):
+        with pytest.raises(PromptFileError):
+            read_samples(parse_prompt_file(path))
+        return
+    (sample,) = read_samples(parse_prompt_file(path)).samples
+    prompt = Prompt(user_prompt_prefix=around, user_prompt_suffix="END")
+    request = ChatBuilder(prompt, ["x"], model="m", params={}, continues=True).request(sample.text)
+    said = request.turns[-1].text
+    assert json.loads(json.dumps(said, ensure_ascii=False).encode()) == said
+    assert said == f"{around.replace('{labels}', 'x')}{text}END"
