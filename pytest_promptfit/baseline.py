@@ -63,9 +63,7 @@ class Comparison:
     added: int
     removed: int
     accuracy: float | None
-    accuracy_now: float | None
     same_model: bool
-    same_prompt: bool
 
     @property
     def p_value(self) -> float:
@@ -149,9 +147,7 @@ def compare(baseline: Baseline, evaluation: Evaluation) -> Comparison:
         added=len(now) - len(shared),
         removed=len(before.keys() - now.keys() - {o.sample.case_name for o in evaluation.unanswered}),
         accuracy=_share(sum(case.outcome == "right" for case in before.values()), len(before)),
-        accuracy_now=evaluation.accuracy,
         same_model=baseline.model == evaluation.model,
-        same_prompt=baseline.prompt_hash == evaluation.prompt_hash,
     )
 
 

@@ -161,9 +161,8 @@ def failure_lines(outcome: Outcome, case: str) -> Iterator[str]:
     ``case`` is the ``path::name`` that selects it.
     """
     sample = outcome.sample
-    kind = "canonical sample" if sample.canonical else "sample"
     yield headline(outcome)
-    yield f"  {kind}:  {plain(sample.place)} ({plain(sample.id)})"
+    yield f"  sample:  {plain(sample.place)} ({'canonical ' if sample.canonical else ''}{plain(sample.id)})"
     yield f"  text:    {cut(sample.text, 300)}"
     yield f"  label:   {plain(sample.label)}"
     if outcome.reply is not None:
@@ -177,7 +176,7 @@ def failure_lines(outcome: Outcome, case: str) -> Iterator[str]:
         return
     if not sample.canonical:
         yield f"  accept:  pytest --promptfit --promptfit-update {quoted}"
-    yield f"  ask anew: pytest --promptfit --promptfit-record=all {quoted}"
+    yield f"  re-ask:  pytest --promptfit --promptfit-record=all {quoted}"
 
 
 def headline(outcome: Outcome) -> str:

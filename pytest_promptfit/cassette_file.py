@@ -122,7 +122,12 @@ def _read_yaml(path: Path, text: str) -> CassetteFile:
 def _load_yaml(path: Path, text: str) -> Any:
     import yaml
 
+    from pytest_promptfit.yaml_source import line_too_deep
+
     try:
+        line = line_too_deep(text)
+        if line:
+            raise CassetteError(f"{path}:{line}: nested too deep for a cassette; restore it from version control")
         return yaml.load(text, Loader=_safe_loader())  # noqa: S506 - it is the safe loader, in C where there is one
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise CassetteError(_what_is_wrong(path, text, error)) from None

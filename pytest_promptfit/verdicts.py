@@ -30,11 +30,6 @@ class PromptResult:
     accepts: bool
     """Whether today's outcomes become the baseline."""
 
-    @property
-    def refused(self) -> bool:
-        """Whether the regression gate keeps the outcomes from being accepted."""
-        return any(gate.name == "regression" and gate.passed is False for gate in self.gates)
-
     def gate(self, name: str) -> GateResult:
         """Return the verdict of a gate."""
         return next(gate for gate in self.gates if gate.name == name)

@@ -100,15 +100,22 @@ def _load(text: str, path: Path) -> tuple[yaml.Node | None, Any]:
 
 
 def _check_depth(text: str, path: Path) -> None:
+    line = line_too_deep(text)
+    if line:
+        raise PromptFileError(f"{path}:{line}: nested deeper than {MAX_DEPTH} levels")
+
+
+def line_too_deep(text: str) -> int:
+    """Return the line where YAML nests deeper than libyaml's composer survives, or 0."""
     depth = 0
     for event in yaml.parse(text, Loader=_Base):
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > MAX_DEPTH:
-                line = event.start_mark.line + 1 if event.start_mark else 1
-                raise PromptFileError(f"{path}:{line}: nested deeper than {MAX_DEPTH} levels")
+                return event.start_mark.line + 1 if event.start_mark else 1
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
+    return 0
 
 
 def shown_key(key: object) -> str:

@@ -213,8 +213,8 @@ def test_merge_conflict_markers_are_named_with_what_to_do(tmp_path):
         (f"{HEADER}{line('a', '1')}- [1]\n", "4: not an interaction"),
         (f"{HEADER}- &a [*a]\n", "3: not"),
         (f"{HEADER}- when: 2024-13-99\n", "1: not YAML (month must be in 1..12)"),
-        ("[" * 5000, "2: not YAML"),
-        (f'{HEADER}- {{"a": {"[" * 5000}\n', "3: not one whole interaction of JSON"),
+        ("[" * 5000, "1: nested too deep"),
+        (f'{HEADER}- {{"a": {"[" * 5000}\n', "3: nested too deep"),
         (f"{HEADER}- request: !!python/object/apply:os.getcwd []\n", "3: a !!python tag is never loaded"),
     ],
 )
@@ -241,3 +241,9 @@ def test_replay_imports_no_sdk_no_yaml_and_nothing_that_records(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_nesting_that_would_end_the_process_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "deep.yaml").write_text("version: 1\ninteractions: " + "[" * 100_000)
+    with pytest.raises(CassetteError, match=r"deep\.yaml:2: nested too deep"):
+        Cassette.load(tmp_path)

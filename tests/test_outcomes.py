@@ -47,7 +47,7 @@ def test_strict_wrong_fails_and_says_what_to_do(project: Project) -> None:
         "reply:   Label: <label>bad</label>",
         "note:    irony: the second half counts",
         "accept:  pytest --promptfit --promptfit-update prompts/mood.prompt.yaml::sample-w1",
-        "ask anew: pytest --promptfit --promptfit-record=all prompts/mood.prompt.yaml::sample-w1",
+        "re-ask:  pytest --promptfit --promptfit-record=all prompts/mood.prompt.yaml::sample-w1",
     ]
     assert "Traceback" not in result.stdout.str()
 
@@ -89,7 +89,7 @@ def test_canonical_wrong_fails_always(project: Project) -> None:
         result = project.replay(*arguments)
         assert result.ret == 1
         assert outcomes(result)["failed"] == 1
-        assert "canonical sample:" in failure(result)
+        assert "(canonical " in failure(result)
         assert "accept:" not in failure(result)
 
 
