@@ -46,6 +46,8 @@ class PromptFile(pytest.File):
         """Yield the canonical cases, the labeled ones, then the gates."""
         self.run.load()
         self.add_marker("promptfit")
+        if self.config.option.promptfit_tune:
+            yield TuneCase.of(self)
         for sample in self.run.sample_set.samples:
             yield SampleCase.of(self, sample)
         for name in gate_names(self.run.parsed.config.gates):
@@ -78,6 +80,27 @@ class _Case(pytest.Item):
         if isinstance(excinfo.value, CaseFailure | PromptfitError | pytest.xfail.Exception):
             return shown(str(excinfo.value), self.config)
         return super().repr_failure(excinfo, *args, **kwargs)
+
+
+class TuneCase(_Case):
+    """The tuning run of a prompt file: it passes when the prompt was improved, and when it was left alone."""
+
+    @classmethod
+    def of(cls, parent: PromptFile) -> TuneCase:
+        """Return the case of a tuning run."""
+        case: TuneCase = cls.from_parent(parent, name="tune")
+        case.run = parent.run
+        case.add_marker("tune")
+        return case
+
+    def runtest(self) -> None:
+        """Report what came of the run, which was made before the first case."""
+        found = self.run.tuned
+        if found is None:
+            pytest.skip("a dry run: nothing was asked or written")
+        if isinstance(found, PromptfitError):
+            raise CaseFailure(str(found))
+        self.user_properties += [("accepted", found.accepted), ("reason", found.reason)]
 
 
 class SampleCase(_Case):

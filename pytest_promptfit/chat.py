@@ -106,8 +106,12 @@ class ChatBuilder:
         """Return the shortest reply that the prompt's own format asks for: ``Label: <label>word</label>``."""
         if "<label>" in self.reply_prefix:
             return f"{self.reply_prefix}{word}</label>"
-        tagged = "<label>" in self._suffix or "<label>" in self._system
-        return f"{self.reply_prefix}<label>{word}</label>" if tagged else f"{self.reply_prefix}{word}"
+        asked = _TAG.search(self._suffix) or _TAG.search(self._system)
+        return f"{self.reply_prefix}{asked[1]}<label>{word}</label>" if asked else f"{self.reply_prefix}{word}"
+
+
+_TAG = re.compile(r"((?:\w+: ?)?)<label>")
+"""The tag that a prompt asks for, with the word before it: ``Label: <label>``."""
 
 
 def _ask_for(reply_prefix: str) -> str:

@@ -13,6 +13,7 @@ MARKERS = (
     "canonical: a sample that must never be got wrong.",
     "labeled: a labeled sample.",
     "gate: a figure over all labeled samples of a prompt file.",
+    "tune: the tuning run of a prompt file (--tune).",
 )
 
 
@@ -81,6 +82,32 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="PATH",
         help="Write the results as JSON, for machines.",
     )
+    group.addoption(
+        "--tune",
+        "--promptfit-tune",
+        action="store_true",
+        dest="promptfit_tune",
+        help="Improve every selected prompt and rewrite its YAML where that is earned, then run its cases. "
+        "Asks the models for what is not recorded.",
+    )
+    group.addoption(
+        "--tune-dry-run",
+        action="store_true",
+        help="With --tune: say what would be done and what it could cost; ask nothing, write nothing.",
+    )
+    group.addoption(
+        "--tune-seed",
+        type=partial(_whole, "--tune-seed"),
+        default=0,
+        metavar="N",
+        help="With --tune: where all random choices start from (default: %(default)s).",
+    )
+    group.addoption(
+        "--tune-iterations",
+        type=partial(_whole, "--tune-iterations"),
+        metavar="N",
+        help="With --tune: rounds of reflection, instead of the file's tune.iterations.",
+    )
     parser.addini(
         "promptfit_files",
         type="args",
@@ -94,7 +121,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the markers and, when it is asked for, the session that runs prompt files."""
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
-    if not config.option.promptfit:
+    if not (config.option.promptfit or config.option.promptfit_tune):
         _refuse_lone_options(config)
         return
     from pytest_promptfit.session import PromptfitSession
@@ -133,6 +160,8 @@ def _refuse_lone_options(config: pytest.Config) -> None:
         "--promptfit-max-calls": option.promptfit_max_calls,
         "--promptfit-json": option.promptfit_json,
     }
+    if option.tune_dry_run:
+        raise pytest.UsageError("--tune-dry-run needs --tune: pytest --tune --tune-dry-run …")
     for name, value in given.items():
         if value:
             raise pytest.UsageError(f"{name} needs --promptfit: pytest --promptfit {name} …")
@@ -147,6 +176,7 @@ def _refuse_in_ci(config: pytest.Config) -> None:
         "--promptfit-record": option.promptfit_record,
         "--promptfit-update": option.promptfit_update,
         "--promptfit-prune": option.promptfit_prune,
+        "--tune": option.promptfit_tune and not option.tune_dry_run,
     }
     for name, value in writing.items():
         if value:
@@ -161,6 +191,12 @@ def _positive(name: str, text: str) -> int:
     if number < 1:
         raise pytest.UsageError(f"{name} {text!r}: expected a whole number from 1")
     return number
+
+
+def _whole(name: str, text: str) -> int:
+    if not text.isdecimal():
+        raise pytest.UsageError(f"{name} {text!r}: expected a whole number from 0")
+    return int(text)
 
 
 def _usd(text: str) -> float:

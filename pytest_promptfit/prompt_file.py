@@ -188,6 +188,14 @@ class Budget(_Strict):
     tokens: int | None = Field(None, ge=1, strict=True)
 
 
+class ShownSamples(_Strict):
+    """How many samples the optimizer is shown at once."""
+
+    total: int = Field(24, ge=1, le=200, strict=True)
+    wrong_per_label: int | None = Field(None, ge=0, strict=True)
+    right_per_label: int | None = Field(None, ge=0, strict=True)
+
+
 class TuneSettings(_Strict):
     """How the prompt may be tuned."""
 
@@ -195,7 +203,10 @@ class TuneSettings(_Strict):
     params: Params = Field(default_factory=dict)
     iterations: int = Field(5, ge=0, strict=True)
     budget: Budget = Field(default_factory=Budget)
-    edit: tuple[EditField, ...] = (*TEXT_FIELDS, "examples", "label_words")
+    samples: ShownSamples = Field(default_factory=ShownSamples, description="What the optimizer is shown.")
+    edit: tuple[EditField, ...] = Field(
+        (*TEXT_FIELDS, "examples", "label_words"), description="What may be changed; what is not named stays."
+    )
 
 
 class PromptConfig(_Strict):

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_promptfit.baseline import Baseline
+    from pytest_promptfit.tune.result import TuneResult
+    from pytest_promptfit.tune.run import TuneOptions
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ class PromptRun:
         self.path = path
         self.selected: tuple[Sample, ...] = ()
         self.refusal = ""
+        self.tuned: TuneResult | PromptfitError | None = None
         self._settings = settings
 
     def load(self) -> None:
@@ -56,6 +59,26 @@ class PromptRun:
         self.parsed = parse_prompt_file(self.path)
         self.sample_set = read_samples(self.parsed)
         self.baseline = self._read_baseline()
+
+    def tune(self, options: TuneOptions) -> None:
+        """Tune the prompt, read what came of it, and keep the outcome, or the error that ended it, in ``tuned``."""
+        from pytest_promptfit.tune.run import tune_prompt
+
+        try:
+            folder = self._settings.cassettes / self.parsed.name
+            self.tuned = tune_prompt(self.parsed, self.sample_set, folder, options)
+        except PromptfitError as error:
+            self.tuned = error
+            return
+        self.load()
+        renewed = {sample.case_name: sample for sample in self.sample_set.samples}  # their lines may have moved
+        self.selected = tuple(renewed[sample.case_name] for sample in self.selected)
+
+    def plan(self) -> list[str]:
+        """Return what a tuning run would do."""
+        from pytest_promptfit.tune.run import plan_lines
+
+        return plan_lines(self.parsed, self.sample_set)
 
     @cached_property
     def result(self) -> PromptResult:

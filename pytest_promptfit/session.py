@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_promptfit.baseline import check_ref
-from pytest_promptfit.cases import GateCase, PromptFile, SampleCase
+from pytest_promptfit.cases import GateCase, PromptFile, SampleCase, TuneCase
 from pytest_promptfit.errors import PromptfitError
 from pytest_promptfit.forward import Asking
-from pytest_promptfit.report import github, json_report, terminal
+from pytest_promptfit.report import github, json_report, terminal, tuning
 from pytest_promptfit.report.progress import Progress
 from pytest_promptfit.report.text import plain, relative_to, with_short_paths
 from pytest_promptfit.run import PromptRun, RunSettings, write_accepted
+from pytest_promptfit.tune.result import TuneResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -79,6 +80,7 @@ class PromptfitSession:
         stopped = session.testsfailed and not session.config.option.continue_on_collection_errors
         if not (session.config.option.collectonly or stopped or _is_distributed(session.config)):
             try:
+                self._tune(session)
                 for run in self._runs.values():
                     if run.selected:
                         _ = run.result
@@ -141,11 +143,35 @@ class PromptfitSession:
         terminalreporter.section("promptfit")
         for line, markup in terminal.summary(results, self._relative):
             terminalreporter.write_line(line, **markup)
+        for line, markup in tuning.summary(self._tuned(), self._relative):
+            terminalreporter.write_line(line, **markup)
         for line in self._lines:
             terminalreporter.write_line(plain(with_short_paths(line, self._folder)), yellow=True)
         if os.environ.get("GITHUB_ACTIONS") == "true":
             for line in github.annotation_lines(results, self._in_repository):
                 terminalreporter.write_line(line)
+
+    def _tune(self, session: pytest.Session) -> None:
+        """Tune the prompts whose run is selected, or say what that would do."""
+        runs = [self._runs[item.path] for item in session.items if isinstance(item, TuneCase)]
+        option = self._config.option
+        if not runs:
+            return
+        if option.tune_dry_run:
+            self._lines += [f"{self._relative(str(run.path))}: {line}" for run in runs for line in run.plan()]
+            return
+        from pytest_promptfit.tune.run import TuneOptions
+
+        options = TuneOptions(
+            seed=option.tune_seed,
+            iterations=option.tune_iterations,
+            concurrency=option.promptfit_concurrency,
+            on_wait=self._progress.say,
+            notify=self._progress.line,
+        )
+        for run in runs:
+            run.tune(options)
+            self._progress.finish()
 
     def _refuse_shared_name(self, run: PromptRun) -> str:
         """Return why a prompt must not run when another one has its name; a worker tells it in each case."""
@@ -157,6 +183,9 @@ class PromptfitSession:
             f"{self._relative(str(other))}: expected different names, because recordings are kept by name"
         )
 
+    def _tuned(self) -> list[TuneResult]:
+        return [run.tuned for run in self._runs.values() if isinstance(run.tuned, TuneResult)]
+
     def _own_results(self) -> list[PromptResult]:
         return [run.result for run in self._runs.values() if run.was_evaluated]
 
@@ -167,7 +196,7 @@ class PromptfitSession:
     def _write_json(self) -> None:
         target = self._config.option.promptfit_json
         if target and not self._config.option.collectonly:
-            json_report.write(target, self._results, self._relative)
+            json_report.write(target, self._results, self._tuned(), self._relative)
 
     def _write_job_summary(self) -> None:
         summary = os.environ.get("GITHUB_STEP_SUMMARY")
@@ -227,6 +256,8 @@ def _refuse_scattered_recording(config: pytest.Config) -> None:
     option = config.option
     if getattr(option, "dist", "no") == "no" or not getattr(option, "tx", None):
         return
+    if option.promptfit_tune:
+        raise pytest.UsageError("--tune runs in one process: leave out pytest-xdist's -n")
     for name in ("budget", "max_calls"):
         if getattr(option, f"promptfit_{name}"):
             flag = name.replace("_", "-")

@@ -243,7 +243,7 @@ def test_replay_imports_no_sdk_no_yaml_and_nothing_that_records(tmp_path):
     assert done.stdout == "set()\n"
 
 
-def test_nesting_that_would_end_the_process_is_one_line(tmp_path: Path) -> None:
+def test_nesting_that_would_end_the_process_is_one_line(tmp_path):
     (tmp_path / "deep.yaml").write_text("version: 1\ninteractions: " + "[" * 100_000)
     with pytest.raises(CassetteError, match=r"deep\.yaml:2: nested too deep"):
         Cassette.load(tmp_path)

@@ -180,9 +180,7 @@ class TestDetectableDifference:
         st.sampled_from([0.5, 0.8, 0.95]),
         st.sampled_from([0.0, 0.05, 0.2, 1.0]),
     )
-    def test_is_the_inverse_of_pairs_needed(
-        self, pairs: int, alpha: float, power: float, discordant: float
-    ) -> None:
+    def test_is_the_inverse_of_pairs_needed(self, pairs: int, alpha: float, power: float, discordant: float) -> None:
         smallest = detectable_difference(pairs, alpha=alpha, power=power, discordant=discordant)
 
         assert 0 < smallest < 1
@@ -266,9 +264,7 @@ class TestConfusion:
             for gold, row in zip(LABELS, matrix, strict=False)
         }
 
-        assert in_order(count(pairs, LABELS).table) == in_order(
-            {gold: row for gold, row in rows.items() if row}
-        )
+        assert in_order(count(pairs, LABELS).table) == in_order({gold: row for gold, row in rows.items() if row})
 
     @no_deadline
     @given(some_pairs, st.randoms())

@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
     from pytest_promptfit.chat import ChatRequest
 
-PARALLEL = 4
-"""Samples that one server works on at once."""
+CORES_A_SLOT = 4
+"""Samples are worked on at once, one for so many processors: each slot has to read a prompt's examples anew,
+and with few processors that costs more than working in parallel gains."""
 
 CONTEXT = 4096
 """Tokens that one sample may take, prompt and reply together."""
@@ -143,8 +144,9 @@ def _start(gguf: Path) -> Any:
     params.model_alias = {gguf.stem}
     params.hostnames = ["127.0.0.1"]
     params.port = 0
-    params.n_parallel = PARALLEL
-    params.n_ctx = PARALLEL * CONTEXT
+    slots = max(1, min(4, (os.cpu_count() or 1) // CORES_A_SLOT))
+    params.n_parallel = slots
+    params.n_ctx = slots * CONTEXT
     params.verbosity = 0
     try:
         return xllamacpp.Server(params)

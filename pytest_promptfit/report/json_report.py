@@ -18,21 +18,81 @@ if TYPE_CHECKING:
 
     from pytest_promptfit.baseline import Comparison
     from pytest_promptfit.evaluation import Evaluation
+    from pytest_promptfit.tune.result import TuneResult
 
 VERSION = 1
 
 
-def write(path: Path, results: Sequence[PromptResult], relative: Callable[[str], str]) -> None:
+def write(
+    path: Path, results: Sequence[PromptResult], tuned: Sequence[TuneResult], relative: Callable[[str], str]
+) -> None:
     """Write the JSON report whole or not at all; raise PromptfitError when it cannot be written."""
     try:
-        write_atomically(path, json.dumps(report(results, relative), indent=1, ensure_ascii=False) + "\n")
+        write_atomically(path, json.dumps(report(results, tuned, relative), indent=1, ensure_ascii=False) + "\n")
     except OSError as error:
         raise PromptfitError(f"--promptfit-json {path}: cannot be written: {error.strerror or error}") from None
 
 
-def report(results: Sequence[PromptResult], relative: Callable[[str], str] = str) -> dict[str, Any]:
+def report(
+    results: Sequence[PromptResult], tuned: Sequence[TuneResult] = (), relative: Callable[[str], str] = str
+) -> dict[str, Any]:
     """Return the results as documented: counts, shares from 0 to 1, USD."""
-    return {"version": VERSION, "prompts": [_prompt(result, relative) for result in results], "tune": []}
+    return {
+        "version": VERSION,
+        "prompts": [_prompt(result, relative) for result in results],
+        "tune": [_tune(result, relative) for result in tuned],
+    }
+
+
+def _tune(result: TuneResult, relative: Callable[[str], str]) -> dict[str, Any]:
+    holdout, usage = result.holdout, result.usage
+    return {
+        "path": relative(result.path),
+        "accepted": result.accepted,
+        "reason": result.reason,
+        "stop_reason": result.stop_reason,
+        "holdout": holdout
+        and {
+            "n": holdout.n,
+            "before": holdout.before / holdout.n if holdout.n else None,
+            "after": holdout.after / holdout.n if holdout.n else None,
+            "fixed": holdout.fixed,
+            "broken": holdout.broken,
+            "p_value": holdout.p_value,
+        },
+        "canonical": {
+            "total": result.canonical_total,
+            "before": result.canonical_before,
+            "after": result.canonical_after,
+        },
+        "usage": {
+            "task_calls": usage.task_calls,
+            "optimizer_calls": usage.optimizer_calls,
+            "replayed": usage.replayed,
+            "input_tokens": usage.input_tokens,
+            "output_tokens": usage.output_tokens,
+            "usd": usage.paid_usd,
+            "task_usd": usage.task_usd,
+            "optimizer_usd": usage.optimizer_usd,
+        },
+        "steps": [
+            {
+                "stage": step.stage,
+                "summary": step.summary,
+                "diff": step.diff,
+                "fixed": len(step.fixed),
+                "broken": len(step.broken),
+                "p_value": step.p_value,
+                "accepted": step.accepted,
+                "verdict": step.verdict,
+                "targets": list(step.targets),
+                "calls": step.calls,
+            }
+            for step in result.steps
+        ],
+        "diff": list(result.diff),
+        "suspects": list(result.suspects),
+    }
 
 
 def _prompt(result: PromptResult, relative: Callable[[str], str]) -> dict[str, Any]:

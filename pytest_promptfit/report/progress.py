@@ -21,6 +21,15 @@ class Progress:
         self._started = self._shown = 0.0
         self._is_open = False
 
+    def line(self, text: str) -> None:
+        """Show what a long run is at."""
+        now = time.monotonic()
+        reporter = self._reporter()
+        if reporter is None or now - self._shown < (REDRAW_SECONDS if reporter.isatty else LINE_SECONDS):
+            return
+        self._shown = now
+        self._write(reporter, text)
+
     def show(self, done: int, total: int) -> None:
         """Show that ``done`` of ``total`` replies have arrived."""
         now = time.monotonic()
@@ -33,12 +42,7 @@ class Progress:
         if done < total and now - self._shown < pause:
             return
         self._shown = now
-        line = progress_line(done, total, now - self._started)
-        if reporter.isatty:
-            reporter.rewrite(line, erase=True)
-            self._is_open = True
-        else:
-            reporter.write_line(line)
+        self._write(reporter, progress_line(done, total, now - self._started))
 
     def say(self, message: str) -> None:
         """Write a line, such as that another run holds the cassette."""
@@ -53,6 +57,13 @@ class Progress:
         if self._is_open and reporter is not None:
             reporter.write_line("")
         self._is_open, self._started = False, 0.0
+
+    def _write(self, reporter: TerminalReporter, line: str) -> None:
+        if reporter.isatty:
+            reporter.rewrite(line, erase=True)
+            self._is_open = True
+        else:
+            reporter.write_line(line)
 
     def _reporter(self) -> TerminalReporter | None:
         reporter: TerminalReporter | None = self._config.pluginmanager.get_plugin("terminalreporter")

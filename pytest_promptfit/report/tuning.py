@@ -1,0 +1,81 @@
+"""What a tuning run prints, as lines with their markup."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_promptfit.report.text import cut, plain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from pytest_promptfit.report.terminal import Line
+    from pytest_promptfit.tune.result import Holdout, Step, TuneResult
+
+SHOWN_SUSPECTS = 10
+
+
+def summary(results: Iterable[TuneResult], relative: Callable[[str], str]) -> Iterator[Line]:
+    """Yield for each run the verdict, the holdout, the steps, the diff, suspects and what it used."""
+    for result in results:
+        verdict = "rewritten" if result.accepted else "left as it was"
+        yield f"tuned {relative(result.path)}: {verdict}: {result.reason}", {"bold": True, "green": result.accepted}
+        yield f"  stopped: {result.stop_reason}", {}
+        yield from ((f"  {line}", {}) for line in _figures(result))
+        yield from ((f"  warning: {plain(warning)}", {"yellow": True}) for warning in result.warnings)
+        yield from ((f"  {line}", {}) for line in step_table(result.steps))
+        yield from ((f"  {plain(line)}", _diff_markup(line)) for line in result.diff)
+        yield from ((f"  {line}", {"yellow": True}) for line in _suspects(result))
+
+
+def holdout_line(holdout: Holdout) -> str:
+    """Return the only figures to publish: accuracy before and after with their 95 % Wilson intervals, and p."""
+    if not holdout.n:
+        return "holdout: empty"
+    (low, high), (low_after, high_after) = holdout.before_ci95, holdout.after_ci95
+    return (
+        f"holdout ({holdout.n} samples): {holdout.before / holdout.n:.3f} ({low:.3f}-{high:.3f}) before, "
+        f"{holdout.after / holdout.n:.3f} ({low_after:.3f}-{high_after:.3f}) after: "
+        f"fixed {holdout.fixed}, broken {holdout.broken}, p = {holdout.p_value:.3g}"
+    )
+
+
+def step_table(steps: Iterable[Step]) -> Iterator[str]:
+    """Yield the steps that were tried: stage, fixed, broken, p and verdict."""
+    rows = list(steps)
+    if not rows:
+        return
+    yield f"{'stage':9} fixed broken      p  verdict"
+    for step in rows:
+        verdict = "accepted" if step.accepted else "rejected"
+        said = "" if step.verdict in ("accept", "reject") else f" ({step.verdict})"
+        yield (
+            f"{step.stage:9} {len(step.fixed):5d} {len(step.broken):6d}  {step.p_value:5.3f}  "
+            f"{verdict}{plain(said)}: {cut(step.summary, 80)}"
+        )
+
+
+def _figures(result: TuneResult) -> Iterator[str]:
+    if result.holdout is not None:
+        yield holdout_line(result.holdout)
+    if result.canonical_total:
+        before, after = result.canonical_before, result.canonical_after
+        yield f"canonical: {before} of {result.canonical_total} right before, {after} after"
+    usage = result.usage
+    needed = usage.task_calls + usage.optimizer_calls
+    yield (
+        f"{usage.task_calls} task calls, {usage.optimizer_calls} optimizer calls, "
+        f"{usage.replayed} of {needed} replayed, {usage.input_tokens} tokens in, {usage.output_tokens} out, "
+        f"${usage.paid_usd:.4f} paid (all: task ${usage.task_usd:.4f}, optimizer ${usage.optimizer_usd:.4f})"
+    )
+
+
+def _suspects(result: TuneResult) -> Iterator[str]:
+    if result.suspects:
+        shown = ", ".join(plain(name) for name in result.suspects[:SHOWN_SUSPECTS])
+        more = f" and {len(result.suspects) - SHOWN_SUSPECTS} more" if len(result.suspects) > SHOWN_SUSPECTS else ""
+        yield f"check these labels, every candidate got them wrong: {shown}{more}"
+
+
+def _diff_markup(line: str) -> dict[str, bool]:
+    return {"green": line.startswith("+"), "red": line.startswith("-")}

@@ -1,0 +1,1 @@
+"""The optimizer loop behind ``--tune``; nothing in here knows pytest."""

@@ -1,0 +1,110 @@
+"""The heavyweight model that proposes changes: asked like any other, recorded beside the task model's replies."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pytest_promptfit.asking import Question, ask
+from pytest_promptfit.cassette import request_key
+from pytest_promptfit.chat import ChatRequest, Turn
+from pytest_promptfit.errors import CallError, PromptfitError
+from pytest_promptfit.prices import price_usd
+from pytest_promptfit.providers import provider_of
+from pytest_promptfit.transport import RecordingTransport, recording_for
+from pytest_promptfit.wire import parsed_body
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from pytest_promptfit.asking import Answer
+    from pytest_promptfit.model_spec import ModelSpec
+    from pytest_promptfit.recorder import Recorder
+    from pytest_promptfit.tune.meter import Meter
+
+LOCAL_MAX_TOKENS = 400
+"""A small local model may never come to an end of its own."""
+
+
+class Optimizer:
+    """Asks the heavyweight model; a reply that cannot be had is an empty answer, told in ``problem``."""
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        params: Mapping[str, Any],
+        folder: Path,
+        recorder: Recorder,
+        meter: Meter,
+        *,
+        on_call: Callable[[], None],
+    ) -> None:
+        self.problem = ""
+        self._spec = spec
+        self._provider = provider_of(spec, folder)
+        self._params = {**spec.params, **params}
+        if spec.provider == "local":
+            self._params.setdefault("max_tokens", LOCAL_MAX_TOKENS)
+            self._params.setdefault("temperature", 0)
+        self._recorder = recorder
+        self._meter = meter
+        self._on_call = on_call
+
+    def answer(self, system: str, user: str, *, schema: Mapping[str, Any] | None = None, attempt: int = 0) -> str:
+        """Return the model's answer; ``""`` when it failed.
+
+        ``schema`` constrains it where the API can. ``attempt`` tells equal questions apart.
+        Raises OutOfBudget before a limit is passed.
+        """
+        self._meter.check_optimizer()
+        params = {**self._params, **self._constraint(schema)}
+        request = ChatRequest(self._spec.name, system, (Turn("user", user),), "", params)
+        payload = self._provider.payload(request)
+        key = request_key("POST", self._provider.url, payload, attempt)
+        was_recorded = key in self._recorder.cassette
+        self.problem = ""
+        if not was_recorded:
+            self._ask(Question("optimizer", payload, attempt))
+        self._meter.optimizer_calls += 1
+        recorded = self._recorder.cassette.find(key)
+        if recorded is None:
+            return ""
+        try:
+            reply = self._provider.reply(parsed_body(recorded.body), "")
+        except CallError as error:
+            self.problem = str(error)
+            return ""
+        meter = self._meter
+        meter.replayed += was_recorded
+        meter.seconds += recorded.seconds or 0.0
+        meter.input_tokens += reply.input_tokens
+        meter.output_tokens += reply.output_tokens
+        usd = price_usd(self._spec, reply.input_tokens, reply.output_tokens, reply.cached_tokens) or 0.0
+        meter.optimizer_usd += usd
+        meter.paid_usd += 0.0 if was_recorded else usd
+        return reply.text
+
+    def _constraint(self, schema: Mapping[str, Any] | None) -> dict[str, Any]:
+        if schema is None or self._spec.provider == "anthropic":
+            return {}
+        return {"response_format": {"type": "json_schema", "json_schema": {"name": "patches", "schema": schema}}}
+
+    def _ask(self, question: Question) -> None:
+        self._provider.check()
+
+        def on_answer(_: int, answer: Answer) -> None:
+            if isinstance(answer, PromptfitError):
+                self.problem = str(answer)
+            if isinstance(answer, CallError) and answer.fatal:
+                raise answer
+            self._on_call()
+
+        ask(
+            [question],
+            self._provider,
+            self._spec,
+            wrap=lambda inner: RecordingTransport(inner, self._recorder),
+            concurrency=1,
+            before_send=lambda asked: recording_for(asked.sample, asked.repeat),
+            on_answer=on_answer,
+        )
