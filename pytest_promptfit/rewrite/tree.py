@@ -112,7 +112,7 @@ def _node(text: str, event: Any, events: Iterator[Any]) -> Node:
         return Node(event, start, end)
     children: list[Node] = []
     inner = next(events)
-    while not isinstance(inner, yaml.CollectionEndEvent):
+    while type(inner) not in (yaml.MappingEndEvent, yaml.SequenceEndEvent):
         children.append(_node(text, inner, events))
         inner = next(events)
     return Node(event, start, inner.end_mark.index if event.flow_style else children[-1].end, tuple(children))
