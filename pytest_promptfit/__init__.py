@@ -1,7 +1,7 @@
 """Regression tests for classification prompts, and the same prompts in production.
 
 ``load_prompt`` makes a classifier of a prompt file; ``evaluate`` runs it over samples as the pytest
-plugin does. Nothing heavy is imported before it is used.
+plugin does, and ``tune`` improves it. Nothing heavy is imported before it is used.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pytest_promptfit.api import evaluate
+    from pytest_promptfit.api import evaluate, tune
     from pytest_promptfit.chat import ChatReply
     from pytest_promptfit.classifier import Classifier, Prediction, load_prompt
     from pytest_promptfit.errors import CallError, CassetteError, PromptFileError, PromptfitError
     from pytest_promptfit.evaluation import Evaluation, Outcome, Usage
     from pytest_promptfit.samples import Sample
+    from pytest_promptfit.tune.result import TuneResult
 
 _HOMES = {
     "CallError": "errors",
@@ -28,9 +29,11 @@ _HOMES = {
     "PromptFileError": "errors",
     "PromptfitError": "errors",
     "Sample": "samples",
+    "TuneResult": "tune.result",
     "Usage": "evaluation",
     "evaluate": "api",
     "load_prompt": "classifier",
+    "tune": "api",
 }
 
 __all__ = [
@@ -44,9 +47,11 @@ __all__ = [
     "PromptFileError",
     "PromptfitError",
     "Sample",
+    "TuneResult",
     "Usage",
     "evaluate",
     "load_prompt",
+    "tune",
 ]
 
 

@@ -1,4 +1,4 @@
-"""``evaluate``: the plugin's forward pass for scripts and notebooks."""
+"""``evaluate`` and ``tune``: the plugin's forward pass and its tuning run for scripts and notebooks."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from pytest_promptfit.classifier import Classifier
     from pytest_promptfit.evaluation import Evaluation
+    from pytest_promptfit.tune.result import TuneResult
 
 PROJECT_MARKS = ("pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg", ".git")
 
@@ -54,6 +55,35 @@ def evaluate(
 
         asking = Asking(Budget(Limits(max_calls=max_calls, max_usd=max_usd)), mode=record, concurrency=concurrency)
     return forward(parsed, sample_set, sample_set.samples, folder / parsed.name, asking=asking)
+
+
+def tune(
+    prompt_path: str | Path,
+    *,
+    seed: int = 0,
+    iterations: int | None = None,
+    cassettes: str | Path | None = None,
+    concurrency: int = 16,
+) -> TuneResult:
+    """Improve a prompt file as ``pytest --tune`` does: the YAML is rewritten where that is earned.
+
+    Args:
+        prompt_path: the prompt file.
+        seed: where all random choices start from.
+        iterations: rounds of reflection; default: the file's ``tune.iterations``.
+        cassettes: the folder of all recordings; default: ``cassettes`` in the project's root.
+        concurrency: calls in flight at once.
+
+    Raises:
+        PromptfitError: the prompt file is wrong, or a model cannot be asked; the file is then as it was.
+    """
+    from pytest_promptfit.tune.run import TuneOptions, tune_prompt
+
+    path = Path(prompt_path)
+    parsed = parse_prompt_file(path)
+    folder = Path(cassettes) if cassettes is not None else project_root(path) / "cassettes"
+    options = TuneOptions(seed=seed, iterations=iterations, concurrency=concurrency)
+    return tune_prompt(parsed, read_samples(parsed), folder / parsed.name, options)
 
 
 def project_root(path: Path) -> Path:

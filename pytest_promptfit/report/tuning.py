@@ -19,8 +19,11 @@ def summary(results: Iterable[TuneResult], relative: Callable[[str], str]) -> It
     """Yield for each run the verdict, the holdout, the steps, the diff, suspects and what it used."""
     for result in results:
         verdict = "rewritten" if result.accepted else "left as it was"
-        yield f"tuned {relative(result.path)}: {verdict}: {result.reason}", {"bold": True, "green": result.accepted}
-        yield f"  stopped: {result.stop_reason}", {}
+        yield (
+            f"tuned {relative(result.path)}: {verdict}: {plain(result.reason)}",
+            {"bold": True, "green": result.accepted},
+        )
+        yield f"  stopped: {plain(result.stop_reason)}", {}
         yield from ((f"  {line}", {}) for line in _figures(result))
         yield from ((f"  warning: {plain(warning)}", {"yellow": True}) for warning in result.warnings)
         yield from ((f"  {line}", {}) for line in step_table(result.steps))
@@ -59,8 +62,8 @@ def _figures(result: TuneResult) -> Iterator[str]:
     if result.holdout is not None:
         yield holdout_line(result.holdout)
     if result.canonical_total:
-        before, after = result.canonical_before, result.canonical_after
-        yield f"canonical: {before} of {result.canonical_total} right before, {after} after"
+        before, after, total = result.canonical_before, result.canonical_after, result.canonical_total
+        yield f"canonical: {before} of {total} right before, {after} after"
     usage = result.usage
     needed = usage.task_calls + usage.optimizer_calls
     yield (

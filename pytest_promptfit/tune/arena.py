@@ -7,17 +7,18 @@ stopped, and a finished one can be replayed to the same decisions.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from pytest_promptfit.asking import Question, ask
 from pytest_promptfit.errors import BudgetExceeded, CallError, PromptfitError
 from pytest_promptfit.evaluation import Outcome
-from pytest_promptfit.prices import price_usd
 from pytest_promptfit.transport import RecordingTransport, recording_for
+from pytest_promptfit.tune.meter import Cost, Rates
 from pytest_promptfit.wire import Wire
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from pytest_promptfit.asking import Answer
     from pytest_promptfit.cassette import Cassette, Recorded
@@ -25,6 +26,17 @@ if TYPE_CHECKING:
     from pytest_promptfit.recorder import Recorder
     from pytest_promptfit.samples import Sample
     from pytest_promptfit.tune.meter import Meter
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One candidate on one sample, as it is sent."""
+
+    candidate: str
+    wire: Wire
+    sample: Sample
+    payload: dict[str, Any]
+    key: str
 
 
 class Arena:
@@ -48,6 +60,7 @@ class Arena:
         self._harness = harness
         self._concurrency = concurrency
         self._on_call = on_call
+        self._rates = Rates(parsed.config.model)
         self._counted: set[str] = set()
         self._asked: set[str] = set()
         self._outcomes: dict[tuple[str, str], Outcome] = {}
@@ -67,11 +80,21 @@ class Arena:
         Raises OutOfBudget before anything is asked that would pass a limit, and CallError when the model
         cannot be asked at all.
         """
+        self.ask_together([candidate], samples)
         name = candidate.content_hash
-        missing = [sample for sample in samples if (name, sample.case_name) not in self._outcomes]
-        if missing:
-            self._evaluate(candidate, missing)
         return [self._outcomes[name, sample.case_name] for sample in samples]
+
+    def ask_together(self, candidates: Sequence[Prompt], samples: Sequence[Sample]) -> None:
+        """Have the outcomes of several candidates on the same samples, asking for all of them at once.
+
+        Raises as ``outcomes`` does.
+        """
+        calls = [call for candidate in candidates for call in self._missing(candidate, samples)]
+        if self.meter.limits and not self._rates.are_known:
+            # What a call takes is known from the first one, which may take all that it can.
+            self._evaluate(calls[:1])
+            calls = calls[1:]
+        self._evaluate(calls)
 
     def right(self, candidate: Prompt, samples: Sequence[Sample]) -> list[bool]:
         """Return for each sample whether the candidate gets it right."""
@@ -81,16 +104,44 @@ class Arena:
         """Return every outcome of the run by candidate and case."""
         return dict(self._outcomes)
 
-    def _evaluate(self, candidate: Prompt, samples: Sequence[Sample]) -> None:
-        wire = self.wire(candidate)
-        keyed = [(sample, payload, wire.key(payload)) for sample in samples for payload in (wire.payload(sample.text),)]
-        new = list(dict.fromkeys(key for _, _, key in keyed if key not in self._counted))
-        self.meter.check_task(len(new))
-        wanted = {key: Question(sample.id, payload) for sample, payload, key in keyed if not self._is_recorded(key)}
-        errors = self._ask(wire, wanted) if wanted else {}
-        self._count(wire, new)
-        for sample, _, key in keyed:
-            self._outcomes[candidate.content_hash, sample.case_name] = self._outcome(wire, sample, key, errors)
+    def affordable(self, candidates: Sequence[Prompt], sample: Sample) -> int:
+        """Return how many task calls fit into the budget if they take what the candidates do on the sample."""
+        costs = [self._rates.foresee(self.wire(candidate).payload(sample.text)) for candidate in candidates]
+        total = sum_of(costs).times(1 / max(1, len(costs)))
+        return self.meter.affordable(total._replace(seconds=total.seconds / self._concurrency))
+
+    def _missing(self, candidate: Prompt, samples: Sequence[Sample]) -> Iterator[_Call]:
+        name, wire = candidate.content_hash, self.wire(candidate)
+        for sample in samples:
+            if (name, sample.case_name) not in self._outcomes:
+                payload = wire.payload(sample.text)
+                yield _Call(name, wire, sample, payload, wire.key(payload))
+
+    def _evaluate(self, calls: Sequence[_Call]) -> None:
+        if not calls:
+            return
+        new: dict[str, _Call] = {}
+        for call in calls:
+            if call.key not in self._counted:
+                new.setdefault(call.key, call)
+        self.meter.check_task(len(new), self._foreseen(new.values()))
+        wanted = {call.key: Question(call.sample.id, call.payload) for call in calls if not self._is_recorded(call.key)}
+        errors = self._ask(calls[0].wire, wanted) if wanted else {}
+        self._count(new)
+        for call in calls:
+            self._outcomes[call.candidate, call.sample.case_name] = self._outcome(call, errors)
+
+    def _foreseen(self, calls: Iterable[_Call]) -> Cost:
+        """Return what calls at once are expected to take, and take note of the dearest."""
+        if not self.meter.limits:
+            return Cost()
+        costs = [self._rates.foresee(call.payload) for call in calls]
+        shared = [cost._replace(seconds=cost.seconds / self._concurrency) for cost in costs]
+        if self._rates.are_known:
+            for cost in shared:
+                self.meter.dearest = self.meter.dearest.most(cost)
+        total = sum_of(shared)
+        return total._replace(seconds=max([total.seconds, *(cost.seconds for cost in costs)]))
 
     def _is_recorded(self, key: str) -> bool:
         """Tell whether a reply is recorded; one of the harness's is taken over, so that a replay needs no other."""
@@ -125,37 +176,52 @@ class Arena:
         )
         return errors
 
-    def _count(self, wire: Wire, keys: Sequence[str]) -> None:
-        found = [(key, recorded) for key in keys if (recorded := self.recorder.cassette.find(key)) is not None]
-        self._counted.update(keys)
-        self.meter.task_calls += len(keys)
-        self.meter.replayed += sum(key not in self._asked for key, _ in found)
-        self.meter.seconds += math.fsum(recorded.seconds or 0.0 for _, recorded in found) / self._concurrency
-        for key, recorded in found:
-            usd = _count_tokens(self.meter, wire, recorded)
-            self.meter.task_usd += usd
-            self.meter.paid_usd += usd if key in self._asked else 0.0
+    def _count(self, calls: Mapping[str, _Call]) -> None:
+        """Count the replies to calls that were not counted yet; one without a reply counts as a call alone."""
+        meter = self.meter
+        meter.task_calls += len(calls)
+        latencies = [0.0]
+        for key, call in calls.items():
+            recorded = self.recorder.cassette.find(key)
+            if recorded is None:
+                continue
+            self._counted.add(key)
+            meter.replayed += key not in self._asked
+            latencies.append(recorded.seconds or 0.0)
+            self._count_reply(call, recorded)
+        meter.seconds += max(max(latencies), math.fsum(latencies) / self._concurrency)
 
-    def _outcome(self, wire: Wire, sample: Sample, key: str, errors: dict[str, str]) -> Outcome:
-        recorded = self.recorder.cassette.find(key)
-        if recorded is None:
-            return Outcome(sample, error=errors.get(key, "no reply"))
+    def _count_reply(self, call: _Call, recorded: Recorded) -> None:
         try:
-            reply, predicted = wire.read(recorded.body, sample.text)
+            reply, _ = call.wire.read(recorded.body, "")
+        except CallError:
+            return
+        self._rates.see(recorded.request_body, reply, recorded.seconds or 0.0)
+        usd = self._rates.cost(reply, 0.0).usd
+        meter = self.meter
+        meter.input_tokens += reply.input_tokens
+        meter.output_tokens += reply.output_tokens
+        meter.task_usd += usd
+        meter.paid_usd += usd if call.key in self._asked else 0.0
+
+    def _outcome(self, call: _Call, errors: Mapping[str, str]) -> Outcome:
+        sample = call.sample
+        recorded = self.recorder.cassette.find(call.key)
+        if recorded is None:
+            return Outcome(sample, error=errors.get(call.key, "no reply"))
+        try:
+            reply, predicted = call.wire.read(recorded.body, sample.text)
         except CallError as error:
             return Outcome(sample, error=str(error))
         return Outcome(sample, reply, predicted, seconds=recorded.seconds)
 
 
-def _count_tokens(meter: Meter, wire: Wire, recorded: Recorded) -> float:
-    """Add a reply's tokens and return its price in USD, 0 where it is unknown."""
-    try:
-        reply, _ = wire.read(recorded.body, "")
-    except CallError:
-        return 0.0
-    meter.input_tokens += reply.input_tokens
-    meter.output_tokens += reply.output_tokens
-    return price_usd(wire.model, reply.input_tokens, reply.output_tokens, reply.cached_tokens) or 0.0
+def sum_of(costs: Iterable[Cost]) -> Cost:
+    """Return what calls take together."""
+    total = Cost()
+    for cost in costs:
+        total = total.plus(cost)
+    return total
 
 
 def keep(recorder: Recorder, recorded: Recorded) -> None:

@@ -46,7 +46,7 @@ def changed(prompt: Prompt, **fields: object) -> Prompt:
 def format_variants(prompt: Prompt, labels: Sequence[str], *, edit: frozenset[str]) -> Iterator[Candidate]:
     """Yield variants whose replies are easier to read: the labels asked for one by one, a reply prefix, both."""
     words = [*words_of(labels, prompt.label_words).values()]
-    tags = ", ".join(f"<label>{word}</label>" for word in words[:-1]) + f" or <label>{words[-1]}</label>"
+    tags = " or ".join(filter(None, (", ".join(map(_tag, words[:-1])), _tag(words[-1]))))
     asked = f"{prompt.user_prompt_suffix.rstrip()}\nAnswer with exactly one of {tags}, and nothing else."
     if "bot_reply_prefix" in edit:
         yield Candidate(changed(prompt, bot_reply_prefix=REPLY_PREFIX), "begin the reply with the label's tag")
@@ -55,6 +55,10 @@ def format_variants(prompt: Prompt, labels: Sequence[str], *, edit: frozenset[st
     if {"user_prompt_suffix", "bot_reply_prefix"} <= edit:
         both = changed(prompt, user_prompt_suffix=asked, bot_reply_prefix=REPLY_PREFIX)
         yield Candidate(both, "ask for exactly one of the labels, begin the reply with its tag")
+
+
+def _tag(word: str) -> str:
+    return f"<label>{word}</label>"
 
 
 def example_sets(

@@ -12,7 +12,7 @@ import re
 import unicodedata
 from collections import Counter
 from itertools import chain, zip_longest
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pytest_promptfit.chat import ChatBuilder, words_of
 from pytest_promptfit.metrics import count
@@ -351,6 +351,13 @@ def word_messages(
         return _joined([head, *_sections(WORD_HEADINGS, kept), ask])
 
     return WORDS_SYSTEM, _fitted(groups, render)
+
+
+def word_schema(labels: Sequence[str]) -> dict[str, Any]:
+    """Return the JSON schema of an answer to ``word_messages``, for APIs that can constrain one."""
+    word = {"type": "string", "maxLength": LONGEST_LABEL_WORD}
+    properties = dict.fromkeys(labels, word)
+    return {"type": "object", "properties": properties, "required": list(labels), "additionalProperties": False}
 
 
 def _first_of_each(items: Iterable[tuple[str, Mapping[str, str]]]) -> list[str]:

@@ -6,20 +6,98 @@ the unbroken one, and stops where that stopped. What was paid in this run is tol
 
 from __future__ import annotations
 
+import json
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_promptfit.errors import PromptfitError
+from pytest_promptfit.prices import price_usd
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pytest_promptfit.chat import ChatReply
+    from pytest_promptfit.model_spec import ModelSpec
     from pytest_promptfit.prompt_file import Budget
 
 TASK_CALLS, OPTIMIZER_CALLS = 600, 20
 """The limits of a file that sets none."""
 
+MAX_OUTPUT = 4096
+"""Tokens that a first reply is assumed to take at most, where the parameters set no limit."""
+
 
 class OutOfBudget(PromptfitError):  # noqa: N818 - it ends a stage, not the run
     """The next calls would pass a limit."""
+
+
+class OptimizerSpent(OutOfBudget):
+    """The optimizer may not be asked any more; what does not need it may go on."""
+
+
+class Cost(NamedTuple):
+    """What calls took, or are expected to take."""
+
+    usd: float = 0.0
+    seconds: float = 0.0
+    tokens: float = 0.0
+
+    def plus(self, other: Cost) -> Cost:
+        """Return the sum."""
+        return Cost(self.usd + other.usd, self.seconds + other.seconds, self.tokens + other.tokens)
+
+    def times(self, count: float) -> Cost:
+        """Return what so many take."""
+        return Cost(self.usd * count, self.seconds * count, self.tokens * count)
+
+    def most(self, other: Cost) -> Cost:
+        """Return the larger of each."""
+        return Cost(*map(max, zip(self, other, strict=True)))
+
+
+NOTHING = Cost()
+
+
+@dataclass
+class Rates:
+    """What the calls to one model have taken at most, from which the next ones are foreseen."""
+
+    spec: ModelSpec
+    tokens_per_byte: float = 0.0
+    output_tokens: int = 0
+    seconds: float = 0.0
+
+    @property
+    def are_known(self) -> bool:
+        """Whether a reply was seen."""
+        return self.tokens_per_byte > 0
+
+    def see(self, request_body: str, reply: ChatReply, seconds: float) -> None:
+        """Take note of a reply to a JSON body."""
+        self.tokens_per_byte = max(self.tokens_per_byte, max(1, reply.input_tokens) / len(request_body.encode()))
+        self.output_tokens = max(self.output_tokens, reply.output_tokens)
+        self.seconds = max(self.seconds, seconds)
+
+    def foresee(self, payload: Mapping[str, Any]) -> Cost:
+        """Return what a call is expected to take at most; before any reply was seen, the most that it can."""
+        size = len(json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass"))
+        said = (payload.get("max_completion_tokens"), payload.get("max_tokens"))
+        most = next((limit for limit in said if isinstance(limit, int) and limit > 0), MAX_OUTPUT)
+        given = math.ceil(size * (self.tokens_per_byte if self.are_known else 1))  # no token is shorter than a byte
+        written = min(most, self.output_tokens) if self.are_known else most
+        return Cost(self.price(given, written) or 0.0, self.seconds, given + written)
+
+    def cost(self, reply: ChatReply, seconds: float) -> Cost:
+        """Return what a reply took."""
+        usd = self.price(reply.input_tokens, reply.output_tokens, reply.cached_tokens)
+        return Cost(usd or 0.0, seconds, reply.input_tokens + reply.output_tokens)
+
+    def price(self, input_tokens: int, output_tokens: int, cached_tokens: int = 0) -> float | None:
+        """Return the price in USD: nothing for a local model, ``None`` for one that nobody knows."""
+        if self.spec.provider == "local":
+            return 0.0
+        return price_usd(self.spec, input_tokens, output_tokens, cached_tokens)
 
 
 @dataclass
@@ -39,6 +117,8 @@ class Meter:
     """What this run paid: replayed replies are free."""
     seconds: float = 0.0
     """The replies' own latencies, shared by the calls that were in flight at once: the same in a replay."""
+    dearest: Cost = NOTHING
+    """The most that a task call was expected to take: what each of those set aside may take."""
 
     @property
     def task_limit(self) -> int:
@@ -56,27 +136,48 @@ class Meter:
         return max(0, self.task_limit - self.reserved - self.task_calls)
 
     @property
-    def usd(self) -> float:
-        """What all replies of the run cost, paid now or earlier."""
-        return self.task_usd + self.optimizer_usd
+    def used(self) -> Cost:
+        """What all replies of the run took, paid now or earlier."""
+        return Cost(self.task_usd + self.optimizer_usd, self.seconds, self.input_tokens + self.output_tokens)
 
-    def check_task(self, calls: int) -> None:
-        """Raise OutOfBudget when ``calls`` more task calls would pass a limit."""
+    @property
+    def limits(self) -> dict[str, tuple[float, float, float]]:
+        """The limits that are set besides those of calls: limit, used, and set aside for each call to come."""
+        rows = zip(Cost._fields, self.used, self.dearest, strict=True)
+        found = ((name, getattr(self.budget, name), used, dearest) for name, used, dearest in rows)
+        return {name: (limit, used, dearest) for name, limit, used, dearest in found if limit is not None}
+
+    def affordable(self, call: Cost) -> int:
+        """Return how many more task calls that take so much fit into all limits, besides those set aside."""
+        fitting = [self.task_calls_left]
+        for name, (limit, used, dearest) in self.limits.items():
+            one: float = getattr(call, name)
+            if one > 0:
+                fitting.append(int((limit - used - self.reserved * max(one, dearest)) / one))
+        return max(0, min(fitting))
+
+    def check_task(self, calls: int, cost: Cost) -> None:
+        """Raise OutOfBudget when ``calls`` more task calls, which take ``cost`` together, would pass a limit."""
         if calls > self.task_calls_left:
-            raise OutOfBudget(f"the budget of {self.task_limit} task calls is used ({self.reserved} set aside)")
-        self._check_others()
+            raise OutOfBudget(
+                f"the budget of {self.task_limit} task calls is used up: {self.task_calls} needed so far, "
+                f"{self.reserved} set aside for the end"
+            )
+        if calls:
+            self._check_others(cost)
 
-    def check_optimizer(self) -> None:
-        """Raise OutOfBudget when one more optimizer call would pass a limit."""
+    def check_optimizer(self, cost: Cost = NOTHING) -> None:
+        """Raise OutOfBudget when one more optimizer call, which takes ``cost``, would pass a limit."""
         if self.optimizer_calls >= self.optimizer_limit:
-            raise OutOfBudget(f"the budget of {self.optimizer_limit} optimizer calls is used")
-        self._check_others()
+            raise OptimizerSpent(f"the budget of {self.optimizer_limit} optimizer calls is used up")
+        self._check_others(cost)
 
-    def _check_others(self) -> None:
-        budget = self.budget
-        if budget.usd is not None and self.usd >= budget.usd:
-            raise OutOfBudget(f"the budget of ${budget.usd:g} is used")
-        if budget.seconds is not None and self.seconds >= budget.seconds:
-            raise OutOfBudget(f"the budget of {budget.seconds:g} seconds is used")
-        if budget.tokens is not None and self.input_tokens + self.output_tokens >= budget.tokens:
-            raise OutOfBudget(f"the budget of {budget.tokens} tokens is used")
+    def _check_others(self, cost: Cost) -> None:
+        shown = {"usd": "${:.4g}", "seconds": "{:.4g} seconds", "tokens": "{:.0f} tokens"}
+        for name, (limit, used, dearest) in self.limits.items():
+            aside = self.reserved * dearest
+            if used + getattr(cost, name) + aside > limit:
+                amounts = [shown[name].format(amount) for amount in (limit, used, aside)]
+                raise OutOfBudget(
+                    "the budget of {} is used up: {} needed so far, {} set aside for the end".format(*amounts)
+                )

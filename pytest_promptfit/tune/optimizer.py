@@ -8,9 +8,9 @@ from pytest_promptfit.asking import Question, ask
 from pytest_promptfit.cassette import request_key
 from pytest_promptfit.chat import ChatRequest, Turn
 from pytest_promptfit.errors import CallError, PromptfitError
-from pytest_promptfit.prices import price_usd
 from pytest_promptfit.providers import provider_of
 from pytest_promptfit.transport import RecordingTransport, recording_for
+from pytest_promptfit.tune.meter import Rates
 from pytest_promptfit.wire import parsed_body
 
 if TYPE_CHECKING:
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_promptfit.asking import Answer
+    from pytest_promptfit.chat import ChatReply
     from pytest_promptfit.model_spec import ModelSpec
     from pytest_promptfit.recorder import Recorder
-    from pytest_promptfit.tune.meter import Meter
+    from pytest_promptfit.tune.meter import Cost, Meter
 
 LOCAL_MAX_TOKENS = 400
 """A small local model may never come to an end of its own."""
@@ -46,6 +47,7 @@ class Optimizer:
         if spec.provider == "local":
             self._params.setdefault("max_tokens", LOCAL_MAX_TOKENS)
             self._params.setdefault("temperature", 0)
+        self._rates = Rates(spec)
         self._recorder = recorder
         self._meter = meter
         self._on_call = on_call
@@ -56,10 +58,10 @@ class Optimizer:
         ``schema`` constrains it where the API can. ``attempt`` tells equal questions apart.
         Raises OutOfBudget before a limit is passed.
         """
-        self._meter.check_optimizer()
         params = {**self._params, **self._constraint(schema)}
         request = ChatRequest(self._spec.name, system, (Turn("user", user),), "", params)
         payload = self._provider.payload(request)
+        self._meter.check_optimizer(self._rates.foresee(payload))
         key = request_key("POST", self._provider.url, payload, attempt)
         was_recorded = key in self._recorder.cassette
         self.problem = ""
@@ -74,15 +76,19 @@ class Optimizer:
         except CallError as error:
             self.problem = str(error)
             return ""
+        seconds = recorded.seconds or 0.0
+        self._rates.see(recorded.request_body, reply, seconds)
+        self._count(reply, self._rates.cost(reply, seconds), was_recorded)
+        return reply.text
+
+    def _count(self, reply: ChatReply, cost: Cost, was_recorded: bool) -> None:
         meter = self._meter
         meter.replayed += was_recorded
-        meter.seconds += recorded.seconds or 0.0
+        meter.seconds += cost.seconds
         meter.input_tokens += reply.input_tokens
         meter.output_tokens += reply.output_tokens
-        usd = price_usd(self._spec, reply.input_tokens, reply.output_tokens, reply.cached_tokens) or 0.0
-        meter.optimizer_usd += usd
-        meter.paid_usd += 0.0 if was_recorded else usd
-        return reply.text
+        meter.optimizer_usd += cost.usd
+        meter.paid_usd += 0.0 if was_recorded else cost.usd
 
     def _constraint(self, schema: Mapping[str, Any] | None) -> dict[str, Any]:
         if schema is None or self._spec.provider == "anthropic":

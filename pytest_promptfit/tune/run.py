@@ -6,18 +6,22 @@ the prompt file last.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_promptfit.baseline import accept, baseline_path, read_baseline, write_baseline
 from pytest_promptfit.cassette import Cassette
+from pytest_promptfit.errors import PromptfitError
 from pytest_promptfit.evaluation import Evaluation, Outcome
 from pytest_promptfit.providers import provider_of
 from pytest_promptfit.recorder import Recorder, prune
 from pytest_promptfit.rewrite import diff_lines, file_text, rewritten, write_rewritten
 from pytest_promptfit.tune.arena import Arena, keep
-from pytest_promptfit.tune.meter import Meter
+from pytest_promptfit.tune.meter import Meter, OutOfBudget
 from pytest_promptfit.tune.optimizer import Optimizer
+from pytest_promptfit.tune.plan import check_prices, models_of, shares_of
+from pytest_promptfit.tune.plan import plan_lines as plan_lines
 from pytest_promptfit.tune.result import TuneResult, TuneUsage
 from pytest_promptfit.tune.search import Search, judge_final, suspects
 from pytest_promptfit.tune.split import split
@@ -27,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_promptfit.prompt_file import ParsedPrompt, Prompt
-    from pytest_promptfit.samples import SampleSet
+    from pytest_promptfit.samples import Sample, SampleSet
 
 FOLDER = "tune"
 """Below a prompt's cassettes: where the tuner's own calls are recorded."""
@@ -53,9 +57,11 @@ def tune_prompt(parsed: ParsedPrompt, sample_set: SampleSet, cassettes: Path, op
     """
     text = file_text(parsed.path)
     config = parsed.config
+    check_prices(parsed)
     parts = split(sample_set.samples)
     canonical = tuple(sample for sample in sample_set.samples if sample.canonical)
-    meter = Meter(config.tune.budget, reserved=2 * len(parts.holdout) + len(parts.train))
+    shares = shares_of(parts, config.tune.budget)
+    meter = Meter(config.tune.budget, reserved=shares.reserved)
     with Recorder.open(cassettes / FOLDER, _secrets(parsed), on_wait=options.on_wait) as recorder:
         search: Search
 
@@ -79,22 +85,26 @@ def tune_prompt(parsed: ParsedPrompt, sample_set: SampleSet, cassettes: Path, op
             config.prompt,
             config.tune,
             options.seed,
+            shares.dev_size,
             notify=tell,
         )
         search.run(config.tune.iterations if options.iterations is None else options.iterations)
         meter.reserved = 0
-        accepted, reason, holdout = judge_final(search)
+        accepted, reason, looked = judge_final(search, shares.holdout)
         new_text = rewritten(text, search.incumbent, path=parsed.path) if accepted else text
         if accepted:
-            _bring_up_to_date(search, sample_set, cassettes)
+            unfinished = _bring_up_to_date(search, sample_set, cassettes, text)
             write_rewritten(parsed.path, text, new_text)
+        else:
+            _hand_over(arena, search.initial, sample_set, cassettes)
+            unfinished = []
     return TuneResult(
         path=str(parsed.path),
         accepted=accepted,
         reason=reason,
         stop_reason=search.stop_reason,
         steps=tuple(search.steps),
-        holdout=holdout,
+        holdout=looked,
         canonical_total=len(canonical),
         canonical_before=sum(o.correct for o in search.seen(search.initial, canonical)),
         canonical_after=sum(
@@ -103,33 +113,8 @@ def tune_prompt(parsed: ParsedPrompt, sample_set: SampleSet, cassettes: Path, op
         usage=_usage(meter),
         diff=tuple(diff_lines(text, new_text, parsed.path.name)),
         suspects=tuple(suspects(arena, sample_set.samples)),
-        warnings=tuple(parts.warnings),
+        warnings=(*parts.warnings, *shares.warnings, *_optimizer_warnings(search), *unfinished),
     )
-
-
-def plan_lines(parsed: ParsedPrompt, sample_set: SampleSet) -> list[str]:
-    """Return what a tuning run would do, and the most it could need."""
-    parts = split(sample_set.samples)
-    tune = parsed.config.tune
-    meter = Meter(tune.budget, reserved=2 * len(parts.holdout) + len(parts.train))
-    optimizer = f"{tune.model}, at most {meter.optimizer_limit} calls" if tune.model else "none: searches only"
-    return [
-        f"split: {len(parts.train)} train, {len(parts.dev)} dev, {len(parts.holdout)} holdout",
-        f"task model: {parsed.config.model}, at most {meter.task_limit} calls, {meter.reserved} of them set aside",
-        f"optimizer: {optimizer}",
-        "limits: "
-        + ", ".join(
-            f"{name} {value:g}"
-            for name, value in (
-                ("usd", tune.budget.usd),
-                ("seconds", tune.budget.seconds),
-                ("tokens", tune.budget.tokens),
-            )
-            if value is not None
-        ),
-        f"may change: {', '.join(tune.edit)}",
-        *parts.warnings,
-    ]
 
 
 def progress_line(search: Search, meter: Meter) -> str:
@@ -150,15 +135,49 @@ def _optimizer(parsed: ParsedPrompt, recorder: Recorder, meter: Meter, tell: Cal
     return Optimizer(tune.model, tune.params, parsed.path.parent, recorder, meter, on_call=tell)
 
 
+def _optimizer_warnings(search: Search) -> list[str]:
+    if not search.unusable:
+        return []
+    return [f"optimizer: {len(search.unusable)} answers could not be used, the last one: {search.unusable[-1]}"]
+
+
 def _secrets(parsed: ParsedPrompt) -> tuple[str, ...]:
-    models = [parsed.config.model, *([parsed.config.tune.model] if parsed.config.tune.model else [])]
-    return tuple(secret for model in models for secret in provider_of(model, parsed.path.parent).secrets())
+    return tuple(secret for model in models_of(parsed) for secret in provider_of(model, parsed.path.parent).secrets())
 
 
-def _bring_up_to_date(search: Search, sample_set: SampleSet, cassettes: Path) -> None:
-    """Record the final prompt over all samples for the harness, and accept its outcomes as the baseline."""
+def _bring_up_to_date(search: Search, sample_set: SampleSet, cassettes: Path, text: str) -> list[str]:
+    """Record the final prompt over all samples for the harness, and accept its outcomes as the baseline.
+
+    Returns what is to be said. Raises PromptfitError, and leaves all files alone, when the prompt file has
+    changed meanwhile.
+    """
     arena, prompt = search.arena, search.incumbent
-    outcomes = arena.outcomes(prompt, sample_set.samples)
+    unknown = _unknown(arena, prompt, sample_set)
+    if unknown:
+        fitting = arena.affordable([prompt], max(unknown, key=lambda sample: len(sample.text)))
+        with suppress(OutOfBudget):
+            arena.outcomes(prompt, unknown[:fitting])
+    if file_text(arena.parsed.path) != text:
+        raise PromptfitError(f"{arena.parsed.path}: changed since it was read, so it is left as it is: run again")
+    prune(cassettes, _hand_over(arena, prompt, sample_set, cassettes))
+    _write_baseline(arena, prompt, sample_set, search.seen(prompt, sample_set.samples))
+    unasked = len(_unknown(arena, prompt, sample_set))
+    if not unasked:
+        return []
+    return [
+        f"{unasked} samples have no recorded reply to the new prompt, because the budget is used up: "
+        f"pytest --promptfit --promptfit-record asks for them"
+    ]
+
+
+def _unknown(arena: Arena, prompt: Prompt, sample_set: SampleSet) -> list[Sample]:
+    """Return the samples that a prompt has not answered."""
+    seen, name = arena.seen(), prompt.content_hash
+    return [sample for sample in sample_set.samples if (name, sample.case_name) not in seen]
+
+
+def _hand_over(arena: Arena, prompt: Prompt, sample_set: SampleSet, cassettes: Path) -> list[str]:
+    """Copy the replies to a prompt into the harness's recordings, so that nobody pays again; return their keys."""
     wire = arena.wire(prompt)
     keys = [wire.key(wire.payload(sample.text)) for sample in sample_set.samples]
     with Recorder.open(cassettes) as harness:
@@ -166,8 +185,7 @@ def _bring_up_to_date(search: Search, sample_set: SampleSet, cassettes: Path) ->
             recorded = arena.recorder.cassette.find(key)
             if recorded is not None and key not in harness.cassette:
                 keep(harness, recorded)
-    prune(cassettes, keys)
-    _write_baseline(arena, prompt, sample_set, outcomes)
+    return keys
 
 
 def _write_baseline(arena: Arena, prompt: Prompt, sample_set: SampleSet, outcomes: list[Outcome]) -> None:
