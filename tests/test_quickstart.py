@@ -87,3 +87,19 @@ def _ask(sdk: str, wire: Wire, payload: dict[str, object]) -> dict[str, object]:
     claude = anthropic.Anthropic(api_key="none", base_url=base.removesuffix("/v1/messages"), max_retries=0)
     rest = {"temperature": payload.pop("temperature")}  # no argument of this SDK any more, still one of the API
     return claude.messages.create(**payload, extra_body=rest).model_dump()  # type: ignore[call-overload, no-any-return]
+
+
+def test_the_recorded_tuning_run_replays_to_the_same_bytes(copy: Path, pytester: pytest.Pytester) -> None:
+    prompt = copy / "ticket-router.prompt.yaml"
+    result = pytester.runpytest_inprocess(
+        "-p", "promptfit", "--tune", "--promptfit-json=out.json", f"--rootdir={copy}", prompt
+    )
+    assert prompt.read_bytes() == (EXAMPLE / "ticket-router.tuned.yaml").read_bytes()
+    report = json.loads((pytester.path / "out.json").read_text())
+    (tuned,) = report["tune"]
+    assert tuned["usage"]["replayed"] == tuned["usage"]["task_calls"] + tuned["usage"]["optimizer_calls"]
+    assert tuned["holdout"] is not None
+    (router,) = report["prompts"]
+    assert router["usage"]["replayed"] == router["usage"]["calls"] == len(router["cases"])
+    assert [case["id"] for case in router["cases"] if case["outcome"] == "failed" and case["kind"] == "labeled"] == []
+    result.stdout.fnmatch_lines(["*holdout (*samples): *"])

@@ -65,8 +65,8 @@ def write(project: TuningProject) -> bytes:
     """Write a prompt that needs examples, found by the race, and a rule, found by the optimizer."""
     project.model.task = by_either
     project.model.optimizer = lambda _: patches(patch(), patch(op="replace", find="Is", text="Say: is"))
-    tune = {"model": project.optimizer_model(), "budget": {"task_calls": 220}, "iterations": 2}
-    return project.prompt(rows(44), tune=tune).read_bytes()
+    tune = {"model": project.optimizer_model(), "budget": {"task_calls": 140}, "iterations": 2}
+    return project.prompt(rows(36), tune=tune).read_bytes()
 
 
 def outcome(project: TuningProject) -> dict[str, Any]:
@@ -113,7 +113,7 @@ def test_recorded_run_is_repeated_offline_to_the_same_bytes(project: TuningProje
 
 def test_concurrency_changes_nothing(project: TuningProject) -> None:
     found = []
-    for concurrency in (1, 16):
+    for concurrency in (2, 16):
         start_anew(project, write(project))
         for path in (project.path / "cassettes").rglob("*.yaml"):
             path.unlink()

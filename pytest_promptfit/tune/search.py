@@ -177,9 +177,8 @@ class Search:
             return
         if plan[0].keep < 2 and self._dev:
             self.stop_reason = f"the budget is too small to race {len(candidates)} candidates"
-        field_ = [Candidate(self.incumbent, "as it is"), *candidates][: plan[0].keep]
+        field_ = [Candidate(self.incumbent, "as it is"), *_starters(candidates, plan[0].keep - 1)]
         for turn in plan:
-            field_ = field_[: turn.keep] if turn is plan[0] else field_
             self.arena.ask_together([c.prompt for c in field_], self._dev[: turn.samples])
             scores = [self._score(c.prompt, self._dev[: turn.samples]) for c in field_]
             following = plan[plan.index(turn) + 1].keep if turn is not plan[-1] else len(field_)
@@ -571,6 +570,12 @@ def prompt_diff(old: Prompt, new: Prompt) -> Iterator[str]:
         yield f"{name}:"
         yield f"- {value!r}" if not isinstance(value, list | tuple) else f"- {len(value)} examples"
         yield f"+ {after[name]!r}" if not isinstance(value, list | tuple) else f"+ {len(after[name])} examples"
+
+
+def _starters(candidates: Sequence[Candidate], count: int) -> list[Candidate]:
+    """Return the candidates that race where there are not calls enough for all: examples pay off most."""
+    first = sorted(range(len(candidates)), key=lambda at: (not candidates[at].prompt.examples, at))[:count]
+    return [candidates[at] for at in sorted(first)]
 
 
 def _without_same(incumbent: Prompt, best: Prompt, pruned: Prompt) -> Prompt | None:
