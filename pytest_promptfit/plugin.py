@@ -98,9 +98,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--tune-seed",
         type=partial(_whole, "--tune-seed"),
-        default=0,
         metavar="N",
-        help="With --tune: where all random choices start from (default: %(default)s).",
+        help="With --tune: where all random choices start from (default: 0).",
     )
     group.addoption(
         "--tune-iterations",
@@ -121,6 +120,8 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the markers and, when it is asked for, the session that runs prompt files."""
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
+    if not config.option.promptfit_tune:
+        _refuse_lone_tuning_options(config)
     if not (config.option.promptfit or config.option.promptfit_tune):
         _refuse_lone_options(config)
         return
@@ -160,11 +161,22 @@ def _refuse_lone_options(config: pytest.Config) -> None:
         "--promptfit-max-calls": option.promptfit_max_calls,
         "--promptfit-json": option.promptfit_json,
     }
-    if option.tune_dry_run:
-        raise pytest.UsageError("--tune-dry-run needs --tune: pytest --tune --tune-dry-run …")
+
     for name, value in given.items():
         if value:
             raise pytest.UsageError(f"{name} needs --promptfit: pytest --promptfit {name} …")
+
+
+def _refuse_lone_tuning_options(config: pytest.Config) -> None:
+    option = config.option
+    given = {
+        "--tune-dry-run": option.tune_dry_run,
+        "--tune-seed": option.tune_seed is not None,
+        "--tune-iterations": option.tune_iterations is not None,
+    }
+    for name, is_given in given.items():
+        if is_given:
+            raise pytest.UsageError(f"{name} needs --tune: pytest --tune {name} …")
 
 
 def _refuse_in_ci(config: pytest.Config) -> None:

@@ -67,12 +67,12 @@ class PromptRun:
         try:
             folder = self._settings.cassettes / self.parsed.name
             self.tuned = tune_prompt(self.parsed, self.sample_set, folder, options)
+            self.load()
         except PromptfitError as error:
             self.tuned = error
             return
-        self.load()
         renewed = {sample.case_name: sample for sample in self.sample_set.samples}  # their lines may have moved
-        self.selected = tuple(renewed[sample.case_name] for sample in self.selected)
+        self.selected = tuple(renewed.get(sample.case_name, sample) for sample in self.selected)
 
     def plan(self) -> list[str]:
         """Return what a tuning run would do."""

@@ -138,7 +138,7 @@ class PromptfitSession:
     def pytest_terminal_summary(self, terminalreporter: TerminalReporter) -> None:
         """Print the summary of every prompt, and on GitHub an annotation for every failed sample."""
         results = getattr(self, "_results", [])
-        if not results and not self._lines:
+        if not (results or self._lines or self._tuned()):
             return
         terminalreporter.section("promptfit")
         for line, markup in terminal.summary(results, self._relative):
@@ -163,7 +163,7 @@ class PromptfitSession:
         from pytest_promptfit.tune.run import TuneOptions
 
         options = TuneOptions(
-            seed=option.tune_seed,
+            seed=option.tune_seed or 0,
             iterations=option.tune_iterations,
             concurrency=option.promptfit_concurrency,
             on_wait=self._progress.say,

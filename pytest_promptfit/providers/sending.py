@@ -10,6 +10,7 @@ import importlib
 import json
 import ssl
 from dataclasses import dataclass
+from functools import cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -110,9 +111,15 @@ def transport_to(spec: ModelSpec, url: str) -> httpx2.AsyncBaseTransport:
     """Return a transport to ``url``, through the environment's proxy if it names one for it."""
     proxy = _proxy_for(url)
     try:
-        return httpx2.AsyncHTTPTransport(limits=LIMITS, proxy=proxy)
+        return httpx2.AsyncHTTPTransport(verify=_tls(), limits=LIMITS, proxy=proxy)
     except (ImportError, ValueError) as error:
         raise CallError(f"{spec}: the environment's proxy cannot be used: {one_line(str(error))}", fatal=True) from None
+
+
+@cache
+def _tls() -> ssl.SSLContext:
+    """Return what verifies servers, made once: reading the certificates takes 20 ms, and a tuning run asks often."""
+    return httpx2.create_ssl_context()
 
 
 def _proxy_for(url: str) -> str | None:
