@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib
 import json
+import signal
 import subprocess
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,10 @@ from faulty_server import Answer, FaultyServer, Seen, chat
 OURS = ("asking", "providers.openai", "providers.sending", "recorder", "session", "transport")
 for _module in ("genai_prices", "httpcore2", "openai", "vcr.serialize", *(f"pytest_promptfit.{name}" for name in OURS)):
     importlib.import_module(_module)
+
+# Started in the background by a shell, a process ignores Ctrl-C, and so would the tests that press it.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
