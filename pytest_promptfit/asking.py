@@ -9,10 +9,11 @@ import asyncio
 import json
 import threading
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
+from pytest_promptfit.budget import Budget
 from pytest_promptfit.errors import BudgetExceeded, CallError, PromptfitError
 from pytest_promptfit.prices import price_usd
 from pytest_promptfit.providers import unwrapped
@@ -46,60 +47,6 @@ class Question:
     repeat: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a run may use at most: calls that are answered, and USD."""
-
-    max_calls: int | None = None
-    max_usd: float | None = None
-
-
-@dataclass(slots=True)
-class Budget:
-    """What is left of a run's limits; shared by all its ``ask`` calls.
-
-    A call is reserved, with the most it can cost, before it is made, and settled with what it did cost.
-    """
-
-    limits: Limits = field(default_factory=Limits)
-    calls: int = 0
-    usd: float = 0.0
-    _reserved_calls: int = 0
-    _reserved_usd: float = 0.0
-
-    def fits(self, usd: float) -> bool:
-        """Tell whether one more call that costs at most ``usd`` stays within the limits."""
-        limits = self.limits
-        if limits.max_calls is not None and self.calls + self._reserved_calls >= limits.max_calls:
-            return False
-        return limits.max_usd is None or self.usd + self._reserved_usd + usd <= limits.max_usd
-
-    def reserve(self, usd: float) -> None:
-        """Set one call aside, and the most it can cost."""
-        self._reserved_calls += 1
-        self._reserved_usd += usd
-
-    def settle(self, reserved: float, usd: float, *, calls: int) -> None:
-        """Put what a call did cost in the place of what was reserved; ``calls`` is 0 for one not paid for."""
-        self._reserved_calls -= 1
-        # A sum of floats may miss zero by a hair, and the next call by that hair.
-        self._reserved_usd = self._reserved_usd - reserved if self._reserved_calls else 0.0
-        self.calls += calls
-        self.usd += usd
-
-    def exceeded(self) -> BudgetExceeded:
-        """Return the error that tells which limit stopped the run."""
-        limits = self.limits
-        if limits.max_calls is not None and self.calls >= limits.max_calls:
-            limit, option = f"limit of {limits.max_calls} calls", "--promptfit-max-calls"
-        else:
-            limit, option = f"budget of ${limits.max_usd or 0:.2f}", "--promptfit-budget"
-        return BudgetExceeded(
-            f"{limit} reached after {self.calls} calls (${self.usd:.4f} spent): the rest was not asked; "
-            f"run again with a larger {option}"
-        )
-
-
 @dataclass(slots=True)
 class Spending:
     """What one ``ask`` used: answered calls, tokens (cached ones included), USD where the price is known."""
@@ -118,13 +65,17 @@ def ask(
     wrap: Wrap = unwrapped,
     concurrency: int = 16,
     budget: Budget | None = None,
+    first_alone: bool = True,
     on_answer: Callable[[int, Answer], None],
     before_send: Callable[[Question], None] | None = None,
 ) -> Spending:
     """Ask all questions, at most ``concurrency`` at a time, and return what it took.
 
-    The first one goes alone. An error that no other question can escape (refused key, no server) ends the
-    run: the rest is answered with it. So does a budget, before it is passed.
+    The first one goes alone, unless the model is known to answer. An error that no other question can
+    escape (refused key, no server) ends the run: the rest is answered with it. So does a budget, before it is passed.
+
+    A question that the rate limit turns away, after all of the SDK's retries, is asked again as long as others
+    are answered meanwhile, so it is lost only where nothing gets through any more.
 
     Args:
         questions: any number; only those in flight take memory beyond their own.
@@ -133,6 +84,7 @@ def ask(
         wrap: put around the transport that sends, to record what passes.
         concurrency: calls in flight at once.
         budget: shared with the other calls of this run; default: no limit.
+        first_alone: whether to wait for the first answer before the others are asked.
         on_answer: called in the asking thread, once for every question, as ``(index, answer)`` when it is
             answered. What it raises ends the run.
         before_send: called in the task that sends: a context variable set there reaches the transport.
@@ -150,7 +102,7 @@ def ask(
     asking = _Asking(questions, provider, spec, budget, on_answer, before_send)
     if _price(spec, 1, 1) is not None:
         asking.spending.usd = 0.0
-    _run_in_own_thread(asking.run(wrap, max(1, concurrency)))
+    _run_in_own_thread(asking.run(wrap, max(1, concurrency), first_alone=first_alone))
     return asking.spending
 
 
@@ -177,19 +129,24 @@ class _Asking:
         self._settled = asyncio.Event()
         self._stopped: CallError | BudgetExceeded | None = None
 
-    async def run(self, wrap: Wrap, concurrency: int) -> None:
-        """Ask the first question alone and then all others."""
-        first = await self._ask_first(wrap)
-        asked_again = isinstance(first, CallError) and not first.fatal
-        if not asked_again:
-            self._on_answer(0, first)
-        left = chain([0] if asked_again else [], range(1, len(self._questions)))
+    async def run(self, wrap: Wrap, concurrency: int, *, first_alone: bool) -> None:
+        """Ask the first question alone, if wanted, and then all others."""
+        answered = first_alone and await self._is_first_answered(wrap)
+        left = iter(range(answered, len(self._questions)))
         if self._stopped is not None:
             self._give_up(left)
             return
-        workers = min(concurrency, len(self._questions) - (not asked_again))
+        workers = min(concurrency, len(self._questions) - answered)
         if workers:
             await self._ask_rest(wrap, left, workers)
+
+    async def _is_first_answered(self, wrap: Wrap) -> bool:
+        """Ask the first question; an error that the others may not meet is not yet its answer."""
+        first = await self._ask_first(wrap)
+        if isinstance(first, CallError) and not first.fatal:
+            return False
+        self._on_answer(0, first)
+        return True
 
     async def _ask_first(self, wrap: Wrap) -> Answer:
         try:
@@ -213,7 +170,16 @@ class _Asking:
             if self._stopped is not None:
                 self._give_up(chain([index], left))
                 return
-            self._on_answer(index, await self._answer(self._questions[index], send))
+            self._on_answer(index, await self._patient_answer(self._questions[index], send))
+
+    async def _patient_answer(self, question: Question, send: Send) -> Answer:
+        """Ask again what the rate limit turned away in spite of the retries, as long as others get through."""
+        while True:
+            answered = self.spending.calls
+            answer = await self._answer(question, send)
+            turned_away = isinstance(answer, CallError) and answer.too_many
+            if not turned_away or self.spending.calls == answered or self._stopped is not None:
+                return answer
 
     def _give_up(self, left: Iterator[int]) -> None:
         for index in left:

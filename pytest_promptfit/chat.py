@@ -5,11 +5,16 @@ Pure functions only: what an API's JSON looks like lives in ``providers``, and a
 
 from __future__ import annotations
 
+import math
 import re
 import string
 import unicodedata
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
+
+import regex
+
+from pytest_promptfit.errors import CallError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +25,14 @@ Role = Literal["user", "assistant"]
 StopReason = Literal["stop", "length", "content_filter", "other"]
 
 DEFAULT_EXTRACT = "<label>(.*?)</label>"
+
+PATTERN_SECONDS = 2.0
+"""Seconds of processor time that a pattern may take on one reply; Python's own ``re`` could not be stopped."""
+
+MOST_COPIES = 100_000
+"""Copies that the counted repeats of a pattern may make of its parts: each takes memory before anything is read."""
+
+_COUNTED_REPEAT = re.compile(r"\{(\d+)(?:,\d*)?\}")
 
 MARKS = string.punctuation + "‘’‚“”„‹›«»–—…·¡¿、。《》「」『』【】！（），．：；？،؛؟۔।"  # noqa: RUF001
 """Marks that may stand around a label: ASCII, quotes and dashes, full-width, Arabic and Hindi ones."""
@@ -64,6 +77,15 @@ class ChatReply:
     output_tokens: int = 0
     stop_reason: StopReason = "stop"
     cached_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprobs:
+    """One token of a reply and what the model could have said in its place, with natural log-probabilities."""
+
+    text: str
+    logprob: float
+    alternatives: tuple[tuple[str, float], ...] = ()
 
 
 def words_of(labels: Sequence[str], label_words: Mapping[str, str]) -> dict[str, str]:
@@ -122,7 +144,7 @@ class LabelReader:
     """Reads the label out of a reply; ``None`` where no label can be read."""
 
     def __init__(self, extract: str, labels: Sequence[str], label_words: Mapping[str, str]) -> None:
-        self._pattern = re.compile(extract, re.DOTALL)
+        self._pattern = compiled(extract)
         self._exact: dict[str, str] = {}
         for label in labels:
             self._exact.setdefault(label, label)
@@ -134,17 +156,41 @@ class LabelReader:
         """Return the label of the last match in ``reply``, else of the whole reply if it is just a label.
 
         ``text`` is the sample: a match that the reply quotes from it, together with some of its
-        surroundings, is the sample talking and not the model, and does not count.
+        surroundings, is the sample talking and not the model, and does not count. Raises CallError when the
+        pattern takes too long on this reply.
         """
-        for match in reversed(list(self._pattern.finditer(reply))):
+        return self.locate(reply, text)[0]
+
+    def locate(self, reply: str, text: str) -> tuple[str | None, int]:
+        """Return what ``read`` does, and where in ``reply`` the words that it was read from begin."""
+        for match in reversed(matches_of(self._pattern, reply)):
             start, said = answer_of(match)
             if match.end() > start and not _is_quoted(reply, start, match.end(), text):
-                return self._label_of(said)
-        return self._label_of(reply)
+                return self._label_of(said), reply.index(said, start)
+        return self._label_of(reply), 0
 
     def _label_of(self, said: str) -> str | None:
         said = said.strip()
         return self._exact.get(said) or self._cased.get(_folded(said)) or self._bare.get(_folded(said, MARKS))
+
+
+def compiled(extract: str) -> Any:
+    """Return a pattern as labels are read with it; raise ``regex.error`` or RecursionError when it is none."""
+    copies = math.prod(max(1, int(least)) for least in _COUNTED_REPEAT.findall(extract))
+    if copies > MOST_COPIES:
+        raise regex.error(f"its counted repeats make more than {MOST_COPIES:,} copies")
+    return regex.compile(extract, regex.DOTALL | regex.VERSION0)
+
+
+def matches_of(pattern: Any, reply: str) -> list[re.Match[str]]:
+    """Return the matches of a compiled pattern in a reply; raise CallError when that takes too long."""
+    try:
+        return list(pattern.finditer(reply, timeout=PATTERN_SECONDS))
+    except TimeoutError:
+        raise CallError(
+            f"extract: the pattern takes more than {PATTERN_SECONDS:g} s on this reply of {len(reply):,} characters: "
+            r"a repeat in a repeat, such as (\w+\s?)*, or a choice of the same, such as (.|\n)*, tries for ever"
+        ) from None
 
 
 def answer_of(match: re.Match[str]) -> tuple[int, str]:
@@ -162,31 +208,26 @@ def answer_of(match: re.Match[str]) -> tuple[int, str]:
 
 
 def _is_quoted(reply: str, start: int, end: int, text: str) -> bool:
-    tag = reply[start:end]
-    at = text.find(tag)
-    if at >= 0 and reply[start - 1 : start] in _QUOTES and reply[end : end + 1] in _QUOTES:
+    if reply[start:end] not in text:
+        return False
+    if reply[start - 1 : start] in _QUOTES and reply[end : end + 1] in _QUOTES:
         return True
-    while at >= 0:
-        if _shared_context(reply, start, end, text, at) >= QUOTED_CONTEXT:
-            return True
-        at = text.find(tag, at + 1)
-    return False
+    return _shares_context(reply, start, end, text)
 
 
-def _shared_context(reply: str, start: int, end: int, text: str, at: int) -> int:
-    """Count the characters around ``reply[start:end]`` that also surround the same words in ``text``.
+def _shares_context(reply: str, start: int, end: int, text: str) -> bool:
+    """Tell whether ``reply[start:end]`` stands in ``text`` too, among enough of the same characters or as all there is.
 
-    Counting stops once there are enough for a quotation.
+    Each way to take those characters from before and after is looked for: that is fast where a long sample,
+    full of labels, is repeated whole.
     """
-    length = end - start
-    before = after = 0
-    while before < min(start, at, QUOTED_CONTEXT) and reply[start - before - 1] == text[at - before - 1]:
-        before += 1
-    limit = min(len(reply) - end, len(text) - at - length, QUOTED_CONTEXT - before)
-    while after < limit and reply[end + after] == text[at + length + after]:
-        after += 1
-    whole = before == at and after == len(text) - at - length and len(text) > length
-    return QUOTED_CONTEXT if whole else before + after
+    for before in range(QUOTED_CONTEXT + 1):
+        left, right = start - before, end + QUOTED_CONTEXT - before
+        if left >= 0 and right <= len(reply) and reply[left:right] in text:
+            return True
+    if not end - start < len(text) < end - start + QUOTED_CONTEXT:
+        return False
+    return any(reply.startswith(text, at) for at in range(max(0, end - len(text)), start + 1))
 
 
 def _folded(said: str, marks: str = "") -> str:

@@ -22,13 +22,20 @@ class CallError(PromptfitError):
     """A call to the model failed after the SDK's retries.
 
     ``fatal`` says that no other call of this run can do better (refused key, unknown model, no server),
-    so the run stops asking.
+    so the run stops asking. ``passing`` says that the same call may do better later (rate limit, time-out);
+    ``too_many`` that it was one of too many at once.
     """
 
-    def __init__(self, message: str, *, fatal: bool = False) -> None:
+    def __init__(self, message: str, *, fatal: bool = False, passing: bool = False, too_many: bool = False) -> None:
         super().__init__(message)
         self.fatal = fatal
+        self.passing = passing or too_many
+        self.too_many = too_many
 
 
 class BudgetExceeded(PromptfitError):  # noqa: N818 - it is the name people look for
     """The next call could pass a limit of the run, so it is not made."""
+
+
+class HookError(PromptfitError):
+    """A function that a user or another plugin brought raised, or returned what nobody asked for."""

@@ -14,6 +14,7 @@ import httpx2
 
 from pytest_promptfit.cassette import request_key
 from pytest_promptfit.errors import CassetteError
+from pytest_promptfit.whole_reply import body_of, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +44,7 @@ class RecordingTransport(httpx2.AsyncBaseTransport):
     ``recorded_url`` maps the URL that was sent to the one that is recorded. ``keep`` tells from the text of a
     reply whether it is worth recording: a proxy's page with status 200 is not, and gives way to a reply.
     What cannot be written is still passed on, it was paid for; ``recorder.failure`` says so, and nothing more
-    is sent.
+    is sent. A reply that never ends, or cannot be unpacked, is a ``CallError``.
     """
 
     def __init__(
@@ -66,10 +67,10 @@ class RecordingTransport(httpx2.AsyncBaseTransport):
         body = await request.aread()
         started = time.perf_counter()
         response = await self._inner.handle_async_request(request)
-        content = await _read_raw(response)
-        # From here to the line on disk nothing is awaited: no cancelled task loses a reply that has arrived.
-        if response.is_success:
-            self._record(request, body, response, content, time.perf_counter() - started)
+        async with body_of(response, request) as content:
+            # From its last byte to the line on disk nothing is awaited: no cancelled task loses a reply that arrived.
+            if response.is_success:
+                self._record(request, body, response, content, time.perf_counter() - started)
         return response
 
     async def aclose(self) -> None:
@@ -85,10 +86,7 @@ class RecordingTransport(httpx2.AsyncBaseTransport):
         seconds: float,
     ) -> None:
         tag = CALL.get()
-        try:
-            text = _text(response, content)
-        except httpx2.DecodingError:
-            return  # the client meets the same error, and tells it
+        text = text_of(response, content)
         if not self._is_worth_keeping(text):
             return
         url = self._recorded_url(str(request.url))
@@ -108,21 +106,3 @@ class RecordingTransport(httpx2.AsyncBaseTransport):
             )
         except CassetteError:
             return  # raised here, it would make the SDK ask, and pay, again
-
-
-async def _read_raw(response: httpx2.Response) -> bytes:
-    """Read the body as the server sent it, packed or not, and leave it to be read again."""
-    stream = response.stream
-    if not isinstance(stream, httpx2.AsyncByteStream):
-        raise TypeError("the response of an async transport has an async stream")
-    try:
-        content = b"".join([part async for part in stream])
-    finally:
-        await stream.aclose()
-    response.stream = httpx2.ByteStream(content)
-    return content
-
-
-def _text(response: httpx2.Response, content: bytes) -> str:
-    """Return the body unpacked and as text."""
-    return httpx2.Response(response.status_code, headers=response.headers, content=content).text

@@ -9,32 +9,50 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from pytest_promptfit.cassette import request_key
-from pytest_promptfit.chat import ChatBuilder, ChatReply, LabelReader
+from pytest_promptfit.chat import ChatBuilder, ChatReply, LabelReader, words_of
+from pytest_promptfit.custom import OURS
 from pytest_promptfit.errors import CallError
+from pytest_promptfit.logprobs import label_probabilities
 from pytest_promptfit.providers import provider_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from pytest_promptfit.custom import Custom
     from pytest_promptfit.prompt_file import Prompt, PromptConfig
 
 
 class Wire:
     """The wire format of a prompt: exactly what is sent for a text, and how the reply to it is read."""
 
-    def __init__(self, config: PromptConfig, labels: Sequence[str], folder: Path, prompt: Prompt | None = None) -> None:
+    def __init__(
+        self,
+        config: PromptConfig,
+        labels: Sequence[str],
+        folder: Path,
+        prompt: Prompt | None = None,
+        *,
+        alternatives: int = 0,
+        custom: Custom = OURS,
+    ) -> None:
+        """Take ``prompt`` in the place of the file's own; ask for so many ``alternatives`` to each token."""
         prompt = prompt or config.prompt
         self.model = config.model
-        self.provider = provider_of(config.model, folder)
+        self.provider = custom.provider(provider_of(config.model, folder))
+        self._words = words_of(labels, prompt.label_words)
+        asked = self.provider.asking_for_logprobs(alternatives) if alternatives else {}
+        self.asks_for_logprobs = bool(asked)
         self._builder = ChatBuilder(
             prompt,
             labels,
             model=config.model.name,
-            params=config.all_params,
+            params={**config.all_params, **asked},
             continues=self.provider.continues_prefix,
         )
         self._reader = LabelReader(config.extract, labels, prompt.label_words)
+        self._custom = custom
+        self._labels = tuple(labels)
         self._reply_prefix = self._builder.reply_prefix
         self.asks_for_prefix = bool(self._reply_prefix) and not self.provider.continues_prefix
 
@@ -47,9 +65,23 @@ class Wire:
         return request_key("POST", self.provider.url, payload)
 
     def read(self, body: str | dict[str, Any], text: str) -> tuple[ChatReply, str | None]:
-        """Return the reply in a response body and the label read from it; raise CallError if there is none."""
+        """Return the reply in a response body and the label read from it; raise CallError if there is none.
+
+        Raises HookError when a user's own way to read labels fails.
+        """
         reply = self.provider.reply(parsed_body(body) if isinstance(body, str) else body, self._reply_prefix)
-        return reply, self._reader.read(reply.text, text)
+        return reply, self._custom.label(reply, text, self._reader, self._labels)
+
+    def probabilities(self, body: str, text: str) -> dict[str, float]:
+        """Return how likely each label was where the reply says one; ``{}`` where that is not known."""
+        found = parsed_body(body)
+        reply = self.provider.reply(found, self._reply_prefix)
+        try:
+            label, start = self._reader.locate(reply.text, text)
+        except CallError:  # the pattern takes too long
+            return {}
+        tokens = self.provider.logprobs(found) if label is not None else ()
+        return label_probabilities(tokens, reply.text, start, self._words) if tokens else {}
 
     def is_reply(self, body: str) -> bool:
         """Tell whether a response body holds a reply, so that it is worth keeping."""
@@ -64,7 +96,7 @@ def parsed_body(body: str) -> dict[str, Any]:
     """Return the JSON object of a response body; raise CallError when it is none."""
     try:
         value = json.loads(body)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # a number of thousands of digits is a plain ValueError
         value = None
     if not isinstance(value, dict):
         start = " ".join(body[:80].split()) or "an empty body"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     import httpx2
 
-    from pytest_promptfit.chat import ChatReply, ChatRequest
+    from pytest_promptfit.chat import ChatReply, ChatRequest, TokenLogprobs
     from pytest_promptfit.model_spec import ModelSpec
 
     Wrap = Callable[[httpx2.AsyncBaseTransport], httpx2.AsyncBaseTransport]
@@ -50,6 +50,12 @@ class Provider(Protocol):
 
     def reply(self, body: Mapping[str, Any], reply_prefix: str) -> ChatReply:
         """Return what the API's JSON says; raise ``CallError`` when it is not a reply."""
+
+    def asking_for_logprobs(self, count: int) -> dict[str, Any]:
+        """Return the parameters that ask for the ``count`` likeliest tokens at each place; none if there are none."""
+
+    def logprobs(self, body: Mapping[str, Any]) -> tuple[TokenLogprobs, ...]:
+        """Return the log-probabilities of a reply's tokens; nothing where the API did not tell them."""
 
     def check(self) -> None:
         """Raise a fatal ``CallError`` when the model cannot be asked: no key, no file, no package."""

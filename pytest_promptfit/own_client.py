@@ -1,0 +1,121 @@
+"""A user's own client or model in the place of ours: whatever asks, it is recorded as ever.
+
+The key and the body are the prompt file's, so a replay needs none of this. The HTTP client is imported when
+something is sent.
+"""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, cast
+
+from pytest_promptfit.custom import described, shown
+from pytest_promptfit.errors import HookError, PromptfitError
+from pytest_promptfit.providers import unwrapped
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from pytest_promptfit.chat import ChatReply, ChatRequest, TokenLogprobs
+    from pytest_promptfit.custom import Blame, Client, MakeClient
+    from pytest_promptfit.model_spec import ModelSpec
+    from pytest_promptfit.providers import Provider, Send, Wrap
+
+WANTED = (
+    "expected an httpx2.AsyncClient, an async client of the openai or anthropic SDK, "
+    "a function from a request's JSON to the reply, or None to leave it to others"
+)
+
+
+class OwnClientProvider:
+    """A provider whose questions go through the user's client; all else is as it was."""
+
+    def __init__(self, provider: Provider, make: MakeClient, blame: Blame) -> None:
+        self._provider = provider
+        self._make = make
+        self._blame = blame
+        self._made: list[Client | None] = []
+
+    @property
+    def spec(self) -> ModelSpec:
+        """The model that is asked."""
+        return self._provider.spec
+
+    @property
+    def url(self) -> str:
+        """The URL that is recorded."""
+        return self._provider.url
+
+    @property
+    def continues_prefix(self) -> bool:
+        """Whether the API goes on from a trailing assistant turn."""
+        return self._provider.continues_prefix
+
+    def payload(self, request: ChatRequest) -> dict[str, Any]:
+        """Return the JSON body as the API wants it, constant parts first."""
+        return self._provider.payload(request)
+
+    def reply(self, body: Mapping[str, Any], reply_prefix: str) -> ChatReply:
+        """Return what the API's JSON says; raise ``CallError`` when it is not a reply."""
+        return self._provider.reply(body, reply_prefix)
+
+    def asking_for_logprobs(self, count: int) -> dict[str, Any]:
+        """Return the parameters that ask for the ``count`` likeliest tokens at each place."""
+        return self._provider.asking_for_logprobs(count)
+
+    def logprobs(self, body: Mapping[str, Any]) -> tuple[TokenLogprobs, ...]:
+        """Return the log-probabilities of a reply's tokens."""
+        return self._provider.logprobs(body)
+
+    def secrets(self) -> tuple[str, ...]:
+        """Return the values that must never be written anywhere."""
+        return self._provider.secrets()
+
+    def check(self) -> None:
+        """Raise what stops a run: no usable client, or where our own asks, what that misses."""
+        from pytest_promptfit.own_transport import asks_itself
+
+        client = self._new_client()
+        if not asks_itself(client):
+            self._provider.check()
+        self._made = [client]  # for the connection that follows
+
+    @asynccontextmanager
+    async def connect(
+        self,
+        *,
+        wrap: Wrap = unwrapped,
+        max_retries: int = 2,
+        timeout: float | None = None,  # noqa: ASYNC109 - it is the HTTP client's
+    ) -> AsyncIterator[Send]:
+        """Open the user's client, or ours where there is none."""
+        from pytest_promptfit import own_transport
+
+        client = self._made.pop() if self._made else self._new_client()
+        if client is None:
+            connecting = self._provider.connect(wrap=wrap, max_retries=max_retries, timeout=timeout)
+        elif own_transport.asks_itself(client):
+            function, close = own_transport.function_of(client, self.spec, max_retries)
+            inner = own_transport.FunctionTransport(function, close, self.spec, self._told)
+            connecting = own_transport.sending_through(wrap(inner), self.url, self.spec)
+        else:
+            own = own_transport.ClientTransport(cast("Any", client), self._told)
+            connecting = self._provider.connect(wrap=lambda _: wrap(own), max_retries=max_retries, timeout=timeout)
+        async with connecting as send:
+            yield send
+
+    def _new_client(self) -> Client | None:
+        try:
+            client = self._make(self.spec)
+        except PromptfitError:
+            raise
+        except Exception as error:
+            raise HookError(self._told(error)) from None
+        from pytest_promptfit.own_transport import is_client
+
+        if client is None or is_client(client):
+            return client
+        raise HookError(f"{self._blame('client', None)}: {WANTED}; found {shown(client)}")
+
+    def _told(self, error: Exception) -> str:
+        return f"{self._blame('client', error)}: {described(error)}"
