@@ -79,6 +79,8 @@ def baseline_path(prompt: Path) -> Path:
 def read_baseline(path: Path) -> Baseline | None:
     """Read a baseline; ``None`` when there is none yet; raise PromptfitError when it cannot be understood."""
     try:
+        if path.exists() and not path.is_file():  # a pipe or a device may never end
+            raise PromptfitError(f"{path}:1: cannot be read: not a regular file")
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return None
@@ -195,9 +197,15 @@ def _compact(value: object) -> str:
 
 
 def write_baseline(path: Path, baseline: Baseline) -> bool:
-    """Write the baseline whole or not at all; return whether the file changed."""
+    """Write the baseline whole or not at all; return whether the file changed.
+
+    Raises PromptfitError, one line, when it cannot be written.
+    """
     text = render(baseline)
-    if path.is_file() and path.read_text(encoding="utf-8") == text:
-        return False
-    write_atomically(path, text)
+    try:
+        if path.is_file() and path.read_text(encoding="utf-8") == text:
+            return False
+        write_atomically(path, text)
+    except OSError as error:
+        raise PromptfitError(f"{path}: cannot be written: {error.strerror}: the old baseline is unchanged") from None
     return True

@@ -9,9 +9,11 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
+import zlib
 from collections.abc import Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 from pytest_promptfit.cassette_file import CassetteFile, plain_text, read_cassette_file
@@ -48,6 +50,11 @@ def _key_of_text(method: str, url: str, body: str, repeat: int) -> str:
     text = f"{method}\n{url}\n{body}\n{repeat}"
     # Half a surrogate pair cannot be sent to any server, but asking for it must miss, not crash.
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def checksum(key: str, body: str) -> str:
+    """Return what tells a reply, or the request it belongs to, that was damaged on disk: CRC-32, 8 hex digits."""
+    return f"{zlib.crc32(body.encode('utf-8', 'surrogatepass'), zlib.crc32(key.encode())):08x}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,16 +111,10 @@ class Cassette:
         Raises:
             CassetteError: a file cannot be read; the text says file, line and what to do.
         """
-        recorded: list[Recorded] = []
-        warnings: list[str] = []
-        occurrences: dict[str, int] = {}
         with _garbage_collector_off():
-            for path in cassette_paths(folder):
-                file = read_cassette_file(path)
-                entries = list(_recorded_of(file, occurrences, warnings))
-                recorded.extend(reversed(entries) if path.name == NEW_FILE else entries)
-                warnings.extend(file.warnings)
-            return cls(recorded, warnings)
+            while True:
+                with suppress(FileNotFoundError):  # another process puts the folder in order: look again
+                    return cls(*_read(folder))
 
     def find(self, key: str) -> Recorded | None:
         """Return the reply to the request with this key and count it as asked for, or ``None``."""
@@ -180,6 +181,19 @@ def cassette_paths(folder: Path) -> list[Path]:
     return sorted((path for path in paths if path.is_file()), key=lambda path: (path.name != NEW_FILE, path.name))
 
 
+def _read(folder: Path) -> tuple[list[Recorded], list[str]]:
+    """Return a folder's entries and warnings; raise FileNotFoundError when a file went meanwhile."""
+    recorded: list[Recorded] = []
+    warnings: list[str] = []
+    occurrences: dict[str, int] = {}
+    for path in cassette_paths(folder):
+        file = read_cassette_file(path)
+        entries = list(_recorded_of(file, occurrences, warnings))
+        recorded.extend(reversed(entries) if path.name == NEW_FILE else entries)
+        warnings.extend(file.warnings)
+    return recorded, warnings
+
+
 @contextmanager
 def _garbage_collector_off() -> Iterator[None]:
     """Leave the collector out while many small objects are made: loading is three times faster."""
@@ -196,7 +210,7 @@ def _recorded_of(file: CassetteFile, occurrences: dict[str, int], warnings: list
     for index, interaction in enumerate(file.interactions):
         try:
             recorded = _recorded(interaction, occurrences, canonical=file.one_line_each)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise CassetteError(
                 f"{file.path}:{file.line_of(index)}: {_fault(error)}; delete it and record it again"
             ) from None
@@ -218,12 +232,13 @@ def _recorded(interaction: Mapping[str, Any], occurrences: dict[str, int], *, ca
     status = int(response["status"]["code"])
     if not 200 <= status < 300:
         return None
-    method, url, body = request["method"], request["uri"], plain_text(request["body"], {})
+    method, url = _typed(request["method"], str), _typed(request["uri"], str)
+    body = plain_text(request["body"], {})
     if not canonical or tag is None:
         body = canonical_body(body)
     repeat = _repeat(tag, (method, url, body), occurrences)
     headers = response["headers"] or {}
-    return Recorded(
+    recorded = Recorded(
         key=_key_of_text(method, url, body, repeat),
         method=method,
         url=url,
@@ -231,16 +246,33 @@ def _recorded(interaction: Mapping[str, Any], occurrences: dict[str, int], *, ca
         body=plain_text(response["body"]["string"], headers),
         content_type=_content_type(headers),
         status=status,
-        sample=tag.get("sample") if tag else None,
-        seconds=tag.get("seconds") if tag else None,
+        sample=_typed(tag.get("sample"), (str, NoneType)) if tag else None,
+        seconds=_typed(tag.get("seconds"), (float, int, NoneType)) if tag else None,
         repeat=repeat,
     )
+    if tag and "checksum" in tag:
+        _check(recorded, tag["checksum"])
+    return recorded
+
+
+def _check(recorded: Recorded, expected: str) -> None:
+    """Raise ValueError when an entry is not what was recorded; how its request is spaced does not count."""
+    if checksum(recorded.key, recorded.body) != expected:
+        canonical = recorded.canonical()
+        if checksum(canonical.key, canonical.body) != expected:
+            raise ValueError("its checksum does not fit: it was damaged, or edited by hand")
+
+
+def _typed(value: Any, kind: type | tuple[type, ...]) -> Any:
+    if not isinstance(value, kind):
+        raise TypeError("a value of another type than is recorded")
+    return value
 
 
 def _repeat(tag: Mapping[str, Any] | None, request: tuple[str, str, str], occurrences: dict[str, int]) -> int:
     """Return the repeat index: the one that was recorded; entries of other tools count by occurrence."""
     if tag is not None:
-        repeat: int = tag.get("repeat", 0)
+        repeat: int = _typed(tag.get("repeat", 0), int)
         return repeat
     base = _key_of_text(*request, 0)
     occurrences[base] = occurrences.get(base, -1) + 1

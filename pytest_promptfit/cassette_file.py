@@ -48,9 +48,12 @@ def read_cassette_file(path: Path) -> CassetteFile:
 
     Raises:
         CassetteError: it is not a cassette, or is damaged other than by a torn last line.
+        FileNotFoundError: it is not there.
     """
     try:
         data = path.read_bytes()
+    except FileNotFoundError:
+        raise
     except OSError as error:
         raise CassetteError(f"{path}: {error.strerror}; make the cassette readable") from None
     if data.startswith(LFS_POINTER):
@@ -114,29 +117,40 @@ def _read_yaml(path: Path, text: str) -> CassetteFile:
         raise CassetteError(f"{path}:1: not a cassette (no `interactions:`); move it out of this folder or delete it")
     if data.get("version") != 1:
         at = next((at for at, line in enumerate(text.split("\n"), 1) if line.startswith("version:")), 1)
-        version = data.get("version")
-        raise CassetteError(f"{path}:{at}: cassette version {version!r}, expected 1; record it again")
-    return CassetteFile(path, text, list(data["interactions"] or []), one_line_each=False)
+        version = repr(data.get("version"))[:60]
+        raise CassetteError(f"{path}:{at}: cassette version {version}, expected 1; record it again")
+    if not isinstance(data["interactions"], list | None):
+        raise CassetteError(f"{path}:1: `interactions` is no list; restore it from version control, or record it again")
+    return CassetteFile(path, text, data["interactions"] or [], one_line_each=False)
 
 
 def _load_yaml(path: Path, text: str) -> Any:
     import yaml
 
-    from pytest_promptfit.yaml_source import line_too_deep
+    from pytest_promptfit.yaml_source import AliasBombError, line_too_deep
 
     try:
         line = line_too_deep(text)
         if line:
             raise CassetteError(f"{path}:{line}: nested too deep for a cassette; restore it from version control")
-        return yaml.load(text, Loader=_safe_loader())  # noqa: S506 - it is the safe loader, in C where there is one
+        return _checked_values(text)
+    except AliasBombError as error:
+        raise CassetteError(f"{path}:1: {error}, or restore the file from version control") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise CassetteError(_what_is_wrong(path, text, error)) from None
 
 
-def _safe_loader() -> Any:
-    import yaml
+def _checked_values(text: str) -> Any:
+    from pytest_promptfit.yaml_source import SafeLoader, values_of
 
-    return getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    loader = SafeLoader(text)
+    try:
+        root = loader.get_single_node()
+        for _ in values_of(root, text):  # it raises where aliases blow up
+            pass
+        return None if root is None else loader.construct_document(root)
+    finally:
+        loader.dispose()
 
 
 def _what_is_wrong(path: Path, text: str, error: Exception) -> str:
@@ -173,7 +187,9 @@ def _broken_lines(text: str) -> Iterator[int]:
 def _yaml_lines(text: str) -> list[int]:
     import yaml
 
-    nodes: Any = yaml.compose(text, Loader=_safe_loader())
+    from pytest_promptfit.yaml_source import SafeLoader
+
+    nodes: Any = yaml.compose(text, Loader=SafeLoader)
     interactions = next(value for key, value in nodes.value if key.value == "interactions")
     return [node.start_mark.line + 1 for node in interactions.value]
 

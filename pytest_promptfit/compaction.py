@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from pytest_promptfit.cassette import NEW_FILE, Cassette, Recorded, cassette_paths
+from pytest_promptfit.cassette import NEW_FILE, Cassette, Recorded, cassette_paths, checksum
 from pytest_promptfit.cassette_file import HEADER
 from pytest_promptfit.errors import CassetteError
+from pytest_promptfit.files import replace_whole, sync_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -53,7 +53,12 @@ class _LineSerializer:
     """A serializer in vcrpy's sense: one interaction to one line."""
 
     def __init__(self, recorded: Recorded) -> None:
-        tag = {"sample": recorded.sample, "seconds": recorded.seconds, "repeat": recorded.repeat or None}
+        tag = {
+            "checksum": checksum(recorded.key, recorded.body),
+            "sample": recorded.sample,
+            "seconds": recorded.seconds,
+            "repeat": recorded.repeat or None,
+        }
         self._tag = {name: value for name, value in tag.items() if value is not None}
 
     def serialize(self, cassette: dict[str, Any]) -> str:
@@ -94,7 +99,8 @@ def put_in_order(folder: Path, recorded: Iterable[Recorded]) -> None:
     superseded = [path for path in cassette_paths(folder) if path.name not in files]
     try:
         for name, content in files.items():
-            _replace_whole(folder / name, content)
+            _replace_if_changed(folder / name, content)
+        sync_folder(folder)
         # The newest replies go last: until then they win over what they took the place of.
         for path in sorted(superseded, key=lambda path: path.name == NEW_FILE):
             path.unlink()
@@ -128,16 +134,6 @@ def _remedy(error: OSError) -> str:
     return "free some space" if error.errno in full else "make the folder writable"
 
 
-def _replace_whole(path: Path, content: bytes) -> None:
-    if path.is_file() and path.read_bytes() == content:
-        return
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+def _replace_if_changed(path: Path, content: bytes) -> None:
+    if not path.is_file() or path.read_bytes() != content:
+        replace_whole(path, content)

@@ -1,28 +1,109 @@
-"""Writing a file whole or not at all."""
+"""Writing files so that nothing tears them, whole or not at all, by one process at a time; and where a path leads.
+
+After a power loss a reader finds the old file or the new one: what is written is on the disk before it takes the
+old one's place. What a killed write left has a fixed name, so the next write clears it away.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import tempfile
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Replace a file's text in one step: a reader sees the old or the new, also after a crash."""
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    """Replace a file's text in one step; a symbolic link stays, and its target is written.
+
+    Raises:
+        OSError: it cannot be written; the file is as it was.
+    """
+    target = path.resolve()
+    if target.exists() and not target.is_file():
+        target.write_text(text, encoding="utf-8", newline="\n")  # a pipe or /dev/stdout cannot be replaced
+        return
+    with alone_in(target):
+        replace_whole(target, text.encode())
+        sync_folder(target.parent)
+
+
+def replace_whole(path: Path, content: bytes) -> None:
+    """Replace a file in one step where no other process writes it; its mode stays.
+
+    Raises:
+        OSError: it cannot be written; the file is as it was.
+    """
+    temporary = temporary_of(path)
     try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as sink:
-            sink.write(text)
+        temporary.unlink(missing_ok=True)
+        with temporary.open("xb") as sink:
+            sink.write(content)
             sink.flush()
             os.fsync(sink.fileno())
-        Path(temporary).chmod(path.stat().st_mode & 0o777 if path.exists() else 0o666 & ~_umask())
-        Path(temporary).replace(path)
+        if path.exists():
+            temporary.chmod(path.stat().st_mode & 0o777)
+        temporary.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def leads_outside(path: Path, root: Path) -> Path | None:
+    """Return where a path leads, its links followed, when that is outside ``root``; else ``None``."""
+    try:
+        target = path.resolve()
+        return None if target.is_relative_to(root.resolve()) else target
+    except (OSError, RuntimeError, ValueError):  # a loop of links, a NUL: there is nothing to read
+        return None
+
+
+def temporary_of(path: Path) -> Path:
+    """Return where a file's new content is written before it takes the file's place."""
+    return path.with_name(f".{path.name}.tmp")
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk, where the system can."""
+    with suppress(OSError):  # Windows opens no folders
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+@contextmanager
+def alone_in(place: Path, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
+    """Keep other processes of this user from writing a file or folder; a killed process holds nothing up.
+
+    ``on_wait`` is called, once, when another process is at it and this one waits.
+
+    Raises:
+        OSError: there is no place for the lock.
+    """
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(_lock_path(place), thread_local=False)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        if on_wait is not None:
+            on_wait()
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _lock_path(place: Path) -> Path:
+    """Return the lock's path: outside the repository, and another user's lock is never in the way."""
+    name = hashlib.sha256(str(place.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    return Path(tempfile.gettempdir()) / f"promptfit-{user}-{name}.lock"

@@ -1,25 +1,19 @@
 """Recording replies into a cassette folder: each as it arrives, put in order when the session ends.
 
 One process records into a folder at a time; a reply is one whole line in one write, so that a kill
-at any time loses none of them. The HTTP side lives in ``transport``, reading in ``cassette``, the files in
-``compaction``.
+at any time loses none of them, and a power loss at most those of the last second. The HTTP side lives in
+``transport``, reading in ``cassette``, the files in ``compaction``.
 """
 
 from __future__ import annotations
 
 import errno
-import hashlib
-import json
 import os
-import re
-import tempfile
 import threading
-from contextlib import contextmanager, suppress
+import time
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
-
-from filelock import FileLock, Timeout
 
 from pytest_promptfit.cassette import NEW_FILE, Cassette, Recorded, canonical_body, request_key
 from pytest_promptfit.cassette_file import HEADER
@@ -31,13 +25,14 @@ from pytest_promptfit.compaction import (
     render,
 )
 from pytest_promptfit.errors import CassetteError
+from pytest_promptfit.files import alone_in
+from pytest_promptfit.scrubbing import scrubber
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-REDACTED = "[REDACTED]"
-SHORTEST_SECRET = 8
-"""Characters; anything shorter is no key, and would be found in ordinary text."""
+SYNC_SECONDS = 1.0
+"""How often replies are forced to the disk: for each of them it would hold up all that are in flight."""
 
 
 class Recorder:
@@ -52,7 +47,8 @@ class Recorder:
         self.failure: CassetteError | None = None
         self._path = folder / NEW_FILE
         self._file: int | None = None
-        self._scrub = _scrubber(secrets)
+        self._synced = time.monotonic()
+        self._scrub = scrubber(secrets)
         self._replace = replace
         self._one_at_a_time = threading.Lock()
 
@@ -132,17 +128,40 @@ class Recorder:
                 self._write(render(recorded).encode())
                 self.cassette.add(recorded, also=request_key(method, url, sent, repeat))
 
+    def keep(self, recorded: Recorded) -> None:
+        """Put in a reply that is recorded elsewhere; raises as ``append`` does."""
+        self.append(
+            method=recorded.method,
+            url=recorded.url,
+            body=recorded.request_body,
+            response_status=recorded.status,
+            response_text=recorded.body,
+            response_content_type=recorded.content_type,
+            sample=recorded.sample,
+            seconds=recorded.seconds,
+            repeat=recorded.repeat,
+        )
+
     def _write(self, line: bytes) -> None:
         try:
             if self._file is None:
                 self._file = _open_to_append(self._path)
             _write_whole(self._file, line)
+            if time.monotonic() - self._synced >= SYNC_SECONDS:
+                self._sync()
         except OSError as error:
             self.failure = cannot_write(self._path, error)
             raise self.failure from None
 
+    def _sync(self) -> None:
+        assert self._file is not None
+        os.fsync(self._file)
+        self._synced = time.monotonic()
+
     def _finish(self) -> None:
         if self._file is not None:
+            with suppress(OSError):  # putting in order meets, and tells, the same
+                self._sync()
             os.close(self._file)
             self._file = None
         if self._path.exists():
@@ -172,24 +191,17 @@ def prune(folder: Path, keep: Iterable[str], on_wait: Callable[[str], None] | No
 @contextmanager
 def _alone_in(folder: Path, on_wait: Callable[[str], None] | None) -> Iterator[None]:
     """Keep other processes of this user from recording into the folder."""
-    lock = FileLock(_lock_path(folder), thread_local=False)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
+
+    def tell() -> None:
         if on_wait is not None:
             on_wait(f"{folder}: another process is recording here; waiting for it to finish")
-        lock.acquire()
-    try:
+
+    with ExitStack() as held:
+        try:
+            held.enter_context(alone_in(folder, tell))
+        except OSError as error:
+            raise cannot_write(Path(error.filename or folder), error) from None
         yield
-    finally:
-        lock.release()
-
-
-def _lock_path(folder: Path) -> Path:
-    """Return the lock's path: outside the repository, and another user's lock is never in the way."""
-    name = hashlib.sha256(str(folder.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:16]
-    user = os.getuid() if hasattr(os, "getuid") else 0
-    return Path(tempfile.gettempdir()) / f"promptfit-{user}-{name}.lock"
 
 
 def _ready(folder: Path) -> Cassette:
@@ -200,7 +212,7 @@ def _ready(folder: Path) -> Cassette:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            raise PermissionError(errno.EACCES, "Read-only")
         remove_leftovers(folder)
     except OSError as error:
         raise cannot_write(folder, error) from None
@@ -211,7 +223,8 @@ def _ready(folder: Path) -> Cassette:
 
 
 def _open_to_append(path: Path) -> int:
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
+    # A link that came with somebody's branch must not make a file elsewhere.
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
     return os.open(path, flags, 0o666)
 
 
@@ -226,13 +239,3 @@ def _write_whole(file: int, line: bytes) -> None:
         with suppress(OSError):  # a torn line is cut off when the cassette is read
             os.ftruncate(file, size)
         raise
-
-
-def _scrubber(secrets: Sequence[str]) -> Callable[[str], str]:
-    """Return what replaces every secret in a text, also as JSON and URLs spell it."""
-    long = [secret for secret in secrets if len(secret) >= SHORTEST_SECRET]
-    spelled = {form for secret in long for form in (secret, json.dumps(secret)[1:-1], quote(secret, safe=""))}
-    if not spelled:
-        return lambda text: text
-    pattern = re.compile("|".join(map(re.escape, sorted(spelled, key=len, reverse=True))))
-    return lambda text: pattern.sub(REDACTED, text)
