@@ -8,10 +8,12 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_promptfit.errors import PromptFileError
+from pytest_promptfit.validation_lines import short
 from pytest_promptfit.yaml_source import YamlSource, read_text
 
 if TYPE_CHECKING:
@@ -25,7 +27,10 @@ LONGEST_CELL = 2**31 - 1
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The cells of a row by column, and the line it starts in (for parquet: its number), from 1."""
+    """The cells of a row by column, and the line it starts in (for parquet: its number), from 1.
+
+    A column of the file that the row does not have is an empty cell.
+    """
 
     cells: Mapping[str, str]
     line: int
@@ -40,8 +45,14 @@ def read_rows(path: Path) -> tuple[list[str], list[Row]]:
     return reader(path)
 
 
+OTHER_SEPARATORS = ";\t|"
+"""What stands between the cells of a csv whose first line has no comma, as many spreadsheets write it."""
+
+
 def _read_csv(path: Path) -> tuple[list[str], list[Row]]:
-    return _read_separated(path, ",")
+    head = read_text(path).lstrip().partition("\n")[0]
+    other = [mark for mark in OTHER_SEPARATORS if mark in head]
+    return _read_separated(path, other[0] if other and "," not in head else ",")
 
 
 def _read_tsv(path: Path) -> tuple[list[str], list[Row]]:
@@ -84,9 +95,9 @@ def _csv_row(path: Path, columns: Sequence[str], line: int, cells: Sequence[str]
 
 
 def _refuse_repeated(path: Path, line: int, columns: Sequence[str]) -> None:
-    twice = [column for column in columns if columns.count(column) > 1]
-    if twice:
-        raise PromptFileError(f"{path}:{line}: {twice[0]!r}: two columns have this name: expected different names")
+    twice = next((column for column, times in Counter(columns).items() if times > 1), None)
+    if twice is not None:
+        raise PromptFileError(f"{path}:{line}: {short(twice)}: two columns have this name: expected different names")
 
 
 def _read_jsonl(path: Path) -> tuple[list[str], list[Row]]:
@@ -148,7 +159,9 @@ def _from_objects(path: Path, values: Iterable[tuple[Any, int]]) -> tuple[list[s
         rows.append((named, line))
     if not rows:
         raise PromptFileError(f"{path}:1: empty: expected at least one sample")
-    return list(columns), [Row({column: _cell(value.get(column)) for column in columns}, line) for value, line in rows]
+    return list(columns), [
+        Row(_Cells({column: _cell(cell) for column, cell in cells.items()}), line) for cells, line in rows
+    ]
 
 
 def _read_parquet(path: Path) -> tuple[list[str], list[Row]]:
@@ -171,6 +184,13 @@ def _read_parquet(path: Path) -> tuple[list[str], list[Row]]:
     return _from_objects(path, ((record, number) for number, record in enumerate(records, 1)))
 
 
+class _Cells(dict[str, str]):
+    """The cells that a row has: filling in all others would take a file's rows times its columns."""
+
+    def __missing__(self, column: str) -> str:
+        return ""
+
+
 def _cell(value: object) -> str:
     if value is None:
         return ""
@@ -180,7 +200,12 @@ def _cell(value: object) -> str:
         return str(value).lower()
     if isinstance(value, bytes):  # parquet may hold text without saying so
         return value.decode(errors="replace")
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)
+    if not isinstance(value, dict | list):
+        return str(value)
+    try:
+        return json.dumps(value, ensure_ascii=False, default=str)
+    except TypeError:  # YAML and parquet have keys that JSON has not
+        return str(value)
 
 
 _READERS: dict[str, Callable[[Path], tuple[list[str], list[Row]]]] = {

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pytest_promptfit.errors import HookError
 from pytest_promptfit.metrics import detectable_difference, wilson_interval
 from pytest_promptfit.report.text import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from pytest_promptfit.baseline import Comparison
+    from pytest_promptfit.baseline import Baseline, Comparison
     from pytest_promptfit.evaluation import Evaluation, Outcome
     from pytest_promptfit.prompt_file import Gates
 
@@ -30,6 +31,19 @@ class GateResult:
     samples: tuple[str, ...] = ()
     """The cases behind a failure."""
     warning: str = ""
+    floor: float | None = None
+    """The accuracy that was asked for."""
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A gate of another plugin: how it is called, and how it judges an evaluation against the baseline.
+
+    ``judge`` is given labeled samples that all are selected and have a reply.
+    """
+
+    name: str
+    judge: Callable[[Evaluation, Baseline | None], GateResult]
 
 
 def gate_names(gates: Gates) -> list[str]:
@@ -52,6 +66,23 @@ def judge_gates(
     if reason:
         return [GateResult(name, None, reason) for name in names]
     return [_judge(name, gates, evaluation, comparison) for name in names]
+
+
+def judge_added(
+    added: Sequence[Gate], evaluation: Evaluation, baseline: Baseline | None, *, unselected: int = 0
+) -> list[GateResult]:
+    """Judge the gates of other plugins, under the same conditions as our own; one that cannot judge has failed."""
+    reason = _why_not(evaluation, unselected) if added else ""
+    if reason:
+        return [GateResult(gate.name, None, reason) for gate in added]
+    return [_judge_added(gate, evaluation, baseline) for gate in added]
+
+
+def _judge_added(gate: Gate, evaluation: Evaluation, baseline: Baseline | None) -> GateResult:
+    try:
+        return gate.judge(evaluation, baseline)
+    except HookError as error:
+        return GateResult(gate.name, False, str(error))
 
 
 def _why_not(evaluation: Evaluation, unselected: int) -> str:
@@ -81,7 +112,8 @@ def _judge_accuracy(floor: float, evaluation: Evaluation) -> GateResult:
         f"accuracy {accuracy:.3f} ({confusion.correct} of {confusion.total}, "
         f"95 % interval {low:.3f}-{high:.3f}), floor {floor:g}"
     )
-    return GateResult("accuracy", accuracy >= floor, detail, _cases(o for o in evaluation.labeled if not o.correct))
+    behind = _cases(o for o in evaluation.labeled if not o.correct)
+    return GateResult("accuracy", accuracy >= floor, detail, behind, floor=floor)
 
 
 def _judge_recall(gates: Gates, evaluation: Evaluation) -> GateResult:

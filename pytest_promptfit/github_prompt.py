@@ -11,9 +11,12 @@ import json
 import re
 from typing import TYPE_CHECKING, Any
 
-from pytest_promptfit.chat import DEFAULT_EXTRACT, answer_of
-from pytest_promptfit.errors import PromptFileError
+import regex
+
+from pytest_promptfit.chat import DEFAULT_EXTRACT, answer_of, compiled, matches_of
+from pytest_promptfit.errors import CallError, PromptFileError
 from pytest_promptfit.model_spec import PROVIDER_NAMES
+from pytest_promptfit.validation_lines import short
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -162,7 +165,9 @@ def _texts(source: YamlSource, messages: object) -> list[tuple[str, str]]:
     for index, message in enumerate(messages):
         role, text = str(message.get("role")).lower(), message.get("content")
         if role not in _ROLES:
-            raise _error(source, "messages", f"{message.get('role')!r}: expected the role {', '.join(_ROLES)}", index)
+            raise _error(
+                source, "messages", f"{short(message.get('role'))}: expected the role {', '.join(_ROLES)}", index
+            )
         if not isinstance(text, str):
             raise _error(source, "messages", "expected `content` as text", index)
         texts.append((role, text))
@@ -194,8 +199,8 @@ def _examples(
 
 def _label_said(reply: str, extract: object) -> str:
     try:
-        found = list(re.finditer(extract if isinstance(extract, str) else DEFAULT_EXTRACT, reply, re.DOTALL))
-    except re.error:  # said where `extract` is read
+        found = matches_of(compiled(extract if isinstance(extract, str) else DEFAULT_EXTRACT), reply)
+    except (regex.error, RecursionError, CallError):  # said where `extract` is read
         found = []
     return answer_of(found[-1])[1].strip() if found else reply.strip()
 

@@ -9,8 +9,10 @@ import hashlib
 import json
 import re
 import warnings
+from collections import Counter
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
+import regex
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -25,12 +27,12 @@ from pydantic import (
 )
 
 from pytest_promptfit import github_prompt
-from pytest_promptfit.chat import DEFAULT_EXTRACT
+from pytest_promptfit.chat import DEFAULT_EXTRACT, compiled
 from pytest_promptfit.errors import PromptFileError
 from pytest_promptfit.metrics import MISSING
 from pytest_promptfit.model_spec import ModelSpec, Params
-from pytest_promptfit.validation_lines import error_lines
-from pytest_promptfit.yaml_source import YamlSource, shown_key
+from pytest_promptfit.validation_lines import error_lines, listed
+from pytest_promptfit.yaml_source import YamlSource
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -233,9 +235,10 @@ class PromptConfig(_Strict):
                 # What Python warns of here, such as [[…]] for \[\[…\]\], is not what was meant.
                 warnings.simplefilter("error", FutureWarning)
                 groups = re.compile(pattern, re.DOTALL).groups
+                compiled(pattern)
         except RecursionError:
             raise ValueError("expected a simpler regular expression") from None
-        except (re.error, OverflowError, FutureWarning) as error:
+        except (re.error, regex.error, OverflowError, FutureWarning) as error:
             raise ValueError(f"expected a regular expression: {error}") from None
         if not groups:
             raise ValueError("expected a group around the label, such as <label>(.*?)</label>")
@@ -244,9 +247,9 @@ class PromptConfig(_Strict):
     @field_validator("labels")
     @classmethod
     def _are_distinct(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
-        twice = sorted({label for label in labels if labels.count(label) > 1})
+        twice = sorted(label for label, times in Counter(labels).items() if times > 1)
         if twice:
-            raise ValueError(f"expected each label once: {', '.join(map(shown_key, twice))}")
+            raise ValueError(f"expected each label once: {listed(twice)}")
         return labels
 
     @property

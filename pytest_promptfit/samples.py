@@ -25,7 +25,14 @@ if TYPE_CHECKING:
     from pytest_promptfit.prompt_file import InlineSample, ParsedPrompt, SampleSource
 
 SHORT_ID, LONG_ID = 10, 16
+LONGEST_PATH = 1000
+"""Characters of a path that an error shows."""
+
+_WHITE_SPACE = re.compile(r"\s{2,}|[^\S ]")
+"""White space that is not one space already: splitting a text of 100 MB into words would take gigabytes."""
+
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _YES = {"1", "true", "yes", "y", "x"}
 _NO = {"", "0", "false", "no", "n"}
 
@@ -87,7 +94,7 @@ def text_id(text: str, length: int = SHORT_ID) -> str:
 
 def normal_form(text: str) -> str:
     """Return the text as duplicates are found by it: NFC, white space folded."""
-    return " ".join(unicodedata.normalize("NFC", text).split())
+    return _WHITE_SPACE.sub(" ", unicodedata.normalize("NFC", text)).strip()
 
 
 def _canonicals(parsed: ParsedPrompt) -> Iterable[Sample]:
@@ -103,16 +110,22 @@ def _labeled(parsed: ParsedPrompt) -> Iterable[Sample]:
     source = parsed.config.samples
     if source is None:
         return
-    if source.file is None:
+    path = data_path(parsed)
+    if path is None:
         for index, item in enumerate(source.inline):
             yield _inline(parsed, item, ("samples", index))
         return
-    path = parsed.path.parent / _expanded(source.file)
     if not _is_file(path):
-        raise parsed.error(
-            f"samples.file: {short(source.file)}: no such file: expected it at {shown_key(path)}", "samples", "file"
-        )
+        what = "not a regular file: expected one" if _exists(path) else "no such file: expected it"
+        where = shown_key(path, limit=LONGEST_PATH)
+        raise parsed.error(f"samples.file: {short(source.file)}: {what} at {where}", "samples", "file")
     yield from _rows(parsed, source, path)
+
+
+def data_path(parsed: ParsedPrompt) -> Path | None:
+    """Return where the data file should be; ``None`` when the samples are inline."""
+    file = parsed.config.samples.file if parsed.config.samples else None
+    return parsed.path.parent / _expanded(file) if file is not None else None
 
 
 def _expanded(file: str) -> Path:
@@ -126,6 +139,13 @@ def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
     except OSError:  # a name too long, a folder that may not be read
+        return False
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):
         return False
 
 
@@ -176,7 +196,7 @@ def _checked(sample: Sample, own_id: str | None) -> Sample:
 
 
 def _has_half_characters(text: str) -> bool:
-    return not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text)
+    return not text.isascii() and _SURROGATE.search(text) is not None
 
 
 def _clean_id(own_id: str) -> str:
@@ -223,7 +243,7 @@ def _without_duplicates(samples: Sequence[Sample]) -> tuple[list[Sample], list[s
 def _refuse_contradiction(earlier: Sample, sample: Sample) -> None:
     if earlier.label != sample.label:
         raise PromptFileError(
-            f"{sample.place}: label: {sample.label!r}, but the same text has the label {earlier.label!r} "
+            f"{sample.place}: label: {short(sample.label)}, but the same text has the label {short(earlier.label)} "
             f"at {earlier.place}: expected one label for {_cut(sample.text)}"
         )
 
@@ -233,7 +253,7 @@ def _check_labels(samples: Iterable[Sample], labels: Sequence[str]) -> None:
     for sample in samples:
         if sample.label not in known:
             hint = nearest(sample.label, labels)
-            raise PromptFileError(f"{sample.place}: label: {sample.label!r} is not one of `labels`{hint}")
+            raise PromptFileError(f"{sample.place}: label: {short(sample.label)} is not one of `labels`{hint}")
 
 
 def check_prompt_labels(parsed: ParsedPrompt, labels: Sequence[str]) -> None:
@@ -244,16 +264,18 @@ def check_prompt_labels(parsed: ParsedPrompt, labels: Sequence[str]) -> None:
         *((example.label, ("prompt", "examples", at, "label")) for at, example in enumerate(prompt.examples)),
         *((label, ("gates", "recall", label)) for label in gates.recall),
     ]
+    known = set(labels)
     for label, place in named:
-        if label not in labels:
+        if label not in known:
             field = ".".join(map(shown_key, place))
-            raise parsed.error(f"{field}: {label!r} is not one of the labels{nearest(label, labels)}", *place)
+            raise parsed.error(f"{field}: {short(label)} is not one of the labels{nearest(label, labels)}", *place)
     owners: dict[str, str] = {}
     for label, word in words_of(labels, prompt.label_words).items():
         owner = owners.setdefault(word.strip(), label)
         if owner != label:
             message = (
-                f"prompt.label_words: {word!r} is the word of {owner!r} and of {label!r}: expected different words"
+                f"prompt.label_words: {short(word)} is the word of {short(owner)} and of {short(label)}: "
+                "expected different words"
             )
             raise parsed.error(message, "prompt", "label_words", label)
 
@@ -289,7 +311,7 @@ def _column_reader(
     if column not in columns:
         file = parsed.config.samples.file if parsed.config.samples else ""
         raise parsed.error(
-            f"samples.{field}: {column!r}: no such column in {shown_key(file)}{nearest(column, columns)}",
+            f"samples.{field}: {short(column)}: no such column in {shown_key(file)}{nearest(column, columns)}",
             "samples",
             field,
         )
@@ -300,9 +322,9 @@ def _yes_no(path: str, row: Row, value: str) -> bool:
     folded = value.strip().casefold()
     if folded in _YES or folded in _NO:
         return folded in _YES
-    raise PromptFileError(f"{path}:{row.line}: canonical: {value!r}: expected yes or no")
+    raise PromptFileError(f"{path}:{row.line}: canonical: {short(value)}: expected yes or no")
 
 
 def _cut(text: str, limit: int = 40) -> str:
-    flat = " ".join(text.split())
+    flat = " ".join(text[: limit * 10].split())
     return repr(flat if len(flat) <= limit else flat[: limit - 1] + "…")

@@ -43,6 +43,8 @@ _EXPECTED = {
 }
 _INTERNAL_STEPS = ("inline", "[key]")
 _SHOWN_WORDS = 12
+_SHOWN_MISTAKES = 50
+_COMPARED_WORDS, _COMPARED_LETTERS = 1000, 100
 
 
 def error_lines(
@@ -63,22 +65,30 @@ def error_lines(
         place = place_of(tuple(step for step in detail["loc"] if step not in _INTERNAL_STEPS))
         known = [*_known_keys(model, detail["loc"][:-1]), *(other_keys if len(place) == 1 else ())]
         found.append((source.line(place), _message(detail, place, known)))
-    for line, message in sorted(set(found)):
+    mistakes = sorted(set(found))
+    for line, message in mistakes[:_SHOWN_MISTAKES]:
         yield f"{source.path}:{line}: {message}"
+    if len(mistakes) > _SHOWN_MISTAKES:
+        yield f"{source.path}:{mistakes[_SHOWN_MISTAKES][0]}: and {len(mistakes) - _SHOWN_MISTAKES} more mistakes"
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
     """Return a hint such as ``; did you mean prompt?``, or nothing when no known word is near."""
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.4)
-    if close:
-        return f"; did you mean `{shown_key(close[0])}`?"
-    more = ", …" if len(known) > _SHOWN_WORDS else ""
-    return f"; known: {', '.join(map(shown_key, known[:_SHOWN_WORDS]))}{more}"
+    # Comparing takes the product of two lengths, for each known word.
+    comparable = [one for one in known[:_COMPARED_WORDS] if len(one) <= _COMPARED_LETTERS]
+    close = difflib.get_close_matches(word[:_COMPARED_LETTERS], comparable, n=1, cutoff=0.4)
+    return f"; did you mean `{shown_key(close[0])}`?" if close else f"; known: {listed(known)}"
+
+
+def listed(words: Sequence[str]) -> str:
+    """Return the first words as an error lists them, with a mark where there are more."""
+    more = ", …" if len(words) > _SHOWN_WORDS else ""
+    return f"{', '.join(map(shown_key, words[:_SHOWN_WORDS]))}{more}"
 
 
 def short(value: object, limit: int = 60) -> str:
     """Return the value as it is shown in an error: on one line, cut."""
-    text = repr(value)
+    text = repr(value[: limit + 1] if isinstance(value, str) else value)
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 

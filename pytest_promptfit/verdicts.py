@@ -6,12 +6,17 @@ Pure values, made to travel between pytest-xdist's workers; pytest itself is not
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pytest_promptfit.baseline import Baseline, Comparison, compare
 from pytest_promptfit.evaluation import Evaluation, Outcome
-from pytest_promptfit.gates import GateResult, judge_gates
+from pytest_promptfit.gates import GateResult, judge_added, judge_gates
 from pytest_promptfit.prompt_file import Gates
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pytest_promptfit.gates import Gate
 
 Verdict = Literal["passed", "failed", "xfailed", "xpassed", "missed"]
 UpdateMode = Literal["no", "yes", "force"]
@@ -29,6 +34,8 @@ class PromptResult:
     """All cases of the file, the unselected ones too."""
     accepts: bool
     """Whether today's outcomes become the baseline."""
+    baseline: Baseline | None = None
+    """The baseline that this was compared with."""
 
     def gate(self, name: str) -> GateResult:
         """Return the verdict of a gate."""
@@ -40,15 +47,17 @@ def judge(
     baseline: Baseline | None,
     *,
     gates: Gates,
+    added_gates: Sequence[Gate] = (),
     strict: bool,
     known_cases: tuple[str, ...],
     update: UpdateMode = "no",
 ) -> PromptResult:
-    """Judge an evaluation against its baseline (``None``: there is none yet)."""
+    """Judge an evaluation against its baseline (``None``: there is none yet); ``added_gates`` are other plugins'."""
     comparison = compare(baseline, evaluation) if baseline else None
     labeled = sum(not name.startswith("canonical-") for name in known_cases)
     unselected = labeled - len(evaluation.labeled) - len(evaluation.unanswered)
     results = judge_gates(gates, evaluation, comparison, unselected=unselected)
+    results += judge_added(added_gates, evaluation, baseline, unselected=unselected)
     worse = any(gate.name == "regression" and gate.passed is False for gate in results)
     accepts = update == "force" or (update == "yes" and not worse)
 
@@ -57,7 +66,7 @@ def judge(
         return case_verdict(outcome, strict=strict, known_miss=known, accepts=accepts)
 
     verdicts = {name: verdict(outcome) for name, outcome in evaluation.by_case.items()}
-    return PromptResult(evaluation, comparison, tuple(results), verdicts, known_cases, accepts)
+    return PromptResult(evaluation, comparison, tuple(results), verdicts, known_cases, accepts, baseline)
 
 
 def case_verdict(outcome: Outcome, *, strict: bool, known_miss: bool, accepts: bool) -> Verdict:

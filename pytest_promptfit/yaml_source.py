@@ -7,6 +7,7 @@ says a key twice is an error; aliases cannot blow up. No knowledge of prompts he
 from __future__ import annotations
 
 import re
+import stat
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -14,33 +15,63 @@ import yaml
 from pytest_promptfit.errors import PromptFileError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
 MAX_NODES = 2_000_000
-"""Values a file may hold once its aliases are followed: above this it is a bomb and not a prompt."""
+"""Values that the aliases of a file may add to it: above this it is a bomb and not a prompt."""
+
+MAX_ALIASED = 10_000_000
+"""Characters that the aliases of a file may add to it."""
 
 MAX_DEPTH = 100
 """Levels of nesting a file may have: libyaml builds them by recursion, and would take the process down."""
 
+LONGEST_NUMBER = 101
+"""Characters of a value tagged as a number: turning a longer one into text, or back, may take for ever."""
+
+LONGEST_KEY = 100
+"""Characters of a key or a name that an error shows."""
+
 _Base: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-class _Loader(_Base):  # type: ignore[valid-type, misc]  # the base is chosen at run time
+class SafeLoader(_Base):  # type: ignore[valid-type, misc]  # the base is chosen at run time
+    """The safe loader, in C where there is one, for which a value that its tag contradicts is a YAML error."""
+
+
+def _guarded(construct: Callable[[Any, Any], Any], kind: str) -> Callable[[Any, Any], Any]:
+    def guarded(loader: Any, node: yaml.Node) -> Any:
+        try:
+            if len(node.value) <= LONGEST_NUMBER:
+                return construct(loader, node)
+        except (AttributeError, IndexError, KeyError, OverflowError, ValueError):
+            pass
+        raise yaml.constructor.ConstructorError(None, None, f"not a value of the type !!{kind}", node.start_mark)
+
+    return guarded
+
+
+for _kind in ("bool", "int", "float", "timestamp"):
+    _tag = f"tag:yaml.org,2002:{_kind}"
+    SafeLoader.add_constructor(_tag, _guarded(_Base.yaml_constructors[_tag], _kind))
+
+
+class _Loader(SafeLoader):
     """The safe loader with YAML 1.2's scalars."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own way
 
 
-for _tag, _pattern, _first in (
+for _kind, _pattern, _first in (
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
     # A hundred digits and more are no number anybody counts with: they stay text.
     ("int", r"[-+]?(?:0|[1-9][0-9]{0,99})", "-+0123456789"),
-    ("float", r"[-+]?(?:0|[1-9][0-9]{0,99})(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?", "-+0123456789"),
+    ("float", r"[-+]?(?=.{1,100}$)(?:0|[1-9][0-9]{0,99})(?:\.[0-9]*)?(?:[eE][-+]?[0-9]+)?", "-+0123456789"),
     ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
     ("merge", r"<<", "<"),
 ):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), list(_first))
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_kind}", re.compile(f"^(?:{_pattern})$"), list(_first))
 
 
 class YamlSource:
@@ -76,8 +107,10 @@ class YamlSource:
 
 
 def read_text(path: Path) -> str:
-    """Read UTF-8 text; raise PromptFileError when the file is missing or of another encoding."""
+    """Read UTF-8 text; raise PromptFileError when it is no regular file or of another encoding."""
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe or a device may never end
+            raise PromptFileError(f"{path}:1: cannot be read: not a regular file")
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raw = path.read_bytes()
@@ -93,7 +126,7 @@ def _load(text: str, path: Path) -> tuple[yaml.Node | None, Any]:
     loader = _Loader(text)
     try:
         root = loader.get_single_node()
-        _check_tree(root, path)
+        _check_tree(root, text, path)
         return root, None if root is None else loader.construct_document(root)
     finally:
         loader.dispose()
@@ -118,9 +151,12 @@ def line_too_deep(text: str) -> int:
     return 0
 
 
-def shown_key(key: object) -> str:
-    """Return a key as errors show it: as it is, or quoted when it would break the line."""
-    return str(key) if str(key).isprintable() else repr(key)
+def shown_key(key: object, limit: int = LONGEST_KEY) -> str:
+    """Return a key as errors show it: cut, and quoted when it would break the line."""
+    text = str(key)
+    if len(text) > limit:
+        text = f"{text[:limit]}…"
+    return text if text.isprintable() else repr(text)
 
 
 def _child(node: yaml.Node | None, step: str | int) -> tuple[int, yaml.Node] | None:
@@ -134,18 +170,38 @@ def _child(node: yaml.Node | None, step: str | int) -> tuple[int, yaml.Node] | N
     return None
 
 
-def _check_tree(root: yaml.Node | None, path: Path) -> None:
-    stack, seen = [root], 0
+class AliasBombError(ValueError):
+    """The aliases of a document make it far larger than its text is."""
+
+
+def values_of(root: yaml.Node | None, text: str) -> Iterator[yaml.Node]:
+    """Yield every value of the document as often as aliases name it; raise AliasBombError when that is too often.
+
+    Without aliases no document has more values, or more characters in them, than its text has characters.
+    """
+    stack, left, letters = [root] if root else [], len(text) + MAX_NODES, len(text) + MAX_ALIASED
     while stack:
         node = stack.pop()
-        seen += 1
-        if seen > MAX_NODES:
-            raise PromptFileError(f"{path}:1: aliases make more than {MAX_NODES:,} values: write them out")
+        left -= 1
         if isinstance(node, yaml.MappingNode):
-            _check_keys(node, path)
             stack += [child for pair in node.value for child in pair]
         elif isinstance(node, yaml.SequenceNode):
             stack += node.value
+        else:
+            letters -= len(node.value)
+        if left < 0 or letters < 0:
+            what = f"{MAX_NODES:,} values" if left < 0 else f"{MAX_ALIASED:,} characters"
+            raise AliasBombError(f"aliases make more than {what}: write them out")
+        yield node
+
+
+def _check_tree(root: yaml.Node | None, text: str, path: Path) -> None:
+    try:
+        for node in values_of(root, text):
+            if isinstance(node, yaml.MappingNode):
+                _check_keys(node, path)
+    except AliasBombError as error:
+        raise PromptFileError(f"{path}:1: {error}") from None
 
 
 def _check_keys(node: yaml.MappingNode, path: Path) -> None:

@@ -67,7 +67,7 @@ def write_rewritten(path: Path, expected_text: str, new_text: str) -> None:
     if file_text(path) != expected_text:
         raise PromptfitError(f"{path}: changed since it was read, so it is left as it is: run again")
     try:
-        write_atomically(path.resolve(), new_text)
+        write_atomically(path, new_text)
     except OSError as error:
         raise PromptfitError(f"{path}: cannot be written: {error.strerror or error}") from None
 
