@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from pytest_promptfit.api import evaluate, tune
     from pytest_promptfit.chat import ChatReply
     from pytest_promptfit.classifier import Classifier, Prediction, load_prompt
-    from pytest_promptfit.errors import CallError, CassetteError, PromptFileError, PromptfitError
+    from pytest_promptfit.errors import CallError, CassetteError, HookError, PromptFileError, PromptfitError
     from pytest_promptfit.evaluation import Evaluation, Outcome, Usage
+    from pytest_promptfit.gates import Gate, GateResult
+    from pytest_promptfit.model_spec import ModelSpec
     from pytest_promptfit.samples import Sample
     from pytest_promptfit.tune.result import TuneResult
 
@@ -24,6 +26,10 @@ _HOMES = {
     "ChatReply": "chat",
     "Classifier": "classifier",
     "Evaluation": "evaluation",
+    "Gate": "gates",
+    "GateResult": "gates",
+    "HookError": "errors",
+    "ModelSpec": "model_spec",
     "Outcome": "evaluation",
     "Prediction": "classifier",
     "PromptFileError": "errors",
@@ -42,6 +48,10 @@ __all__ = [
     "ChatReply",
     "Classifier",
     "Evaluation",
+    "Gate",
+    "GateResult",
+    "HookError",
+    "ModelSpec",
     "Outcome",
     "Prediction",
     "PromptFileError",

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pytest_promptfit.custom import OURS, Custom
 from pytest_promptfit.errors import PromptfitError
 from pytest_promptfit.forward import Asking, RecordMode, forward
 from pytest_promptfit.prompt_file import parse_prompt_file
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pytest_promptfit.classifier import Classifier
+    from pytest_promptfit.custom import Extract, MakeClient
     from pytest_promptfit.evaluation import Evaluation
     from pytest_promptfit.tune.result import TuneResult
 
@@ -30,6 +32,8 @@ def evaluate(
     concurrency: int = 16,
     max_calls: int | None = None,
     max_usd: float | None = None,
+    client: MakeClient | None = None,
+    extract: Extract | None = None,
 ) -> Evaluation:
     """Run a prompt file over samples and return the same Evaluation as the plugin's.
 
@@ -41,6 +45,9 @@ def evaluate(
         concurrency: calls in flight at once while recording.
         max_calls: stop asking after so many calls.
         max_usd: stop asking before so much is spent.
+        client: returns a new client or model for a ``ModelSpec``, as in ``load_prompt``; default: the
+            classifier's, else ours.
+        extract: reads the label of ``(reply, text)``, as in ``load_prompt``; default: the same.
 
     Raises:
         PromptfitError: the prompt file is wrong, or the model cannot be asked.
@@ -49,12 +56,14 @@ def evaluate(
     parsed = parse_prompt_file(path)
     sample_set = read_samples(parsed) if samples is None else _own_samples(samples, parsed.config.labels)
     folder = Path(cassettes) if cassettes is not None else project_root(path) / "cassettes"
+    theirs = OURS if isinstance(prompt, str | Path) else prompt.custom
+    custom = replace(theirs, client=client or theirs.client, extract=extract or theirs.extract)
     asking = None
     if record is not None:
-        from pytest_promptfit.asking import Budget, Limits
+        from pytest_promptfit.budget import Budget, Limits
 
         asking = Asking(Budget(Limits(max_calls=max_calls, max_usd=max_usd)), mode=record, concurrency=concurrency)
-    return forward(parsed, sample_set, sample_set.samples, folder / parsed.name, asking=asking)
+    return forward(parsed, sample_set, sample_set.samples, folder / parsed.name, asking=asking, custom=custom)
 
 
 def tune(
@@ -64,6 +73,8 @@ def tune(
     iterations: int | None = None,
     cassettes: str | Path | None = None,
     concurrency: int = 16,
+    client: MakeClient | None = None,
+    extract: Extract | None = None,
 ) -> TuneResult:
     """Improve a prompt file as ``pytest --tune`` does: the YAML is rewritten where that is earned.
 
@@ -73,6 +84,8 @@ def tune(
         iterations: rounds of reflection; default: the file's ``tune.iterations``.
         cassettes: the folder of all recordings; default: ``cassettes`` in the project's root.
         concurrency: calls in flight at once.
+        client: returns a new client or model for a ``ModelSpec``, the optimizer's too, as in ``load_prompt``.
+        extract: reads the label of ``(reply, text)``, as in ``load_prompt``.
 
     Raises:
         PromptfitError: the prompt file is wrong, or a model cannot be asked; the file is then as it was.
@@ -82,7 +95,8 @@ def tune(
     path = Path(prompt_path)
     parsed = parse_prompt_file(path)
     folder = Path(cassettes) if cassettes is not None else project_root(path) / "cassettes"
-    options = TuneOptions(seed=seed, iterations=iterations, concurrency=concurrency)
+    custom = Custom(client, extract)
+    options = TuneOptions(seed=seed, iterations=iterations, concurrency=concurrency, custom=custom)
     return tune_prompt(parsed, read_samples(parsed), folder / parsed.name, options)
 
 

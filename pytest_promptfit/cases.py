@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_promptfit import hooks
 from pytest_promptfit.errors import PromptfitError
 from pytest_promptfit.gates import GateResult, gate_names, listed
 from pytest_promptfit.report.text import cut, plain, relative_to, with_short_paths
@@ -30,6 +31,10 @@ class CaseFailure(Exception):  # noqa: N818 - what a user reads is its text
     """A failed case or gate; the text is what is shown."""
 
 
+class OutsideWarning(pytest.PytestWarning):
+    """A prompt file names a file outside pytest's root directory; ``-W error`` refuses to read it."""
+
+
 class PromptFile(pytest.File):
     """The collector of one prompt file."""
 
@@ -43,19 +48,23 @@ class PromptFile(pytest.File):
         return node
 
     def collect(self) -> Iterator[pytest.Item]:
-        """Yield the canonical cases, the labeled ones, then the gates."""
-        self.run.load()
+        """Yield the canonical cases, the labeled ones, then the gates: the file's own and those of other plugins."""
+        self.run.load(warn=self._warn)
         self.add_marker("promptfit")
         if self.config.option.promptfit_tune:
             yield TuneCase.of(self)
         for sample in self.run.sample_set.samples:
             yield SampleCase.of(self, sample)
-        for name in gate_names(self.run.parsed.config.gates):
+        self.run.added_gates = hooks.gates_of(self.ihook, self.config, self.path)
+        for name in (*gate_names(self.run.parsed.config.gates), *(gate.name for gate in self.run.added_gates)):
             yield GateCase.of(self, name)
+
+    def _warn(self, message: str) -> None:
+        self.warn(OutsideWarning(plain(message)))
 
     def repr_failure(self, excinfo: ExceptionInfo[BaseException], *args: Any, **kwargs: Any) -> str | TerminalRepr:
         """Show a mistake of the user as its line, without a traceback."""
-        if isinstance(excinfo.value, PromptfitError):
+        if isinstance(excinfo.value, PromptfitError | OutsideWarning):
             return shown(str(excinfo.value), self.config)
         return super().repr_failure(excinfo, *args, **kwargs)
 
@@ -108,6 +117,8 @@ class SampleCase(_Case):
 
     sample: Sample
     verdict: Verdict | None = None
+    is_first_run: bool = False
+    """Whether nothing at all is recorded for the prompt: said once in the summary, not in each case."""
 
     @classmethod
     def of(cls, parent: PromptFile, sample: Sample) -> SampleCase:
@@ -122,6 +133,8 @@ class SampleCase(_Case):
         """Report the verdict on this sample."""
         result = self.run.result
         outcome = result.evaluation.by_case[self.name]
+        unrecorded = result.evaluation.unrecorded
+        self.is_first_run = unrecorded is not None and unrecorded.is_everything
         self.user_properties += properties(outcome)
         self.verdict = result.verdicts[self.name]
         if self.verdict == "xfailed":
@@ -194,6 +207,8 @@ def failure_lines(outcome: Outcome, case: str) -> Iterator[str]:
     if sample.note:
         yield f"  note:    {cut(sample.note, 300)}"
     quoted = shlex.quote(case)
+    if not outcome.asking_helps:
+        return
     if outcome.reply is None:
         yield f"  record:  pytest --promptfit --promptfit-record {quoted}"
         return

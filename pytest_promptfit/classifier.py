@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_promptfit.background import Background
+from pytest_promptfit.custom import OURS, Custom
 from pytest_promptfit.prompt_file import ParsedPrompt, parse_prompt_file
 from pytest_promptfit.samples import check_prompt_labels, read_samples
 from pytest_promptfit.wire import Wire
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
     from pytest_promptfit.chat import ChatReply
+    from pytest_promptfit.custom import Extract, MakeClient
 
 MAX_RETRIES = 4
 
@@ -36,11 +38,12 @@ class Classifier:
     The connection is opened by the first call and lives on in a thread of its own; ``close`` ends it.
     """
 
-    def __init__(self, parsed: ParsedPrompt, labels: tuple[str, ...]) -> None:
+    def __init__(self, parsed: ParsedPrompt, labels: tuple[str, ...], custom: Custom = OURS) -> None:
         self.path = parsed.path
         self.name = parsed.name
         self.labels = labels
-        self._wire = Wire(parsed.config, labels, parsed.path.parent)
+        self.custom = custom
+        self._wire = Wire(parsed.config, labels, parsed.path.parent, custom=custom)
         self._background = Background(self._connect)
 
     def __call__(self, text: str) -> Prediction:
@@ -91,10 +94,19 @@ class Classifier:
         return list(await asyncio.gather(*map(classify, texts)))
 
 
-def load_prompt(path: str | Path) -> Classifier:
+def load_prompt(path: str | Path, *, client: MakeClient | None = None, extract: Extract | None = None) -> Classifier:
     """Read a prompt file and return its classifier.
 
-    The samples are read only when the file does not list its ``labels``. Raises PromptFileError.
+    The samples are read only when the file does not list its ``labels``.
+
+    Args:
+        path: the prompt file.
+        client: returns a new client, or a function that is the model, as the hook ``pytest_promptfit_client``
+            does: called with the ``ModelSpec`` when a connection is opened; ``close`` closes what it returned.
+        extract: reads the label of ``(reply, text)``, as the hook ``pytest_promptfit_extract`` does.
+
+    Raises:
+        PromptFileError: the prompt file is wrong.
     """
     parsed = parse_prompt_file(Path(path))
     labels = parsed.config.labels
@@ -102,4 +114,4 @@ def load_prompt(path: str | Path) -> Classifier:
         check_prompt_labels(parsed, labels)
     else:
         labels = read_samples(parsed).labels
-    return Classifier(parsed, labels)
+    return Classifier(parsed, labels, Custom(client, extract))

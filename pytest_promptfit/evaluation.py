@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from pytest_promptfit.chat import ChatReply
+from pytest_promptfit.estimate import Estimate
 from pytest_promptfit.metrics import Confusion, count
 from pytest_promptfit.samples import Sample
 
@@ -21,7 +22,10 @@ Status = Literal["right", "wrong", "missing", "no reply"]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One sample, the reply to it and the label read from that; ``error`` says why there is no reply."""
+    """One sample, the reply to it and the label read from that; ``error`` says why there is no reply.
+
+    ``asking_helps`` is false where the reply is recorded and a hook failed to read it.
+    """
 
     sample: Sample
     reply: ChatReply | None = None
@@ -29,6 +33,7 @@ class Outcome:
     error: str = ""
     replayed: bool = False
     seconds: float | None = None
+    asking_helps: bool = True
 
     @property
     def status(self) -> Status:
@@ -60,6 +65,19 @@ class Usage:
 
 
 @dataclass(frozen=True)
+class Unrecorded:
+    """The selected samples without a recorded reply, in a run that only replays: what recording them takes.
+
+    ``obstacle`` says why the model cannot be asked now (no key, no file), and is empty when it can.
+    """
+
+    estimate: Estimate
+    is_everything: bool
+    """Whether nothing at all is recorded for this prompt."""
+    obstacle: str = ""
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """The outcomes of one prompt over its selected samples."""
 
@@ -72,6 +90,7 @@ class Evaluation:
     usage: Usage = field(default_factory=Usage)
     obsolete: int = 0
     notes: tuple[str, ...] = ()
+    unrecorded: Unrecorded | None = None
 
     @cached_property
     def by_case(self) -> dict[str, Outcome]:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
 
 from pytest_promptfit.cassette import Cassette
-from pytest_promptfit.errors import PromptfitError
-from pytest_promptfit.evaluation import Evaluation, Outcome, Usage
+from pytest_promptfit.custom import OURS
+from pytest_promptfit.errors import CallError, HookError, PromptfitError
+from pytest_promptfit.evaluation import Evaluation, Outcome, Unrecorded, Usage
 from pytest_promptfit.misses import explain_miss
 from pytest_promptfit.wire import Wire
 
@@ -18,7 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from pytest_promptfit.asking import Answer, Budget, Question
+    from pytest_promptfit.asking import Answer, Question
+    from pytest_promptfit.budget import Budget
+    from pytest_promptfit.custom import Custom
+    from pytest_promptfit.model_spec import ModelSpec
     from pytest_promptfit.prompt_file import ParsedPrompt
     from pytest_promptfit.recorder import Recorder
     from pytest_promptfit.samples import Sample, SampleSet
@@ -55,21 +60,23 @@ def forward(
     *,
     asking: Asking | None = None,
     prune: bool = False,
+    custom: Custom = OURS,
 ) -> Evaluation:
     """Run the prompt over ``samples`` (all or a selection of the set's) and return their outcomes in order.
 
     ``cassettes`` is the folder of this prompt's recordings; ``prune`` deletes those that a full run with
-    a reply to every sample never asked for. Raises PromptfitError where nothing can be
-    replayed or asked at all; what goes wrong with one sample is told in its outcome.
+    a reply to every sample never asked for; ``custom`` is the user's own client and way to read labels.
+    Raises PromptfitError where nothing can be replayed or asked at all; what goes wrong with one sample is
+    told in its outcome.
     """
-    wire = Wire(parsed.config, sample_set.labels, parsed.path.parent)
+    wire = Wire(parsed.config, sample_set.labels, parsed.path.parent, custom=custom)
     calls = [(sample, wire.payload(sample.text)) for sample in samples]
     keyed = [(sample, payload, wire.key(payload)) for sample, payload in calls]
     replies = _ask(wire, keyed, cassettes, asking) if asking else _Replies(Cassette.load(cassettes))
     outcomes = tuple(_outcome(wire, replies, *call) for call in keyed)
     is_full = len(samples) == len(sample_set.samples)
     obsolete = replies.cassette.obsolete() if is_full else 0
-    notes = list(_notes(wire, sample_set, replies.cassette))
+    notes = [*_notes(wire, sample_set, replies.cassette), *_where_the_key_went(wire.model, outcomes)]
     if prune and not is_full:
         notes.append(f"not pruned: only {len(samples)} of {len(sample_set.samples)} samples are selected")
     elif prune and obsolete:
@@ -85,6 +92,7 @@ def forward(
         usage=_usage(outcomes, replies.usd),
         obsolete=obsolete,
         notes=tuple(notes),
+        unrecorded=None if asking else _unrecorded(wire, replies.cassette, keyed),
     )
 
 
@@ -114,15 +122,17 @@ def _is_recorded(wire: Wire, cassette: Cassette, key: str) -> bool:
 
 def _ask_for(wanted: dict[str, Question], wire: Wire, recorder: Recorder, asking: Asking, replies: _Replies) -> None:
     from pytest_promptfit.asking import ask
+    from pytest_promptfit.scrubbing import scrubber
     from pytest_promptfit.transport import RecordingTransport, recording_for
 
     wire.provider.check()
     keys = list(wanted)
+    scrub = scrubber(wire.provider.secrets())  # a server may echo the key, in whatever form
 
     def on_answer(index: int, answer: Answer) -> None:
         replies.asked.add(keys[index])
         if isinstance(answer, PromptfitError):
-            replies.errors[keys[index]] = str(answer)
+            replies.errors[keys[index]] = scrub(str(answer))
         asking.progress(len(replies.asked), len(keys))
 
     spending = ask(
@@ -147,7 +157,7 @@ def _outcome(wire: Wire, replies: _Replies, sample: Sample, payload: dict[str, A
     try:
         reply, predicted = wire.read(recorded.body, sample.text)
     except PromptfitError as error:
-        return Outcome(sample, error=str(error))
+        return Outcome(sample, error=str(error), asking_helps=not isinstance(error, HookError))
     reply = replace(reply, text=_whole_characters(reply.text))
     return Outcome(sample, reply, predicted, replayed=key not in replies.asked, seconds=recorded.seconds)
 
@@ -155,6 +165,22 @@ def _outcome(wire: Wire, replies: _Replies, sample: Sample, payload: dict[str, A
 def _whole_characters(text: str) -> str:
     """Return text that can be written: JSON may spell half a surrogate pair, which no file and no worker takes."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _unrecorded(
+    wire: Wire, cassette: Cassette, keyed: Sequence[tuple[Sample, dict[str, Any], str]]
+) -> Unrecorded | None:
+    payloads = [payload for _, payload, key in keyed if key not in cassette]
+    if not payloads:
+        return None
+    from pytest_promptfit.estimate import estimate
+
+    try:
+        wire.provider.check()
+        obstacle = ""
+    except CallError as error:
+        obstacle = str(error)
+    return Unrecorded(estimate(wire.model, payloads), is_everything=not len(cassette), obstacle=obstacle)
 
 
 def _prune(folder: Path, cassette: Cassette, outcomes: Sequence[Outcome]) -> str:
@@ -185,3 +211,10 @@ def _notes(wire: Wire, sample_set: SampleSet, cassette: Cassette) -> Iterator[st
     yield from cassette.warnings
     if wire.asks_for_prefix:
         yield f"{wire.model} does not continue a reply prefix: the user turn asks for it instead"
+
+
+def _where_the_key_went(model: ModelSpec, outcomes: Sequence[Outcome]) -> Iterator[str]:
+    """Name the server that got a key which the prompt file chose for it: the file may be a stranger's."""
+    was_asked = any(outcome.reply is not None and not outcome.replayed for outcome in outcomes)
+    if was_asked and model.api_key_env and model.base_url:
+        yield f"the key in {model.api_key_env} was sent to {urlsplit(model.base_url).netloc}"
