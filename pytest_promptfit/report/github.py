@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import html
+import re
 from typing import TYPE_CHECKING
 
 from pytest_promptfit.cases import headline
 from pytest_promptfit.errors import PromptfitError
-from pytest_promptfit.report.terminal import accuracy_line, usage_line
+from pytest_promptfit.report.terminal import accuracy_line, first_steps, usage_line
 from pytest_promptfit.report.text import cut, plain
 
 if TYPE_CHECKING:
@@ -17,11 +17,18 @@ if TYPE_CHECKING:
     from pytest_promptfit.verdicts import PromptResult
 
 MAX_ANNOTATIONS = 50
+_MARKUP = re.compile(r"[&<>\"'|\\`*_\[\]~$@#!:]|(?<=www)\.", re.IGNORECASE)
 
 
 def annotation_lines(results: Iterable[PromptResult], relative: Callable[[str], str]) -> Iterator[str]:
     """Yield the ``::error`` commands, the first ones of each prompt."""
     for result in results:
+        unrecorded = result.evaluation.unrecorded
+        if unrecorded and unrecorded.is_everything:
+            place = f"file={_property(relative(result.evaluation.path))},line=1"
+            said = " ".join(first_steps(result, relative))
+            yield f"::error {place},title={_property(result.evaluation.name)}::{_data(said)}"
+            continue
         failed = [name for name, verdict in result.verdicts.items() if verdict == "failed"]
         for name in failed[:MAX_ANNOTATIONS]:
             outcome = result.evaluation.by_case[name]
@@ -58,8 +65,8 @@ def summary_lines(results: Iterable[PromptResult], relative: Callable[[str], str
         )
         verdicts = {True: "passed", False: "**failed**", None: "not judged"}
         gates = ", ".join(f"{gate.name} {verdicts[gate.passed]}" for gate in result.gates)
-        cells = (relative(evaluation.path), evaluation.model, accuracy_line(evaluation), baseline)
-        yield f"| {' | '.join(map(_cell, cells))} | {gates} |"
+        cells = (_quoted(relative(evaluation.path)), _quoted(evaluation.model), accuracy_line(evaluation), baseline)
+        yield f"| {' | '.join(cells)} | {gates} |"
     yield ""
     for result in results:
         yield from _failures(result)
@@ -68,7 +75,7 @@ def summary_lines(results: Iterable[PromptResult], relative: Callable[[str], str
 def _failures(result: PromptResult) -> Iterator[str]:
     failed = [name for name, verdict in result.verdicts.items() if verdict == "failed"]
     if failed:
-        yield f"<details><summary>{_cell(result.evaluation.name)}: {len(failed)} failed cases</summary>"
+        yield f"<details><summary>{_quoted(result.evaluation.name)}: {len(failed)} failed cases</summary>"
         yield ""
         yield "| case | expected | read | text |"
         yield "| --- | --- | --- | --- |"
@@ -80,24 +87,24 @@ def _failures(result: PromptResult) -> Iterator[str]:
                 outcome.predicted or outcome.status,
                 cut(outcome.sample.text, 100),
             )
-            yield f"| {' | '.join(map(_cell, cells))} |"
+            yield f"| {' | '.join(map(_quoted, cells))} |"
         yield ""
         yield "</details>"
         yield ""
-    yield f"{_cell(result.evaluation.name)}: {usage_line(result.evaluation)}"
+    yield f"{_quoted(result.evaluation.name)}: {usage_line(result.evaluation)}"
     yield ""
 
 
-def _cell(text: str) -> str:
-    """Return text that neither ends a table cell nor is read as HTML or Markdown."""
-    escaped = html.escape(plain(text)).replace("|", "&#124;")
-    for char in "\\`*_[]":
-        escaped = escaped.replace(char, f"&#{ord(char)};")
-    return escaped
+def _quoted(text: str) -> str:
+    """Return a stranger's words as code that ends no table cell, with no HTML, Markdown, link or formula in it.
+
+    In code GitHub looks for no mentions and no issue numbers either.
+    """
+    return f"<code>{_MARKUP.sub(lambda char: f'&#{ord(char[0])};', plain(text))}</code>"
 
 
 def _data(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return plain(text, keep_lines=True).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
 
 
 def _property(text: str) -> str:

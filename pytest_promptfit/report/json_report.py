@@ -1,16 +1,15 @@
-"""The results for machines: the documented JSON, and the form in which workers send them."""
+"""The results for machines: the documented JSON."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
-
-from pydantic import TypeAdapter
 
 from pytest_promptfit.errors import PromptfitError
 from pytest_promptfit.files import write_atomically
 from pytest_promptfit.metrics import wilson_interval
-from pytest_promptfit.verdicts import PromptResult
+from pytest_promptfit.tune.result import TuneFailure, TuneResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,14 +17,15 @@ if TYPE_CHECKING:
 
     from pytest_promptfit.baseline import Comparison
     from pytest_promptfit.evaluation import Evaluation
-    from pytest_promptfit.tune.result import TuneResult
+    from pytest_promptfit.tune.result import Holdout, Step, TuneUsage
+    from pytest_promptfit.verdicts import PromptResult
 
 VERSION = 1
 
+Tuned = TuneResult | TuneFailure
 
-def write(
-    path: Path, results: Sequence[PromptResult], tuned: Sequence[TuneResult], relative: Callable[[str], str]
-) -> None:
+
+def write(path: Path, results: Sequence[PromptResult], tuned: Sequence[Tuned], relative: Callable[[str], str]) -> None:
     """Write the JSON report whole or not at all; raise PromptfitError when it cannot be written."""
     try:
         write_atomically(path, json.dumps(report(results, tuned, relative), indent=1, ensure_ascii=False) + "\n")
@@ -34,7 +34,7 @@ def write(
 
 
 def report(
-    results: Sequence[PromptResult], tuned: Sequence[TuneResult] = (), relative: Callable[[str], str] = str
+    results: Sequence[PromptResult], tuned: Sequence[Tuned] = (), relative: Callable[[str], str] = str
 ) -> dict[str, Any]:
     """Return the results as documented: counts, shares from 0 to 1, USD."""
     return {
@@ -44,54 +44,70 @@ def report(
     }
 
 
-def _tune(result: TuneResult, relative: Callable[[str], str]) -> dict[str, Any]:
-    holdout, usage = result.holdout, result.usage
+def _tune(result: Tuned, relative: Callable[[str], str]) -> dict[str, Any]:
+    """Return a tuning run; one that an error ended has nothing but the first three keys."""
+    verdict = {"path": relative(result.path), "accepted": result.accepted, "reason": result.reason}
+    return verdict if isinstance(result, TuneFailure) else {**verdict, **_tuned(result)}
+
+
+def _tuned(result: TuneResult) -> dict[str, Any]:
+    """Return what came of a tuning run; ``scores`` and ``stages`` have the keys of ``Score`` and ``StageUsage``."""
     return {
-        "path": relative(result.path),
-        "accepted": result.accepted,
-        "reason": result.reason,
         "stop_reason": result.stop_reason,
-        "holdout": holdout
-        and {
-            "n": holdout.n,
-            "before": holdout.before / holdout.n if holdout.n else None,
-            "after": holdout.after / holdout.n if holdout.n else None,
-            "fixed": holdout.fixed,
-            "broken": holdout.broken,
-            "p_value": holdout.p_value,
-        },
+        "holdout": result.holdout and _holdout(result.holdout),
         "canonical": {
             "total": result.canonical_total,
             "before": result.canonical_before,
             "after": result.canonical_after,
         },
-        "usage": {
-            "task_calls": usage.task_calls,
-            "optimizer_calls": usage.optimizer_calls,
-            "replayed": usage.replayed,
-            "input_tokens": usage.input_tokens,
-            "output_tokens": usage.output_tokens,
-            "usd": usage.paid_usd,
-            "task_usd": usage.task_usd,
-            "optimizer_usd": usage.optimizer_usd,
-        },
-        "steps": [
-            {
-                "stage": step.stage,
-                "summary": step.summary,
-                "diff": step.diff,
-                "fixed": len(step.fixed),
-                "broken": len(step.broken),
-                "p_value": step.p_value,
-                "accepted": step.accepted,
-                "verdict": step.verdict,
-                "targets": list(step.targets),
-                "calls": step.calls,
-            }
-            for step in result.steps
-        ],
+        "usage": _usage(result.usage),
+        "steps": [_step(step) for step in result.steps],
+        "scores": [asdict(score) for score in result.scores],
+        "stages": [asdict(stage) for stage in result.stages],
         "diff": list(result.diff),
         "suspects": list(result.suspects),
+    }
+
+
+def _holdout(holdout: Holdout) -> dict[str, Any]:
+    return {
+        "n": holdout.n,
+        "before": holdout.before / holdout.n if holdout.n else None,
+        "after": holdout.after / holdout.n if holdout.n else None,
+        "fixed": holdout.fixed,
+        "broken": holdout.broken,
+        "p_value": holdout.p_value,
+    }
+
+
+def _usage(usage: TuneUsage) -> dict[str, Any]:
+    return {
+        "task_calls": usage.task_calls,
+        "optimizer_calls": usage.optimizer_calls,
+        "replayed": usage.replayed,
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "usd": usage.paid_usd,
+        "task_usd": usage.task_usd,
+        "optimizer_usd": usage.optimizer_usd,
+    }
+
+
+def _step(step: Step) -> dict[str, Any]:
+    """Return a step; ``right`` are its right answers on the ``seen`` dev samples, ``calls`` the task calls so far."""
+    return {
+        "stage": step.stage,
+        "summary": step.summary,
+        "diff": step.diff,
+        "fixed": len(step.fixed),
+        "broken": len(step.broken),
+        "p_value": step.p_value,
+        "accepted": step.accepted,
+        "verdict": step.verdict,
+        "targets": list(step.targets),
+        "calls": step.calls,
+        "right": step.right,
+        "seen": step.seen,
     }
 
 
@@ -162,13 +178,3 @@ def _case(result: PromptResult, name: str) -> dict[str, Any]:
         "status": outcome.status,
         "outcome": result.verdicts[name],
     }
-
-
-def dump_results(results: Sequence[PromptResult]) -> str:
-    """Return results as text, for a worker to send."""
-    return TypeAdapter(list[PromptResult]).dump_json(list(results)).decode()
-
-
-def load_results(text: str) -> list[PromptResult]:
-    """Read what ``dump_results`` wrote."""
-    return TypeAdapter(list[PromptResult]).validate_json(text)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from pytest_promptfit.report.text import plain
+
 if TYPE_CHECKING:
     import pytest
     from _pytest.terminal import TerminalReporter
@@ -28,7 +30,7 @@ class Progress:
         if reporter is None or now - self._shown < (REDRAW_SECONDS if reporter.isatty else LINE_SECONDS):
             return
         self._shown = now
-        self._write(reporter, text)
+        self._write(reporter, plain(text))
 
     def show(self, done: int, total: int) -> None:
         """Show that ``done`` of ``total`` replies have arrived."""
@@ -49,7 +51,7 @@ class Progress:
         reporter = self._reporter()
         if reporter is not None:
             self.finish()
-            reporter.write_line(message)
+            reporter.write_line(plain(message))
 
     def finish(self) -> None:
         """End the line that was being rewritten."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, TypeAlias
 
 from pytest_promptfit.metrics import wilson_interval
@@ -10,7 +11,7 @@ from pytest_promptfit.report.text import cut, plain
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from pytest_promptfit.evaluation import Evaluation, Outcome
+    from pytest_promptfit.evaluation import Evaluation, Outcome, Unrecorded
     from pytest_promptfit.verdicts import PromptResult
 
 Line: TypeAlias = "tuple[str, dict[str, bool]]"
@@ -27,7 +28,11 @@ def _prompt(result: PromptResult, relative: Callable[[str], str]) -> Iterator[Li
     evaluation = result.evaluation
     good = not any(verdict == "failed" for verdict in result.verdicts.values())
     good = good and all(gate.passed is not False for gate in result.gates)
-    yield f"{relative(evaluation.path)} ({evaluation.model})", {"bold": True, "green": good, "red": not good}
+    yield plain(f"{relative(evaluation.path)} ({evaluation.model})"), {"bold": True, "green": good, "red": not good}
+    if evaluation.unrecorded and evaluation.unrecorded.is_everything:
+        yield from ((f"  {line}", {"yellow": True}) for line in first_steps(result, relative))
+        yield from ((f"  note: {plain(note)}", {"yellow": True}) for note in evaluation.notes)
+        return
     for line in (accuracy_line(evaluation), canonical_line(evaluation), *_comparison_lines(result)):
         if line:
             yield f"  {line}", {}
@@ -40,12 +45,40 @@ def _prompt(result: PromptResult, relative: Callable[[str], str]) -> Iterator[Li
         yield from ((f"  {line}", {}) for line in label_table(evaluation))
     yield from ((f"  {line}", {}) for line in _worst_misses(result))
     yield f"  {usage_line(evaluation)}", {}
+    if evaluation.unrecorded:
+        yield f"  {unrecorded_line(evaluation.unrecorded, evaluation, relative)}", {"yellow": True}
     if evaluation.obsolete:
         yield (
             f"  {evaluation.obsolete} recorded replies are obsolete: --promptfit-prune deletes them",
             {"yellow": True},
         )
     yield from ((f"  note: {plain(note)}", {"yellow": True}) for note in evaluation.notes)
+
+
+def first_steps(result: PromptResult, relative: Callable[[str], str]) -> Iterator[str]:
+    """Yield three lines for a prompt of which nothing is recorded: what it takes, the command, the baseline."""
+    evaluation, unrecorded = result.evaluation, result.evaluation.unrecorded
+    assert unrecorded is not None
+    path = _typed(evaluation, relative)
+    why = ", though there is a baseline: was its cassette folder committed?" if result.comparison else " yet."
+    obstacle = f" First: {plain(unrecorded.obstacle)}." if unrecorded.obstacle else ""
+    yield f"nothing is recorded{why} Recording takes {unrecorded.estimate.shown}.{obstacle}"
+    yield f"record:  pytest --promptfit --promptfit-record {path}"
+    if result.comparison:
+        yield f"then:    pytest --promptfit {path}  (replays, and compares with the baseline)"
+    else:
+        yield f"then:    pytest --promptfit --promptfit-update {path}  (accepts the outcomes as baseline; commit it)"
+
+
+def unrecorded_line(unrecorded: Unrecorded, evaluation: Evaluation, relative: Callable[[str], str]) -> str:
+    """Return what records the samples that have no reply, and what it takes."""
+    obstacle = f"; first: {plain(unrecorded.obstacle)}" if unrecorded.obstacle else ""
+    command = f"pytest --promptfit --promptfit-record {_typed(evaluation, relative)}"
+    return f"not recorded: {unrecorded.estimate.shown}: {command}{obstacle}"
+
+
+def _typed(evaluation: Evaluation, relative: Callable[[str], str]) -> str:
+    return plain(shlex.quote(relative(evaluation.path)))
 
 
 def accuracy_line(evaluation: Evaluation) -> str:

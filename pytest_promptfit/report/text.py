@@ -6,14 +6,33 @@ import os
 import re
 from pathlib import Path
 
-# Control characters, and the marks that turn text around or hide it.
-_UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
+# Control characters, and what turns text around, hides it or has no width: two texts must not look the same.
+_UNSAFE = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f"
+    r"\u2028-\u202e\u2060-\u206f\u3164\ufe00-\ufe0e\ufeff\uffa0\ufff0-\ufffb\ud800-\udfff"
+    r"\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
+)
+
+# Joiners belong between the letters of some scripts and the parts of an emoji, and nowhere else.
+_JOINER = re.compile(r"(?<![^\x00-\x7f])[\u200c\u200d]|[\u200c\u200d](?=[\x00-\x7f\u200c\u200d]|$)")
+
+# What GitHub's runner takes for a command in any log: ``::name::`` at the start of a line, ``##[name]`` anywhere.
+_COMMAND = re.compile(r"^(\s*):(?=:)|#(?=#\[)", re.MULTILINE)
 
 
 def plain(text: str, *, keep_lines: bool = False) -> str:
-    """Return the text with every control character written out, on one line unless ``keep_lines``."""
-    safe = _UNSAFE.sub(lambda char: f"\\x{ord(char[0]):02x}" if ord(char[0]) < 256 else f"\\u{ord(char[0]):04x}", text)
-    return safe if keep_lines else safe.replace("\n", "\\n").replace("\t", " ")
+    """Return the text with what a screen or a log would obey written out, on one line unless ``keep_lines``."""
+    safe = _UNSAFE.sub(lambda char: _written_out(char[0]), text)
+    safe = _JOINER.sub(lambda char: _written_out(char[0]), safe)
+    safe = safe if keep_lines else safe.replace("\n", "\\n").replace("\t", " ")
+    return _COMMAND.sub(lambda found: f"{found[1] or ''}{_written_out(found[0][-1])}", safe)
+
+
+def _written_out(char: str) -> str:
+    number = ord(char)
+    if number < 0x100:
+        return f"\\x{number:02x}"
+    return f"\\u{number:04x}" if number < 0x10000 else f"\\U{number:08x}"
 
 
 def cut(text: str, limit: int) -> str:
@@ -23,7 +42,7 @@ def cut(text: str, limit: int) -> str:
 
 
 def relative_to(path: str, folder: Path) -> str:
-    """Return a path as people type it: from ``folder`` when it is below, else as it is."""
+    """Return a path as people type it, from ``folder`` when it is below, else as it is; not yet ``plain``."""
     relative = os.path.relpath(path, folder) if Path(path).is_absolute() else path
     return path if relative.startswith("..") else relative
 

@@ -20,7 +20,7 @@ def summary(results: Iterable[TuneResult], relative: Callable[[str], str]) -> It
     for result in results:
         verdict = "rewritten" if result.accepted else "left as it was"
         yield (
-            f"tuned {relative(result.path)}: {verdict}: {plain(result.reason)}",
+            f"tuned {plain(relative(result.path))}: {verdict}: {plain(result.reason)}",
             {"bold": True, "green": result.accepted},
         )
         yield f"  stopped: {plain(result.stop_reason)}", {}
