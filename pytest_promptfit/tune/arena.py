@@ -11,21 +11,27 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_promptfit.asking import Question, ask
+from pytest_promptfit.custom import OURS
 from pytest_promptfit.errors import BudgetExceeded, CallError, PromptfitError
 from pytest_promptfit.evaluation import Outcome
 from pytest_promptfit.transport import RecordingTransport, recording_for
 from pytest_promptfit.tune.meter import Cost, Rates
-from pytest_promptfit.wire import Wire
+from pytest_promptfit.wire import Wire, parsed_body
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from pytest_promptfit.asking import Answer
     from pytest_promptfit.cassette import Cassette, Recorded
+    from pytest_promptfit.custom import Custom
     from pytest_promptfit.prompt_file import ParsedPrompt, Prompt
     from pytest_promptfit.recorder import Recorder
     from pytest_promptfit.samples import Sample
     from pytest_promptfit.tune.meter import Meter
+
+
+OUTAGE = 3
+"""So many calls that fail in a passing way, and a tenth of those made at once, end the run: it can go on later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +58,9 @@ class Arena:
         *,
         concurrency: int,
         on_call: Callable[[], None],
+        custom: Custom = OURS,
     ) -> None:
+        self._custom = custom
         self.parsed = parsed
         self.labels = tuple(labels)
         self.meter = meter
@@ -65,14 +73,34 @@ class Arena:
         self._asked: set[str] = set()
         self._outcomes: dict[tuple[str, str], Outcome] = {}
         self._wires: dict[str, Wire] = {}
+        self._is_answering = False
 
     def wire(self, candidate: Prompt) -> Wire:
         """Return the wire format of a candidate."""
         name = candidate.content_hash
         if name not in self._wires:
-            folder = self.parsed.path.parent
-            self._wires[name] = Wire(self.parsed.config, self.labels, folder, prompt=candidate)
+            self._wires[name] = self.new_wire(candidate)
         return self._wires[name]
+
+    def use(self, candidate: Prompt, wire: Wire) -> None:
+        """Ask a candidate in another wire format; one that was asked already keeps its own."""
+        if candidate.content_hash not in {name for name, _ in self._outcomes}:
+            self._wires[candidate.content_hash] = wire
+
+    def new_wire(self, candidate: Prompt, *, alternatives: int = 0) -> Wire:
+        """Return a wire format of a candidate, with so many alternatives to each token of the reply."""
+        folder = self.parsed.path.parent
+        config, labels, custom = self.parsed.config, self.labels, self._custom
+        return Wire(config, labels, folder, prompt=candidate, alternatives=alternatives, custom=custom)
+
+    def takes(self, wire: Wire, sample: Sample) -> bool:
+        """Tell whether the API answers a request in this form, which is asked unless it is recorded."""
+        payload = wire.payload(sample.text)
+        key = wire.key(payload)
+        if not self._is_recorded(key):
+            self.meter.check_task(1, self._rates.foresee(payload))
+            self._ask(wire, {key: Question(sample.id, payload)})
+        return self._is_recorded(key)
 
     def outcomes(self, candidate: Prompt, samples: Sequence[Sample]) -> list[Outcome]:
         """Return the candidate's outcomes on the samples, in their order.
@@ -149,20 +177,26 @@ class Arena:
             return True
         found = self._harness.find(key)
         if found is not None:
-            keep(self.recorder, found)
+            self.recorder.keep(found)
         return found is not None
 
     def _ask(self, wire: Wire, wanted: dict[str, Question]) -> dict[str, str]:
         wire.provider.check()
         keys = list(wanted)
         errors: dict[str, str] = {}
+        passing: list[CallError] = []
 
         def on_answer(index: int, answer: Answer) -> None:
             if isinstance(answer, BudgetExceeded) or (isinstance(answer, CallError) and answer.fatal):
                 raise answer
             if isinstance(answer, PromptfitError):
                 errors[keys[index]] = str(answer)
+            else:
+                self._is_answering = True
+            if isinstance(answer, CallError) and answer.passing:
+                passing.append(answer)
             self._asked.add(keys[index])
+            self.meter.answered += 1
             self._on_call()
 
         ask(
@@ -171,15 +205,22 @@ class Arena:
             wire.model,
             wrap=lambda inner: RecordingTransport(inner, self.recorder, keep=wire.is_reply),
             concurrency=self._concurrency,
+            first_alone=not self._is_answering,
             before_send=lambda question: recording_for(question.sample, question.repeat),
             on_answer=on_answer,
         )
+        if len(passing) >= max(OUTAGE, len(wanted) / 10):
+            raise PromptfitError(
+                f"{len(passing)} of {len(wanted)} calls failed, the last one: {passing[-1]}; "
+                "the replies are kept: run pytest --tune again to go on"
+            )
         return errors
 
     def _count(self, calls: Mapping[str, _Call]) -> None:
         """Count the replies to calls that were not counted yet; one without a reply counts as a call alone."""
         meter = self.meter
         meter.task_calls += len(calls)
+        meter.answered = 0
         latencies = [0.0]
         for key, call in calls.items():
             recorded = self.recorder.cassette.find(key)
@@ -193,7 +234,7 @@ class Arena:
 
     def _count_reply(self, call: _Call, recorded: Recorded) -> None:
         try:
-            reply, _ = call.wire.read(recorded.body, "")
+            reply = call.wire.provider.reply(parsed_body(recorded.body), "")
         except CallError:
             return
         self._rates.see(recorded.request_body, reply, recorded.seconds or 0.0)
@@ -222,18 +263,3 @@ def sum_of(costs: Iterable[Cost]) -> Cost:
     for cost in costs:
         total = total.plus(cost)
     return total
-
-
-def keep(recorder: Recorder, recorded: Recorded) -> None:
-    """Put a reply that is recorded elsewhere into a recording."""
-    recorder.append(
-        method=recorded.method,
-        url=recorded.url,
-        body=recorded.request_body,
-        response_status=recorded.status,
-        response_text=recorded.body,
-        response_content_type=recorded.content_type,
-        sample=recorded.sample,
-        seconds=recorded.seconds,
-        repeat=recorded.repeat,
-    )

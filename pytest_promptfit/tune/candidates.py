@@ -32,10 +32,11 @@ REPLY_PREFIX = "Label: <label>"
 
 @dataclass(frozen=True)
 class Candidate:
-    """A prompt that is proposed, and what is new about it, in a few words."""
+    """A prompt that is proposed, what is new about it, in a few words, and the ids of the samples it is made for."""
 
     prompt: Prompt
     summary: str
+    targets: tuple[str, ...] = ()
 
 
 def changed(prompt: Prompt, **fields: object) -> Prompt:
@@ -84,6 +85,24 @@ def example_sets(
         if examples and examples not in seen:
             seen.add(examples)
             yield examples, f"{len(examples)} examples, {kind}"
+
+
+def reordered(prompt: Prompt, rare: str) -> Iterator[Candidate]:
+    """Yield the prompt with its examples in other orders; small models lean towards what they saw last.
+
+    ``rare`` is the label that should be answered more often. Source: Zhao et al. (2021), Calibrate Before Use.
+    """
+    examples = prompt.examples
+    of_rare = [example for example in examples if example.label == rare]
+    others = [example for example in examples if example.label != rare]
+    orders = (
+        (f"examples of {rare} last", [*others, *of_rare]),
+        (f"examples of {rare} first", [*of_rare, *others]),
+        ("examples in reverse", examples[::-1]),
+    )
+    for summary, order in orders:
+        if tuple(order) != examples:
+            yield Candidate(changed(prompt, examples=tuple(order)), summary)
 
 
 def _draw(

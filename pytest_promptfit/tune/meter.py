@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_promptfit.errors import PromptfitError
 from pytest_promptfit.prices import price_usd
+from pytest_promptfit.tune.result import TuneUsage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -101,24 +102,22 @@ class Rates:
 
 
 @dataclass
-class Meter:
+class Meter(TuneUsage):
     """Counts what is needed against the limits; ``reserved`` task calls are set aside for the end."""
 
     budget: Budget
     reserved: int = 0
-    task_calls: int = 0
-    optimizer_calls: int = 0
-    replayed: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    task_usd: float = 0.0
-    optimizer_usd: float = 0.0
-    paid_usd: float = 0.0
-    """What this run paid: replayed replies are free."""
     seconds: float = 0.0
     """The replies' own latencies, shared by the calls that were in flight at once: the same in a replay."""
+    answered: int = 0
+    """Calls that were answered since they were last counted: what a progress line shows of a batch under way."""
     dearest: Cost = NOTHING
     """The most that a task call was expected to take: what each of those set aside may take."""
+
+    @property
+    def usage(self) -> TuneUsage:
+        """What was needed so far."""
+        return TuneUsage(**{count.name: getattr(self, count.name) for count in fields(TuneUsage)})
 
     @property
     def task_limit(self) -> int:
@@ -136,14 +135,14 @@ class Meter:
         return max(0, self.task_limit - self.reserved - self.task_calls)
 
     @property
-    def used(self) -> Cost:
+    def spent(self) -> Cost:
         """What all replies of the run took, paid now or earlier."""
         return Cost(self.task_usd + self.optimizer_usd, self.seconds, self.input_tokens + self.output_tokens)
 
     @property
     def limits(self) -> dict[str, tuple[float, float, float]]:
         """The limits that are set besides those of calls: limit, used, and set aside for each call to come."""
-        rows = zip(Cost._fields, self.used, self.dearest, strict=True)
+        rows = zip(Cost._fields, self.spent, self.dearest, strict=True)
         found = ((name, getattr(self.budget, name), used, dearest) for name, used, dearest in rows)
         return {name: (limit, used, dearest) for name, limit, used, dearest in found if limit is not None}
 

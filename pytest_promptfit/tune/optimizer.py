@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_promptfit.asking import Question, ask
 from pytest_promptfit.cassette import request_key
 from pytest_promptfit.chat import ChatRequest, Turn
+from pytest_promptfit.custom import OURS
 from pytest_promptfit.errors import CallError, PromptfitError
 from pytest_promptfit.providers import provider_of
 from pytest_promptfit.transport import RecordingTransport, recording_for
@@ -14,11 +15,13 @@ from pytest_promptfit.tune.meter import Rates
 from pytest_promptfit.wire import parsed_body
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from pytest_promptfit.asking import Answer
+    from pytest_promptfit.cassette import Recorded
     from pytest_promptfit.chat import ChatReply
+    from pytest_promptfit.custom import Custom
     from pytest_promptfit.model_spec import ModelSpec
     from pytest_promptfit.recorder import Recorder
     from pytest_promptfit.tune.meter import Cost, Meter
@@ -39,14 +42,16 @@ class Optimizer:
         meter: Meter,
         *,
         on_call: Callable[[], None],
+        custom: Custom = OURS,
     ) -> None:
         self.problem = ""
         self._spec = spec
-        self._provider = provider_of(spec, folder)
+        self._provider = custom.provider(provider_of(spec, folder))
         self._params = {**spec.params, **params}
         if spec.provider == "local":
             self._params.setdefault("max_tokens", LOCAL_MAX_TOKENS)
             self._params.setdefault("temperature", 0)
+        self._takes_schema = True
         self._rates = Rates(spec)
         self._recorder = recorder
         self._meter = meter
@@ -58,17 +63,14 @@ class Optimizer:
         ``schema`` constrains it where the API can. ``attempt`` tells equal questions apart.
         Raises OutOfBudget before a limit is passed.
         """
-        params = {**self._params, **self._constraint(schema)}
-        request = ChatRequest(self._spec.name, system, (Turn("user", user),), "", params)
-        payload = self._provider.payload(request)
-        self._meter.check_optimizer(self._rates.foresee(payload))
-        key = request_key("POST", self._provider.url, payload, attempt)
-        was_recorded = key in self._recorder.cassette
+        payloads = [self._payload(system, user, schema), self._payload(system, user, None)]
+        self._meter.check_optimizer(self._rates.foresee(payloads[0]))
         self.problem = ""
-        if not was_recorded:
-            self._ask(Question("optimizer", payload, attempt))
+        recorded = self._recorded(payloads, attempt)
+        was_recorded = recorded is not None
+        if recorded is None:
+            recorded = self._asked(payloads if self._takes_schema else payloads[1:], attempt)
         self._meter.optimizer_calls += 1
-        recorded = self._recorder.cassette.find(key)
         if recorded is None:
             return ""
         try:
@@ -90,19 +92,39 @@ class Optimizer:
         meter.optimizer_usd += cost.usd
         meter.paid_usd += 0.0 if was_recorded else cost.usd
 
-    def _constraint(self, schema: Mapping[str, Any] | None) -> dict[str, Any]:
-        if schema is None or self._spec.provider == "anthropic":
-            return {}
-        return {"response_format": {"type": "json_schema", "json_schema": {"name": "patches", "schema": schema}}}
+    def _payload(self, system: str, user: str, schema: Mapping[str, Any] | None) -> dict[str, Any]:
+        params = dict(self._params)
+        if schema is not None and self._spec.provider != "anthropic":
+            form = {"name": "patches", "schema": schema}
+            params["response_format"] = {"type": "json_schema", "json_schema": form}
+        return self._provider.payload(ChatRequest(self._spec.name, system, (Turn("user", user),), "", params))
 
-    def _ask(self, question: Question) -> None:
+    def _recorded(self, payloads: Iterable[dict[str, Any]], attempt: int) -> Recorded | None:
+        """Return the reply that is recorded to one of the payloads."""
+        keys = (request_key("POST", self._provider.url, payload, attempt) for payload in payloads)
+        return next(filter(None, map(self._recorder.cassette.find, keys)), None)
+
+    def _asked(self, payloads: Sequence[dict[str, Any]], attempt: int) -> Recorded | None:
+        """Ask; a server that refuses the form of the answer is asked for it in words alone."""
+        refused = self._ask(Question("optimizer", payloads[0], attempt))
+        if refused and len(payloads) > 1 and payloads[1] != payloads[0]:
+            self.problem, self._takes_schema = "", False
+            self._ask(Question("optimizer", payloads[1], attempt))
+        return self._recorded(payloads, attempt)
+
+    def _ask(self, question: Question) -> bool:
+        """Put a question, whose reply is then recorded; tell whether the API refused it as it is."""
         self._provider.check()
+        refused = False
 
         def on_answer(_: int, answer: Answer) -> None:
+            nonlocal refused
             if isinstance(answer, PromptfitError):
                 self.problem = str(answer)
-            if isinstance(answer, CallError) and answer.fatal:
-                raise answer
+            if isinstance(answer, CallError):
+                if answer.fatal:
+                    raise answer
+                refused = not answer.passing
             self._on_call()
 
         ask(
@@ -111,6 +133,8 @@ class Optimizer:
             self._spec,
             wrap=lambda inner: RecordingTransport(inner, self._recorder),
             concurrency=1,
+            first_alone=False,
             before_send=lambda asked: recording_for(asked.sample, asked.repeat),
             on_answer=on_answer,
         )
+        return refused

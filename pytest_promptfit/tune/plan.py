@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_promptfit.tune.candidates import SIZES
-from pytest_promptfit.tune.feedback import LONGEST_MESSAGE
+from pytest_promptfit.tune.messages import LONGEST_MESSAGE
 from pytest_promptfit.tune.meter import Meter, Rates
 from pytest_promptfit.tune.race import stratified_order
 from pytest_promptfit.tune.split import split

@@ -81,14 +81,18 @@ def calls(plan: Sequence[Round]) -> int:
 def survivors(scores: Sequence[CandidateScore], keep: int) -> list[int]:
     """Return the indices of the ``keep`` best candidates, best first; all scores are on the same samples.
 
-    More right answers come first; then the lower log-loss, if every candidate has one; then the shorter
-    prompt; then the earlier candidate. Raises ``ValueError`` for a negative ``keep``.
+    More right answers come first; then the lower log-loss, and who has none after those who have; then the
+    shorter prompt; then the earlier candidate. Raises ``ValueError`` for a negative ``keep``.
     """
     if keep < 0:
         raise ValueError(f"keep must not be negative, got {keep}")
-    losses = [score.log_loss for score in scores if score.log_loss is not None and not math.isnan(score.log_loss)]
-    soft = losses if len(losses) == len(scores) else [0.0] * len(scores)
-    return sorted(range(len(scores)), key=lambda at: (-scores[at].right, soft[at], scores[at].length, at))[:keep]
+
+    def place(at: int) -> tuple[int, float, int, int]:
+        score = scores[at]
+        unknown = score.log_loss is None or math.isnan(score.log_loss)
+        return -score.right, math.inf if unknown else score.log_loss or 0.0, score.length, at
+
+    return sorted(range(len(scores)), key=place)[:keep]
 
 
 def stratified_order(samples: Sequence[Sample], seed: int) -> list[Sample]:

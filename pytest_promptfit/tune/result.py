@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from pytest_promptfit.metrics import mcnemar_midp, wilson_interval
 
@@ -21,6 +22,10 @@ class Step:
     targets: tuple[str, ...] = ()
     calls: int = 0
     """Task calls that the run had needed when the step was decided."""
+    right: int = 0
+    """The candidate's right answers among ``seen``."""
+    seen: int = 0
+    """The dev samples that it was put against the incumbent on; none where it was rejected before."""
 
     @property
     def p_value(self) -> float:
@@ -55,8 +60,35 @@ class Holdout:
 
 
 @dataclass(frozen=True)
+class Score:
+    """A candidate in a race: its right answers on the dev samples it was asked when the run had needed so many calls.
+
+    ``calls`` are task calls, ``right`` is a count of the ``seen`` samples.
+    """
+
+    stage: str
+    summary: str
+    calls: int
+    right: int
+    seen: int
+
+
+@dataclass(frozen=True)
+class StageUsage:
+    """What one stage needed; all stages together needed what the run did."""
+
+    stage: str
+    task_calls: int = 0
+    optimizer_calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    task_usd: float = 0.0
+    optimizer_usd: float = 0.0
+
+
+@dataclass(kw_only=True)
 class TuneUsage:
-    """What the run needed, and what of it was replayed."""
+    """What the run needed, and what of it was replayed; a meter is one that grows."""
 
     task_calls: int = 0
     optimizer_calls: int = 0
@@ -66,6 +98,7 @@ class TuneUsage:
     task_usd: float = 0.0
     optimizer_usd: float = 0.0
     paid_usd: float = 0.0
+    """What this run paid: replayed replies are free."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +110,10 @@ class TuneResult:
     reason: str
     stop_reason: str
     steps: tuple[Step, ...] = ()
+    scores: tuple[Score, ...] = ()
+    """One for each candidate in each round of the race, in order; the prompt as it was is one of them."""
+    stages: tuple[StageUsage, ...] = ()
+    """In the order in which they were first entered; the holdout and the recording at the end are stages, too."""
     holdout: Holdout | None = None
     canonical_total: int = 0
     canonical_before: int = 0
@@ -87,3 +124,12 @@ class TuneResult:
     suspects: tuple[str, ...] = ()
     """Cases that every candidate got wrong: their labels are worth a look."""
     warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TuneFailure:
+    """A tuning run that an error ended; the prompt file is as it was."""
+
+    path: str
+    reason: str
+    accepted: Literal[False] = False

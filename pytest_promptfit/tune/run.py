@@ -12,26 +12,32 @@ from typing import TYPE_CHECKING
 
 from pytest_promptfit.baseline import accept, baseline_path, read_baseline, write_baseline
 from pytest_promptfit.cassette import Cassette
+from pytest_promptfit.custom import OURS, Custom
 from pytest_promptfit.errors import PromptfitError
 from pytest_promptfit.evaluation import Evaluation, Outcome
 from pytest_promptfit.providers import provider_of
 from pytest_promptfit.recorder import Recorder, prune
 from pytest_promptfit.rewrite import diff_lines, file_text, rewritten, write_rewritten
-from pytest_promptfit.tune.arena import Arena, keep
+from pytest_promptfit.tune.arena import Arena
+from pytest_promptfit.tune.certainty import harness_replies
+from pytest_promptfit.tune.figures import known_outcomes, suspects
+from pytest_promptfit.tune.final import judge_final
+from pytest_promptfit.tune.history import History
 from pytest_promptfit.tune.meter import Meter, OutOfBudget
 from pytest_promptfit.tune.optimizer import Optimizer
 from pytest_promptfit.tune.plan import check_prices, models_of, shares_of
 from pytest_promptfit.tune.plan import plan_lines as plan_lines
-from pytest_promptfit.tune.result import TuneResult, TuneUsage
-from pytest_promptfit.tune.search import Search, judge_final, suspects
+from pytest_promptfit.tune.result import TuneResult
+from pytest_promptfit.tune.search import Search
 from pytest_promptfit.tune.split import split
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from pytest_promptfit.prompt_file import ParsedPrompt, Prompt
     from pytest_promptfit.samples import Sample, SampleSet
+    from pytest_promptfit.tune.final import Verdict
 
 FOLDER = "tune"
 """Below a prompt's cassettes: where the tuner's own calls are recorded."""
@@ -47,6 +53,8 @@ class TuneOptions:
     on_wait: Callable[[str], None] = lambda _message: None
     notify: Callable[[str], None] = lambda _line: None
     """Told, live, what the run is at."""
+    custom: Custom = OURS
+    """The user's own client, for the optimizer too, and way to read labels."""
 
 
 def tune_prompt(parsed: ParsedPrompt, sample_set: SampleSet, cassettes: Path, options: TuneOptions) -> TuneResult:
@@ -56,89 +64,93 @@ def tune_prompt(parsed: ParsedPrompt, sample_set: SampleSet, cassettes: Path, op
     asked; the prompt file is then as it was.
     """
     text = file_text(parsed.path)
-    config = parsed.config
     check_prices(parsed)
+    with Recorder.open(cassettes / FOLDER, _secrets(parsed), on_wait=options.on_wait) as recorder:
+        search = _prepared(parsed, sample_set, recorder, Cassette.load(cassettes), options)
+        search.run(parsed.config.tune.iterations if options.iterations is None else options.iterations)
+        verdict = judge_final(search)
+        new_text, unfinished = _written(search, verdict, sample_set, cassettes, text)
+    diff = diff_lines(text, new_text, parsed.path.name)
+    return _result(search, verdict, sample_set, diff, unfinished)
+
+
+def _prepared(
+    parsed: ParsedPrompt, sample_set: SampleSet, recorder: Recorder, harness: Cassette, options: TuneOptions
+) -> Search:
+    """Return the search, ready to run: samples split, budget shared out, nothing asked."""
+    config = parsed.config
     parts = split(sample_set.samples)
-    canonical = tuple(sample for sample in sample_set.samples if sample.canonical)
     shares = shares_of(parts, config.tune.budget)
     meter = Meter(config.tune.budget, reserved=shares.reserved)
-    with Recorder.open(cassettes / FOLDER, _secrets(parsed), on_wait=options.on_wait) as recorder:
-        search: Search
+    history = History(meter, options.notify)
+    arena = Arena(
+        parsed,
+        sample_set.labels,
+        recorder,
+        harness,
+        meter,
+        concurrency=options.concurrency,
+        on_call=history.tell,
+        custom=options.custom,
+    )
+    optimizer = _optimizer(parsed, recorder, history, options.custom)
+    canonical = tuple(sample for sample in sample_set.samples if sample.canonical)
+    return Search(arena, history, optimizer, parts, shares, canonical, options.seed)
 
-        def tell(*_: object) -> None:
-            options.notify(progress_line(search, meter))
 
-        arena = Arena(
-            parsed,
-            sample_set.labels,
-            recorder,
-            Cassette.load(cassettes),
-            meter,
-            concurrency=options.concurrency,
-            on_call=tell,
-        )
-        search = Search(
-            arena,
-            _optimizer(parsed, recorder, meter, tell),
-            parts,
-            canonical,
-            config.prompt,
-            config.tune,
-            options.seed,
-            shares.dev_size,
-            notify=tell,
-        )
-        search.run(config.tune.iterations if options.iterations is None else options.iterations)
-        meter.reserved = 0
-        accepted, reason, looked = judge_final(search, shares.holdout)
-        new_text = rewritten(text, search.incumbent, path=parsed.path) if accepted else text
-        if accepted:
-            unfinished = _bring_up_to_date(search, sample_set, cassettes, text)
-            write_rewritten(parsed.path, text, new_text)
-        else:
-            _hand_over(arena, search.initial, sample_set, cassettes)
-            unfinished = []
+def _written(
+    search: Search, verdict: Verdict, sample_set: SampleSet, cassettes: Path, text: str
+) -> tuple[str, list[str]]:
+    """Bring all files up to date; return the prompt file's text as it is now, and what is to be said."""
+    if not verdict.accepted:
+        _hand_over(search.arena, search.initial, sample_set, cassettes)
+        return text, []
+    path = search.arena.parsed.path
+    new_text = rewritten(text, search.incumbent, path=path)
+    search.history.enter("recording")
+    unfinished = _bring_up_to_date(search, sample_set, cassettes, text)
+    write_rewritten(path, text, new_text)
+    return new_text, unfinished
+
+
+def _result(
+    search: Search, verdict: Verdict, sample_set: SampleSet, diff: Sequence[str], unfinished: Sequence[str]
+) -> TuneResult:
+    history = search.history
+    left = search.incumbent if verdict.accepted else search.initial
+    before, after = (known_outcomes(search.arena, prompt, search.canonical) for prompt in (search.initial, left))
     return TuneResult(
-        path=str(parsed.path),
-        accepted=accepted,
-        reason=reason,
+        path=str(search.arena.parsed.path),
+        accepted=verdict.accepted,
+        reason=verdict.reason,
         stop_reason=search.stop_reason,
-        steps=tuple(search.steps),
-        holdout=looked,
-        canonical_total=len(canonical),
-        canonical_before=sum(o.correct for o in search.seen(search.initial, canonical)),
-        canonical_after=sum(
-            o.correct for o in search.seen(search.incumbent if accepted else search.initial, canonical)
-        ),
-        usage=_usage(meter),
-        diff=tuple(diff_lines(text, new_text, parsed.path.name)),
-        suspects=tuple(suspects(arena, sample_set.samples)),
-        warnings=(*parts.warnings, *shares.warnings, *_optimizer_warnings(search), *unfinished),
+        steps=tuple(history.steps),
+        scores=tuple(history.scores),
+        stages=history.stages(),
+        holdout=verdict.holdout,
+        canonical_total=len(search.canonical),
+        canonical_before=sum(outcome.correct for outcome in before),
+        canonical_after=sum(outcome.correct for outcome in after),
+        usage=history.meter.usage,
+        diff=tuple(diff),
+        suspects=tuple(suspects(search.arena, sample_set.samples)),
+        warnings=(*search.split.warnings, *search.shares.warnings, *_optimizer_warnings(search), *unfinished),
     )
 
 
-def progress_line(search: Search, meter: Meter) -> str:
-    """Return what a run is at: stage, candidates left, calls and money."""
-    paid = f", ${meter.paid_usd:.4f} paid" if meter.paid_usd else ""
-    left = f", {search.left} left" if search.left else ""
-    accepted = sum(step.accepted for step in search.steps)
-    return (
-        f"tuning: {search.stage}{left}, {accepted} of {len(search.steps)} steps accepted, "
-        f"{meter.task_calls}/{meter.task_limit} calls{paid}"
-    )
-
-
-def _optimizer(parsed: ParsedPrompt, recorder: Recorder, meter: Meter, tell: Callable[[], None]) -> Optimizer | None:
+def _optimizer(parsed: ParsedPrompt, recorder: Recorder, history: History, custom: Custom) -> Optimizer | None:
     tune = parsed.config.tune
     if tune.model is None:
         return None
-    return Optimizer(tune.model, tune.params, parsed.path.parent, recorder, meter, on_call=tell)
+    folder, meter = parsed.path.parent, history.meter
+    return Optimizer(tune.model, tune.params, folder, recorder, meter, on_call=history.tell, custom=custom)
 
 
 def _optimizer_warnings(search: Search) -> list[str]:
-    if not search.unusable:
+    unusable = search.proposals.unusable
+    if not unusable:
         return []
-    return [f"optimizer: {len(search.unusable)} answers could not be used, the last one: {search.unusable[-1]}"]
+    return [f"optimizer: {len(unusable)} answers could not be used, the last one: {unusable[-1]}"]
 
 
 def _secrets(parsed: ParsedPrompt) -> tuple[str, ...]:
@@ -160,7 +172,7 @@ def _bring_up_to_date(search: Search, sample_set: SampleSet, cassettes: Path, te
     if file_text(arena.parsed.path) != text:
         raise PromptfitError(f"{arena.parsed.path}: changed since it was read, so it is left as it is: run again")
     prune(cassettes, _hand_over(arena, prompt, sample_set, cassettes))
-    _write_baseline(arena, prompt, sample_set, search.seen(prompt, sample_set.samples))
+    _write_baseline(arena, prompt, sample_set, known_outcomes(arena, prompt, sample_set.samples))
     unasked = len(_unknown(arena, prompt, sample_set))
     if not unasked:
         return []
@@ -178,13 +190,12 @@ def _unknown(arena: Arena, prompt: Prompt, sample_set: SampleSet) -> list[Sample
 
 def _hand_over(arena: Arena, prompt: Prompt, sample_set: SampleSet, cassettes: Path) -> list[str]:
     """Copy the replies to a prompt into the harness's recordings, so that nobody pays again; return their keys."""
-    wire = arena.wire(prompt)
-    keys = [wire.key(wire.payload(sample.text)) for sample in sample_set.samples]
+    keys = []
     with Recorder.open(cassettes) as harness:
-        for key in keys:
-            recorded = arena.recorder.cassette.find(key)
+        for key, recorded in harness_replies(arena, prompt, sample_set.samples):
+            keys.append(key)
             if recorded is not None and key not in harness.cassette:
-                keep(harness, recorded)
+                harness.keep(recorded)
     return keys
 
 
@@ -199,16 +210,3 @@ def _write_baseline(arena: Arena, prompt: Prompt, sample_set: SampleSet, outcome
     )
     target = baseline_path(arena.parsed.path)
     write_baseline(target, accept(read_baseline(target), evaluation, [s.case_name for s in sample_set.samples]))
-
-
-def _usage(meter: Meter) -> TuneUsage:
-    return TuneUsage(
-        task_calls=meter.task_calls,
-        optimizer_calls=meter.optimizer_calls,
-        replayed=meter.replayed,
-        input_tokens=meter.input_tokens,
-        output_tokens=meter.output_tokens,
-        task_usd=meter.task_usd,
-        optimizer_usd=meter.optimizer_usd,
-        paid_usd=meter.paid_usd,
-    )
