@@ -24,23 +24,25 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--promptfit",
         action="store_true",
         help="Collect prompt files and replay the recorded replies: offline, no key, no cost. "
-        "Every other --promptfit-… option needs this one.",
+        "Every other --promptfit-… option needs this one or --tune.",
     )
     _add_choice(
         group,
         "--promptfit-record",
         dest="promptfit_record",
         default="missing",
-        others=("all",),
-        help="Ask the model for the replies that are not recorded (=missing, the default) or for all (=all).",
+        other="all",
+        help="Ask the model for the replies that are not recorded.",
+        help_of_other="Ask the model for all replies, the recorded ones too.",
     )
     _add_choice(
         group,
         "--promptfit-update",
         dest="promptfit_update",
         default="yes",
-        others=("force",),
-        help="Accept today's outcomes as the baseline; refused when the regression gate fails, unless =force.",
+        other="force",
+        help="Accept today's outcomes as the baseline; refused when the regression gate fails.",
+        help_of_other="Accept them although the regression gate fails.",
     )
     group.addoption(
         "--promptfit-against",
@@ -50,37 +52,43 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         "--promptfit-prune",
         action="store_true",
-        help="Delete recorded replies that a full run never asked for.",
+        help="Delete recorded replies that this run, if it is a full one, never asked for.",
     )
     group.addoption(
         "--promptfit-concurrency",
         type=partial(_positive, "--promptfit-concurrency"),
-        default=16,
         metavar="N",
-        help="Calls in flight at once while recording (default: %(default)s).",
+        help="With --promptfit-record or --tune: calls in flight at once (default: 16).",
     )
     group.addoption(
         "--promptfit-budget",
         type=_usd,
         metavar="USD",
-        help="Stop recording before this much is spent in the run; what was paid for is kept.",
+        help="With --promptfit-record: stop before this much is spent in the run; what was paid for is kept. "
+        "(A tuning run is limited by tune.budget in the prompt file.)",
     )
     group.addoption(
         "--promptfit-max-calls",
         type=partial(_positive, "--promptfit-max-calls"),
         metavar="N",
-        help="Stop recording after N calls; what was paid for is kept.",
+        help="With --promptfit-record: stop after N calls; what was paid for is kept.",
     )
     group.addoption(
         "--promptfit-allow-ci",
         action="store_true",
-        help="Allow recording, updating and pruning although CI is set.",
+        help="Allow recording, updating, pruning and tuning although CI is set.",
     )
     group.addoption(
         "--promptfit-json",
         type=Path,
         metavar="PATH",
         help="Write the results as JSON, for machines.",
+    )
+    group.addoption(
+        "--promptfit-report",
+        type=Path,
+        metavar="PATH",
+        help="Write the results as one HTML page, for people: verdict, figures, every case, a tuning run's history.",
     )
     group.addoption(
         "--tune",
@@ -116,6 +124,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("promptfit_cassettes", type="string", default="cassettes", help="Folder of the recorded replies.")
 
 
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Announce the hooks that other plugins may implement."""
+    from pytest_promptfit import hookspecs
+
+    pluginmanager.add_hookspecs(hookspecs)
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Register the markers and, when it is asked for, the session that runs prompt files."""
     for marker in MARKERS:
@@ -125,6 +140,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if not (config.option.promptfit or config.option.promptfit_tune):
         _refuse_lone_options(config)
         return
+    _refuse_limits_without_recording(config)
+    _refuse_writing_in_dry_run(config)
     from pytest_promptfit.session import PromptfitSession
 
     _refuse_in_ci(config)
@@ -137,17 +154,16 @@ def _add_choice(
     *,
     dest: str,
     default: str,
-    others: tuple[str, ...],
+    other: str,
     help: str,  # noqa: A002
+    help_of_other: str,
 ) -> None:
     """Add an option that may be given bare or as ``name=choice``, but never swallows the path behind it.
 
     An optional argument (``nargs="?"``) would take ``prompts/`` in ``--promptfit-record prompts/``.
     """
-    shown = f"{help} Written {name} or {name}={others[0]}."
-    group.addoption(name, f"{name}={default}", action="store_const", const=default, dest=dest, help=shown)
-    for other in others:
-        group.addoption(f"{name}={other}", action="store_const", const=other, dest=dest, help=shown)
+    group.addoption(name, f"{name}={default}", action="store_const", const=default, dest=dest, help=help)
+    group.addoption(f"{name}={other}", action="store_const", const=other, dest=dest, help=help_of_other)
 
 
 def _refuse_lone_options(config: pytest.Config) -> None:
@@ -160,11 +176,34 @@ def _refuse_lone_options(config: pytest.Config) -> None:
         "--promptfit-budget": option.promptfit_budget,
         "--promptfit-max-calls": option.promptfit_max_calls,
         "--promptfit-json": option.promptfit_json,
+        "--promptfit-report": option.promptfit_report,
+        "--promptfit-concurrency": option.promptfit_concurrency,
+        "--promptfit-allow-ci": option.promptfit_allow_ci,
     }
-
     for name, value in given.items():
         if value:
             raise pytest.UsageError(f"{name} needs --promptfit: pytest --promptfit {name} …")
+
+
+def _refuse_limits_without_recording(config: pytest.Config) -> None:
+    option = config.option
+    given = {"--promptfit-budget": option.promptfit_budget, "--promptfit-max-calls": option.promptfit_max_calls}
+    for name, value in given.items():
+        if value and not option.promptfit_record:
+            instead = "; a tuning run is limited by tune.budget in the prompt file" if option.promptfit_tune else ""
+            raise pytest.UsageError(f"{name} needs --promptfit-record{instead}")
+
+
+def _refuse_writing_in_dry_run(config: pytest.Config) -> None:
+    option = config.option
+    writing = {
+        "--promptfit-record": option.promptfit_record,
+        "--promptfit-update": option.promptfit_update,
+        "--promptfit-prune": option.promptfit_prune,
+    }
+    for name, value in writing.items():
+        if value and option.tune_dry_run:
+            raise pytest.UsageError(f"{name} and --tune-dry-run: a dry run asks and writes nothing: leave out one")
 
 
 def _refuse_lone_tuning_options(config: pytest.Config) -> None:

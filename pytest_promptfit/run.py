@@ -5,7 +5,7 @@ The effects of a run (cassettes, baseline, git) come together here; pytest is no
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -16,16 +16,21 @@ from pytest_promptfit.baseline import (
     read_baseline_at,
     write_baseline,
 )
+from pytest_promptfit.custom import OURS
 from pytest_promptfit.errors import PromptfitError
+from pytest_promptfit.files import leads_outside
 from pytest_promptfit.forward import Asking, forward
 from pytest_promptfit.prompt_file import ParsedPrompt, parse_prompt_file
-from pytest_promptfit.samples import Sample, SampleSet, read_samples
+from pytest_promptfit.samples import Sample, SampleSet, data_path, read_samples
 from pytest_promptfit.verdicts import PromptResult, UpdateMode, judge
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from pytest_promptfit.baseline import Baseline
+    from pytest_promptfit.custom import Custom
+    from pytest_promptfit.gates import Gate
     from pytest_promptfit.tune.result import TuneResult
     from pytest_promptfit.tune.run import TuneOptions
 
@@ -35,6 +40,7 @@ class RunSettings:
     """What the user asked of a session."""
 
     cassettes: Path
+    root: Path
     against: str | None = None
     update: UpdateMode = "no"
     prune: bool = False
@@ -47,16 +53,26 @@ class PromptRun:
     parsed: ParsedPrompt
     sample_set: SampleSet
 
-    def __init__(self, path: Path, settings: RunSettings) -> None:
+    def __init__(self, path: Path, settings: RunSettings, custom: Custom = OURS) -> None:
         self.path = path
+        self.added_gates: tuple[Gate, ...] = ()
         self.selected: tuple[Sample, ...] = ()
         self.refusal = ""
         self.tuned: TuneResult | PromptfitError | None = None
         self._settings = settings
+        self._custom = custom
 
-    def load(self) -> None:
-        """Read the prompt file, its samples and its baseline; raise PromptfitError."""
+    def load(self, warn: Callable[[str], None] = lambda _: None) -> None:
+        """Read the prompt file, its samples and its baseline; raise PromptfitError.
+
+        ``warn`` is told of every file outside the project before it is read: whoever runs a pull request
+        should know which files of the machine it names.
+        """
+        self._warn_of_outside(self.path, warn)
         self.parsed = parse_prompt_file(self.path)
+        self._warn_of_outside(data_path(self.parsed), warn)
+        if not self._settings.against:
+            self._warn_of_outside(baseline_path(self.path), warn)
         self.sample_set = read_samples(self.parsed)
         self.baseline = self._read_baseline()
 
@@ -66,6 +82,7 @@ class PromptRun:
 
         try:
             folder = self._settings.cassettes / self.parsed.name
+            options = replace(options, custom=self._custom)
             self.tuned = tune_prompt(self.parsed, self.sample_set, folder, options)
             self.load()
         except PromptfitError as error:
@@ -95,11 +112,13 @@ class PromptRun:
             self._settings.cassettes / self.parsed.name,
             asking=self._settings.asking,
             prune=self._settings.prune,
+            custom=self._custom,
         )
         return judge(
             evaluation,
             self.baseline,
             gates=self.parsed.config.gates,
+            added_gates=self.added_gates,
             strict=self.parsed.config.cases == "strict",
             known_cases=tuple(sample.case_name for sample in self.sample_set.samples),
             update=self._settings.update,
@@ -117,6 +136,11 @@ class PromptRun:
         if unselected:
             return f"{len(unselected)} of its {len(labeled)} samples are not selected: run the whole file to judge it"
         return self.result
+
+    def _warn_of_outside(self, path: Path | None, warn: Callable[[str], None]) -> None:
+        target = leads_outside(path, self._settings.root) if path is not None else None
+        if target is not None and target.exists():
+            warn(f"{path} is read from outside {self._settings.root}: {target}")
 
     def _read_baseline(self) -> Baseline | None:
         path = baseline_path(self.path)
@@ -138,8 +162,5 @@ def write_accepted(result: PromptResult, path: Path) -> str:
     if all(outcome.reply is None for outcome in result.evaluation.outcomes):
         return f"{target}: not updated: no sample has a reply"
     updated = accept(read_baseline(target), result.evaluation, result.known_cases)
-    try:
-        changed = write_baseline(target, updated)
-    except OSError as error:
-        raise PromptfitError(f"{target}: cannot be written: {error.strerror}: the old baseline is unchanged") from None
+    changed = write_baseline(target, updated)
     return f"{target}: {'written' if changed else 'unchanged'}"

@@ -13,26 +13,29 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from pytest_promptfit import distributed
 from pytest_promptfit.baseline import check_ref
 from pytest_promptfit.cases import GateCase, PromptFile, SampleCase, TuneCase
 from pytest_promptfit.errors import PromptfitError
 from pytest_promptfit.forward import Asking
+from pytest_promptfit.hooks import custom_of
 from pytest_promptfit.report import github, json_report, terminal, tuning
 from pytest_promptfit.report.progress import Progress
 from pytest_promptfit.report.text import plain, relative_to, with_short_paths
 from pytest_promptfit.run import PromptRun, RunSettings, write_accepted
-from pytest_promptfit.tune.result import TuneResult
+from pytest_promptfit.tune.result import TuneFailure, TuneResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Iterator
 
     from _pytest.terminal import TerminalReporter
 
+    from pytest_promptfit.report.html.tuning import Tuning
     from pytest_promptfit.verdicts import PromptResult
 
 
-ONE_WORKER_A_FILE = ("loadgroup", "loadfile", "loadscope")
-"""The ways of pytest-xdist to hand out cases that leave all cases of a prompt file on one worker."""
+CONCURRENCY = 16
+"""Calls in flight at once, unless the user says another number."""
 
 
 class PromptfitSession:
@@ -44,10 +47,11 @@ class PromptfitSession:
         self._runs: dict[Path, PromptRun] = {}
         self._names: dict[str, Path] = {}
         self._worker_results: dict[str, PromptResult] = {}
+        self._recordings: dict[str, dict[str, str]] = {}
         self._lines: list[str] = []
         self._progress = Progress(config)
         self._settings = self._read_settings()
-        _refuse_scattered_recording(config)
+        distributed.refuse_scattered_writing(config)
         if self._settings.against:
             _refuse_unknown_ref(self._settings.against, config.rootpath)
 
@@ -55,7 +59,9 @@ class PromptfitSession:
         """Collect prompt files by their names."""
         if not is_prompt_file(self._config, file_path.name):
             return None
-        run = self._runs.setdefault(file_path, PromptRun(file_path, self._settings))
+        if file_path not in self._runs:
+            self._runs[file_path] = PromptRun(file_path, self._settings, custom_of(parent.session, file_path))
+        run = self._runs[file_path]
         return PromptFile.of(parent, run)
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
@@ -71,21 +77,21 @@ class PromptfitSession:
             # --keep-duplicates collects a file as often as it is named.
             run.selected = tuple(dict.fromkeys(samples))
             run.refusal = self._refuse_shared_name(run)
-            if run.refusal and not _is_worker(self._config):
-                raise pytest.UsageError(run.refusal)
+            if run.refusal and not distributed.is_worker(self._config):
+                raise pytest.UsageError(plain(run.refusal))
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
         """Replay or ask all selected samples before the first case reports; a worker does it prompt by prompt."""
         stopped = session.testsfailed and not session.config.option.continue_on_collection_errors
-        if not (session.config.option.collectonly or stopped or _is_distributed(session.config)):
+        if not (session.config.option.collectonly or stopped or distributed.is_distributed(session.config)):
             try:
                 self._tune(session)
                 for run in self._runs.values():
                     if run.selected:
                         _ = run.result
             except PromptfitError as error:
-                raise pytest.UsageError(str(error)) from None
+                raise pytest.UsageError(plain(str(error), keep_lines=True)) from None
             finally:
                 self._progress.finish()
         return (yield)
@@ -99,25 +105,37 @@ class PromptfitSession:
                 report.wasxfail = "a known miss of the baseline is right again"
             elif item.verdict == "missed":
                 report.promptfit_miss = True  # type: ignore[attr-defined]  # reports carry extra attributes
+            elif item.is_first_run:
+                report.promptfit_unrecorded = True  # type: ignore[attr-defined]
         return report
 
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, Any] | None:
-        """Report a miss of a gated file as ``missed``: it does not fail alone."""
+        """Report a miss of a gated file as ``missed``: it does not fail alone.
+
+        A case of a prompt of which nothing is recorded fails as ``unrecorded``: one text for all of them, in
+        the summary.
+        """
         if getattr(report, "promptfit_miss", False):
             return "missed", "m", ("MISSED", {"yellow": True})
+        if getattr(report, "promptfit_unrecorded", False):
+            return "unrecorded", "u", ("UNRECORDED", {"red": True})
         return None
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Hand results to the controller, or write what was asked for: baseline, JSON, job summary."""
         results = self._own_results()
-        if _is_worker(self._config):
-            self._config.workeroutput["promptfit"] = json_report.dump_results(results)  # type: ignore[attr-defined]
+        if distributed.is_worker(self._config):
+            self._config.workeroutput["promptfit"] = self._parcel(results).dump()  # type: ignore[attr-defined]
             return
         results = [*self._worker_results.values(), *results]
         self._results = sorted(results, key=lambda result: result.evaluation.path)
-        accepting: list[Callable[[], None]] = [partial(self._accept, result) for result in self._results]
-        for write in [*accepting, self._write_json, self._write_job_summary]:
+        writing: list[Callable[[], None]] = [
+            partial(distributed.bring_home, files, self._settings.cassettes / name)
+            for name, files in self._recordings.items()
+        ]
+        writing += [partial(self._accept, result) for result in self._results]
+        for write in [*writing, self._write_json, self._write_page, self._write_job_summary]:
             try:
                 write()
             except PromptfitError as error:
@@ -127,13 +145,23 @@ class PromptfitSession:
     @pytest.hookimpl(optionalhook=True)
     def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:
         """Keep a prompt file on one worker under ``--dist loadgroup``."""
-        return _scheduler(config, log) if config.getoption("dist") == "loadgroup" else None
+        if config.getoption("dist") != "loadgroup":
+            return None
+        return distributed.scheduler(config, log, partial(is_prompt_file, config))
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Tell a pytest-xdist worker where the project is: elsewhere its recordings have to be brought home."""
+        node.workerinput["promptfit_place"] = distributed.place(self._config.rootpath)
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
-        """Take the results of a pytest-xdist worker; several may have replayed the same prompt."""
-        for result in json_report.load_results(getattr(node, "workeroutput", {}).get("promptfit", "[]")):
+        """Take what a pytest-xdist worker sends; several may have replayed the same prompt."""
+        sent = getattr(node, "workeroutput", {}).get("promptfit")
+        parcel = distributed.Parcel.load(sent) if sent else distributed.Parcel()
+        for result in parcel.results_at(str(self._config.rootpath)):
             self._worker_results[result.evaluation.path] = result
+        self._recordings.update(parcel.recordings)
 
     def pytest_terminal_summary(self, terminalreporter: TerminalReporter) -> None:
         """Print the summary of every prompt, and on GitHub an annotation for every failed sample."""
@@ -165,7 +193,7 @@ class PromptfitSession:
         options = TuneOptions(
             seed=option.tune_seed or 0,
             iterations=option.tune_iterations,
-            concurrency=option.promptfit_concurrency,
+            concurrency=option.promptfit_concurrency or CONCURRENCY,
             on_wait=self._progress.say,
             notify=self._progress.line,
         )
@@ -184,10 +212,28 @@ class PromptfitSession:
         )
 
     def _tuned(self) -> list[TuneResult]:
-        return [run.tuned for run in self._runs.values() if isinstance(run.tuned, TuneResult)]
+        return [entry for entry in self._tune_entries() if isinstance(entry, TuneResult)]
+
+    def _tune_entries(self) -> list[TuneResult | TuneFailure]:
+        """Return the tuning runs, those that an error ended, too."""
+        return [
+            TuneFailure(str(run.path), with_short_paths(str(run.tuned), self._folder))
+            if isinstance(run.tuned, PromptfitError)
+            else run.tuned
+            for run in self._runs.values()
+            if run.tuned is not None
+        ]
 
     def _own_results(self) -> list[PromptResult]:
         return [run.result for run in self._runs.values() if run.was_evaluated]
+
+    def _parcel(self, results: list[PromptResult]) -> distributed.Parcel:
+        root = self._config.rootpath
+        known_place = self._config.workerinput["promptfit_place"]  # type: ignore[attr-defined]
+        is_elsewhere = known_place != distributed.place(root)
+        recorded = results if is_elsewhere and self._settings.asking else []
+        recordings = distributed.recordings_of(recorded, self._settings.cassettes)
+        return distributed.Parcel(str(root), tuple(results), recordings)
 
     def _accept(self, result: PromptResult) -> None:
         if self._config.option.promptfit_update:
@@ -196,7 +242,23 @@ class PromptfitSession:
     def _write_json(self) -> None:
         target = self._config.option.promptfit_json
         if target and not self._config.option.collectonly:
-            json_report.write(target, self._results, self._tuned(), self._relative)
+            json_report.write(target, self._results, self._tune_entries(), self._relative)
+
+    def _write_page(self) -> None:
+        target = self._config.option.promptfit_report
+        if target and not self._config.option.collectonly:
+            from pytest_promptfit.report import html
+
+            html.write(target, self._results, list(self._tuning()), self._relative)
+
+    def _tuning(self) -> Iterator[Tuning]:
+        """Yield the tuning runs with the models that they asked."""
+        from pytest_promptfit.report.html.tuning import Tuning
+
+        for run in self._runs.values():
+            if isinstance(run.tuned, TuneResult):
+                config = run.parsed.config
+                yield Tuning(run.tuned, str(config.model), str(config.tune.model or ""))
 
     def _write_job_summary(self) -> None:
         summary = os.environ.get("GITHUB_STEP_SUMMARY")
@@ -215,6 +277,7 @@ class PromptfitSession:
         option = self._config.option
         return RunSettings(
             cassettes=self._config.rootpath / self._config.getini("promptfit_cassettes"),
+            root=self._config.rootpath,
             against=option.promptfit_against,
             update=option.promptfit_update or "no",
             prune=option.promptfit_prune,
@@ -225,12 +288,12 @@ class PromptfitSession:
         option = self._config.option
         if not option.promptfit_record:
             return None
-        from pytest_promptfit.asking import Budget, Limits
+        from pytest_promptfit.budget import Budget, Limits
 
         return Asking(
             budget=Budget(Limits(max_calls=option.promptfit_max_calls, max_usd=option.promptfit_budget)),
             mode=option.promptfit_record,
-            concurrency=option.promptfit_concurrency,
+            concurrency=option.promptfit_concurrency or CONCURRENCY,
             progress=self._progress.show,
             on_wait=self._progress.say,
         )
@@ -241,52 +304,8 @@ def is_prompt_file(config: pytest.Config, name: str) -> bool:
     return any(fnmatch.fnmatch(name, pattern) for pattern in config.getini("promptfit_files"))
 
 
-def _is_distributed(config: pytest.Config) -> bool:
-    """Tell whether pytest-xdist hands out the cases: to us as a worker, or by us to workers."""
-    return _is_worker(config) or getattr(config.option, "dist", "no") != "no"
-
-
-def _is_worker(config: pytest.Config) -> bool:
-    """Tell whether this is a worker of pytest-xdist, which sets this on its config."""
-    return hasattr(config, "workerinput")
-
-
-def _refuse_scattered_recording(config: pytest.Config) -> None:
-    """Refuse to write under pytest-xdist when the cases of a prompt may land on several workers."""
-    option = config.option
-    if getattr(option, "dist", "no") == "no" or not getattr(option, "tx", None):
-        return
-    if option.promptfit_tune:
-        raise pytest.UsageError("--tune runs in one process: leave out pytest-xdist's -n")
-    for name in ("budget", "max_calls"):
-        if getattr(option, f"promptfit_{name}"):
-            flag = name.replace("_", "-")
-            raise pytest.UsageError(f"--promptfit-{flag} counts in one process: leave out pytest-xdist's -n")
-    for name in ("record", "prune"):
-        if getattr(option, f"promptfit_{name}") and option.dist not in ONE_WORKER_A_FILE:
-            raise pytest.UsageError(
-                f"--promptfit-{name} under pytest-xdist needs --dist loadgroup, so that a prompt stays on one worker"
-            )
-
-
 def _refuse_unknown_ref(ref: str, folder: Path) -> None:
     try:
         check_ref(ref, folder)
     except PromptfitError as error:
-        raise pytest.UsageError(str(error)) from None
-
-
-def _scheduler(config: pytest.Config, log: Any) -> Any:
-    """Return pytest-xdist's loadgroup scheduler with one group for each prompt file.
-
-    The mark ``xdist_group`` would not do: pytest-xdist 3.8 writes it into a place that pytest 9.2 does not read.
-    """
-    from xdist.scheduler import LoadGroupScheduling  # type: ignore[import-untyped]  # it has no types
-
-    class PromptGroupScheduling(LoadGroupScheduling):  # type: ignore[misc]
-        def _split_scope(self, nodeid: str) -> str:
-            path = nodeid.partition("::")[0]
-            is_prompt = is_prompt_file(config, path.rpartition("/")[2])
-            return path if is_prompt else str(super()._split_scope(nodeid))
-
-    return PromptGroupScheduling(config, log)
+        raise pytest.UsageError(plain(str(error))) from None
