@@ -1,80 +1,78 @@
-"""Shared by the benchmarks: timed subprocesses, a project of N cases, its do-nothing floor, a table."""
+"""Shared by the benchmarks: timed processes, medians over interleaved runs, tables, and the command line."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import platform
+import shutil
 import statistics
 import subprocess
 import sys
-import textwrap
+import tempfile
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-FLOOR_CONFTEST = """
-import pytest, yaml
+    Row = dict[str, object]
+    Tables = Callable[[Path, "Size"], Iterator["Table"]]
+    """What a topic is: measures in an empty folder, and yields a table as soon as it is known."""
 
-def pytest_collect_file(parent, file_path):
-    if file_path.suffix == ".yaml":
-        return DoNothingFile.from_parent(parent, path=file_path)
+Size = Literal["tiny", "usual", "full"]
+"""How much is measured: to see that it works, in a few minutes, or all of it."""
 
-class DoNothingFile(pytest.File):
-    def collect(self):
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        for name in yaml.load(self.path.read_text(), Loader=loader)["items"]:
-            yield DoNothing.from_parent(self, name=name)
-
-class DoNothing(pytest.Item):
-    def runtest(self):
-        pass
-
-    def reportinfo(self):
-        return self.path, None, self.name
-"""
-
-PROMPT = """
-name: bench
-model: {{provider: openai, name: bench-model, base_url: "{url}"}}
-params: {{temperature: 0, max_tokens: 20}}
-prompt:
-  system_prompt: Classify the text as even or odd.
-  user_prompt_prefix: "<text>"
-  user_prompt_suffix: "</text> End with Label: <label>even</label> or <label>odd</label>."
-labels: [even, odd]
-samples: {{file: samples.csv, id: id}}
-cases: gated
-"""
+ROOT = Path(__file__).parents[2]
+RUNS: dict[Size, int] = {"tiny": 1, "usual": 3, "full": 3}
+HIDDEN = ("CI", "GITHUB_ACTIONS", "PYTEST_ADDOPTS", "PYTEST_DISABLE_PLUGIN_AUTOLOAD")
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Wall seconds and peak resident memory (MiB) of one finished process."""
+    """Wall and CPU seconds and peak resident memory (MiB) of one finished process, and what it printed."""
 
     seconds: float
+    cpu: float
     peak_mib: float
+    output: str = ""
 
 
-def timed(command: Sequence[str], folder: Path) -> Timing:
-    """Run a command to its end and return what it took; raise when it fails."""
-    environment = {key: value for key, value in os.environ.items() if key not in ("CI", "GITHUB_ACTIONS")}
+@dataclass(frozen=True)
+class Table:
+    """What a topic found."""
+
+    title: str
+    rows: Sequence[Row]
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Return the environment of a measured process: ours is importable, and it does not think it is in CI."""
+    kept = {name: value for name, value in os.environ.items() if name not in HIDDEN}
+    path = os.pathsep.join(filter(None, [str(ROOT), kept.get("PYTHONPATH")]))
+    return {**kept, "PYTHONPATH": path, **more}
+
+
+def timed(command: Sequence[str], folder: Path, *, may_end: Iterable[int] = (0,), **variables: str) -> Timing:
+    """Run a command to its end and return what it took; raise when it ends in another way than it may."""
     started = time.perf_counter()
-    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    process = subprocess.Popen(
+        command, cwd=folder, env=environment(**variables), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
     assert process.stdout is not None
-    output = process.stdout.read()
+    output = process.stdout.read().decode()
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - started
     process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"{' '.join(command)} failed:\n{output.decode()[-3000:]}")
-    return Timing(seconds, usage.ru_maxrss / 1024)
+    if process.returncode not in may_end:
+        raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}:\n{output[-3000:]}")
+    return Timing(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, output)
 
 
-def interleaved(runs: int, commands: dict[str, Callable[[], Timing]]) -> dict[str, list[Timing]]:
+def interleaved(runs: int, commands: Mapping[str, Callable[[], Timing]]) -> dict[str, list[Timing]]:
     """Run every command ``runs`` times in turn, after one round that does not count."""
     timings: dict[str, list[Timing]] = {name: [] for name in commands}
     for at in range(runs + 1):
@@ -100,39 +98,91 @@ def paired_ratio(timings: Sequence[Timing], floor: Sequence[Timing]) -> float:
     return statistics.median(a.seconds / b.seconds for a, b in zip(timings, floor, strict=True))
 
 
+def paired_cpu_ratio(timings: Sequence[Timing], floor: Sequence[Timing]) -> float:
+    """Return the same of the CPU seconds, which hold when other processes want the machine too."""
+    return statistics.median(a.cpu / b.cpu for a, b in zip(timings, floor, strict=True))
+
+
+def median_row(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return the median of every column over runs of the same measurement."""
+    return {name: statistics.median(row[name] for row in rows) for name in rows[0]}
+
+
 def pytest_command(*arguments: str) -> list[str]:
     """Return the command line of pytest in this environment."""
     return [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
 
 
-def write_project(folder: Path, cases: int, url: str) -> None:
-    """Write a prompt file with ``cases`` samples."""
-    folder.mkdir(parents=True)
-    (folder / "pytest.ini").write_text("[pytest]\n")
-    (folder / "bench.prompt.yaml").write_text(PROMPT.format(url=url))
-    texts = [f"Ticket {n}: is the number {n * 7919 % 10007} in this text even or odd?" for n in range(cases)]
-    rows = [f"{n:06d},{text},{'odd' if n % 2 else 'even'}" for n, text in enumerate(texts)]
-    (folder / "samples.csv").write_text("\n".join(["id,text,label", *rows]) + "\n")
+def record_command(*arguments: str) -> list[str]:
+    """Return the command line that records what is missing."""
+    return pytest_command("--promptfit", "--promptfit-record", *arguments)
 
 
-def write_floor(folder: Path, cases: int) -> None:
-    """Write as many do-nothing YAML items."""
-    folder.mkdir(parents=True)
-    (folder / "pytest.ini").write_text("[pytest]\n")
-    (folder / "conftest.py").write_text(textwrap.dedent(FLOOR_CONFTEST))
-    (folder / "items.yaml").write_text("items:\n" + "".join(f"- sample-{n:06d}\n" for n in range(cases)))
+def module_command(module: str, *arguments: object) -> list[str]:
+    """Return the command line of one of the benchmarks' own modules."""
+    return [sys.executable, "-m", f"tests.benchmarks.{module}", *map(str, arguments)]
 
 
-def print_table(title: str, rows: Sequence[dict[str, object]]) -> None:
-    """Print rows as a table, and as one line of JSON for machines."""
-    print(f"\n{title}")
-    columns = list(rows[0])
-    cells = [[_shown(row[column]) for column in columns] for row in rows]
+def lines_of(table: Table) -> Iterator[str]:
+    """Yield a table as a person reads it."""
+    columns = list(table.rows[0])
+    cells = [[_shown(row[column]) for column in columns] for row in table.rows]
     widths = [max(len(column), *(len(line[at]) for line in cells)) for at, column in enumerate(columns)]
+    yield table.title
     for line in [columns, *cells]:
-        print("  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)))
-    print(json.dumps({"title": title, "rows": rows}))
+        yield "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True))
 
 
 def _shown(value: object) -> str:
     return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def main(topic: str, tables: Tables, about: str | None) -> None:
+    """Measure a topic as the command line says: print its tables as they come, and write them as JSON."""
+    size, path = _parsed(about)
+    folder = Path(tempfile.mkdtemp(prefix=f"promptfit-{topic}-"))
+    found: list[Row] = []
+    try:
+        for table in tables(folder, size):
+            print(*lines_of(table), "", sep="\n", flush=True)
+            found.append({"title": table.title, "rows": list(table.rows)})
+    finally:
+        shutil.rmtree(folder)
+    _write(path, size, {topic: found})
+
+
+def main_of_all(topics: Sequence[str], about: str | None) -> None:
+    """Measure several topics as the command line says.
+
+    Each has a process of its own: a process that has grown would be taken for the peak of those it starts.
+    """
+    size, path = _parsed(about)
+    found: Row = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for topic in topics:
+            part = Path(folder) / f"{topic}.json"
+            command = module_command(topic, f"--{size}", "--json", part)
+            subprocess.run(command, cwd=ROOT, env=environment(), check=True)
+            found |= json.loads(part.read_text(encoding="utf-8"))["topics"]
+    _write(path, size, found)
+
+
+def _parsed(about: str | None) -> tuple[Size, Path | None]:
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    sizes = parser.add_mutually_exclusive_group()
+    told = {"tiny": "only to see that it works", "usual": "what ends in some minutes", "full": "the large sizes too"}
+    for size, what in told.items():
+        sizes.add_argument(f"--{size}", dest="size", action="store_const", const=size, default="usual", help=what)
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write the tables as JSON")
+    chosen = parser.parse_args()
+    return chosen.size, chosen.json
+
+
+def _write(path: Path | None, size: Size, topics: Mapping[str, object]) -> None:
+    if path is not None:
+        report = {"version": 1, "size": size, "machine": _machine(), "topics": topics}
+        path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+def _machine() -> Row:
+    return {"python": platform.python_version(), "system": platform.platform(), "cores": os.cpu_count()}

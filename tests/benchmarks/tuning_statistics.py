@@ -10,7 +10,6 @@ easy or hard for all candidates alike, so that two equally good ones differ on 1
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass
 from functools import cache, partial
 from statistics import NormalDist
@@ -20,15 +19,21 @@ import numpy as np
 
 from pytest_promptfit.tune.race import CandidateScore, Round, calls, rounds, survivors
 from pytest_promptfit.tune.sequential import ALPHA, Verdict, holds_up, judge, looks, not_worse
-from tests.benchmarks.measuring import print_table
+from tests.benchmarks.measuring import Table, main
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from tests.benchmarks.measuring import Size
+
     Rows = list[dict[str, object]]
     Rule = Callable[[int, int, int, int], Verdict]
+
+RUNS: dict[Size, int] = {"tiny": 20, "usual": 4000, "full": 20_000}
+"""Simulated runs a row."""
 
 DEV_SIZES = (40, 90)
 DISCORDANT = 0.2
@@ -259,22 +264,18 @@ def _passes(gate: Rule, wins: NDArray[np.bool_], losses: NDArray[np.bool_]) -> b
     return next(verdict for verdict in verdicts if verdict != "go on") == "accept"
 
 
-def main() -> None:
-    """Compute, simulate and print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=4000, help="simulated runs a row (default: 4000)")
-    parser.add_argument("--seed", type=int, default=0)
-    chosen = parser.parse_args()
-    draws = np.random.default_rng(chosen.seed)
-    print_table("The gate on candidates that are no better (exact)", gate_table([0.0], [0.1, 0.2, 0.3, 0.5]))
+def tables(_: Path, size: Size) -> Iterator[Table]:
+    """Compute and simulate."""
+    runs, draws = RUNS[size], np.random.default_rng(0)
+    yield Table("The gate on candidates that are no better (exact)", gate_table([0.0], [0.1, 0.2, 0.3, 0.5]))
     gains = [-0.1, -0.05, 0.05, 0.08, 0.1, 0.15]
-    print_table("The gate on better and worse candidates (exact)", gate_table(gains, [DISCORDANT]))
+    yield Table("The gate on better and worse candidates (exact)", gate_table(gains, [DISCORDANT]))
     gains = [-0.15, -0.1, -0.05, -0.02, 0.0, 0.05, 0.1]
-    print_table("Pruning on dev, and the holdout's last word, by size (exact)", staying_table(gains))
-    print_table("Regret in points, 16 candidates", regret_table(draws, chosen.runs))
-    print_table("Calls that the race saves, 90 dev samples", savings_table(draws, chosen.runs, [100, 200, 400, 800]))
-    print_table("The race's winner at the gate, on the same dev", winner_table(draws, chosen.runs))
+    yield Table("Pruning on dev, and the holdout's last word, by size (exact)", staying_table(gains))
+    yield Table("Regret in points, 16 candidates", regret_table(draws, runs))
+    yield Table("Calls that the race saves, 90 dev samples", savings_table(draws, runs, [100, 200, 400, 800]))
+    yield Table("The race's winner at the gate, on the same dev", winner_table(draws, runs))
 
 
 if __name__ == "__main__":
-    main()
+    main("tuning_statistics", tables, __doc__)
