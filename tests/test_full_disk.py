@@ -1,0 +1,121 @@
+"""A disk that is full while something is written: one line says so, what was there stays, a rerun goes on."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from conftest import by_keyword
+from mounts import fill, small_disk
+from tuning_models import rows, tuning_project
+
+from pytest_promptfit.cassette import Cassette
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from conftest import Project
+
+FULL = "No space left on device"
+
+
+@pytest.fixture
+def project(project: Project, monkeypatch: pytest.MonkeyPatch) -> Iterator[Project]:
+    """A project on a disk of its own, of 2 MB."""
+    folder = project.path / "disk"
+    with small_disk(folder, "2m"):
+        project.path = folder
+        (folder / "pytest.ini").write_text("[pytest]\naddopts = -p no:cacheprovider\n")
+        monkeypatch.chdir(folder)
+        yield project
+        monkeypatch.undo()
+
+
+def recorded(folder: Path) -> dict[str, str]:
+    return {entry.key: entry.body for entry in Cassette.load(folder / "cassettes" / "mood")}
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def one_line(result: pytest.RunResult, place: str) -> None:
+    """Hold that the run says, in one line, what could not be written."""
+    said = result.outlines + result.errlines
+    assert [line for line in said if FULL in line and place in line]
+    assert not [line for line in said if "Traceback" in line or "INTERNALERROR" in line]
+
+
+def test_recording(project: Project) -> None:
+    project.write(rows(120))
+    project.model.says = lambda text: f"{'because ' * 250}{by_keyword(text)}"
+    ballast = fill(project.path, but_for=160_000)
+    result = project.record()
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    one_line(result, "cassettes/mood/replies-new.yaml")
+    kept, asked = recorded(project.path), len(project.model.asked)
+    assert 10 < len(kept) < 120
+    assert asked - len(kept) <= 16, "it went on asking"
+    ballast.unlink()
+    project.record().assert_outcomes(passed=120, skipped=1)
+    assert len(project.model.asked) == asked + 120 - len(kept)
+    assert kept.items() <= recorded(project.path).items()
+    assert names(project.path / "cassettes" / "mood") == ["replies.yaml"]
+
+
+def test_putting_in_order(project: Project) -> None:
+    """There is room for the reply that comes in, and none for the file that it is put in order with."""
+    project.model.says = lambda text: f"{'because ' * 1000}{by_keyword(text)}"
+    project.write(rows(10))
+    project.record()
+    project.write(rows(11))
+    ballast = fill(project.path, but_for=20_000)
+    result = project.record()
+    one_line(result, "cassettes/mood")
+    assert len(recorded(project.path)) == 11
+    assert names(project.path / "cassettes" / "mood") == ["replies-new.yaml", "replies.yaml"]
+    project.replay().assert_outcomes(passed=11, skipped=1)
+    ballast.unlink()
+    project.record().assert_outcomes(passed=11, skipped=1)
+    assert len(project.model.asked) == 11
+    assert names(project.path / "cassettes" / "mood") == ["replies.yaml"]
+
+
+def test_updating_the_baseline(project: Project) -> None:
+    project.write(rows(40))
+    project.record("--promptfit-update")
+    old = (project.path / "mood.baseline.json").read_bytes()
+    project.model.says = lambda text: by_keyword("lovely")
+    project.ask_anew()
+    before, ballast = names(project.path), fill(project.path)
+    result = project.replay("--promptfit-update=force")
+    assert result.ret == pytest.ExitCode.TESTS_FAILED
+    one_line(result, "the old baseline is unchanged")
+    assert (project.path / "mood.baseline.json").read_bytes() == old
+    ballast.unlink()
+    assert names(project.path) == before
+    project.replay("--promptfit-update=force")
+    assert (project.path / "mood.baseline.json").read_bytes() != old
+
+
+def test_rewriting_the_prompt_file(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    with tuning_project(pytester, monkeypatch) as tuning, small_disk(pytester.path / "disk", "2m"):
+        tuning.path = pytester.path / "disk"
+        (tuning.path / "pytest.ini").write_text("[pytest]\naddopts = -p no:cacheprovider\n")
+        monkeypatch.chdir(tuning.path)
+        path = tuning.prompt()
+        old = path.read_bytes()
+        tuning.tune()
+        new, asked = path.read_bytes(), len(tuning.model.asked)
+        assert new != old
+        path.write_bytes(old)
+        before, ballast = names(tuning.path), fill(tuning.path)
+        one_line(tuning.pytest("--tune"), f"{path.name}: cannot be written")
+        assert path.read_bytes() == old
+        ballast.unlink()
+        assert names(tuning.path) == before
+        tuning.tune()
+        assert path.read_bytes() == new
+        assert len(tuning.model.asked) == asked
+        monkeypatch.undo()
