@@ -12,11 +12,19 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 from faulty_server import Answer, FaultyServer, Seen, chat
+from hypothesis import settings
 
 # pytester forgets what a run inside it has imported: what is loaded here is loaded once, not once a test.
 OURS = ("asking", "providers.openai", "providers.sending", "recorder", "session", "transport")
-for _module in ("genai_prices", "httpcore2", "openai", "vcr.serialize", *(f"pytest_promptfit.{name}" for name in OURS)):
+# Those made of compiled parts cannot even be loaded twice in one process.
+THEIRS = ("numpy", "pandas", "scipy.sparse", "sklearn.feature_extraction.text", "sklearn.metrics")
+THEIRS += ("genai_prices", "httpcore2", "openai", "vcr.serialize")
+for _module in (*THEIRS, *(f"pytest_promptfit.{name}" for name in OURS)):
     importlib.import_module(_module)
+
+# How long an example takes says more of the machine than of the code.
+settings.register_profile("any machine", deadline=None)
+settings.load_profile("any machine")
 
 # Started in the background by a shell, a process ignores Ctrl-C, and so would the tests that press it.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:

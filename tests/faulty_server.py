@@ -6,6 +6,7 @@ It answers as OpenAI and Anthropic do, after a latency, and fails on request: bu
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -30,7 +31,11 @@ class Seen:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the server does with a request: ``hang`` never answers, ``cut`` closes the connection instead."""
+    """What the server does with a request: ``hang`` never answers, ``cut`` closes the connection instead.
+
+    ``endless`` is sent again and again after the body, every ``pause`` seconds, until the client goes away;
+    ``withheld`` bytes of the length that is told are never sent.
+    """
 
     status: int = 200
     body: bytes = b""
@@ -38,6 +43,9 @@ class Answer:
     content_type: str = "application/json"
     hang: bool = False
     cut: bool = False
+    endless: bytes = b""
+    pause: float = 0.0
+    withheld: int = 0
 
 
 def chat(text: str | None = "1", finish_reason: str = "stop", **message: Any) -> Answer:
@@ -109,12 +117,14 @@ class FaultyServer:
 
     def __init__(self, answer: Callable[[Seen], Answer] | Answer, latency: float = 0.0) -> None:
         self.seen: list[Seen] = []
+        self.answered: list[Seen] = []
+        self.sent = 0
+        self.latency = latency
         self.peak = 0
         self._answer = answer if callable(answer) else lambda _seen: answer
-        self._latency = latency
         self._busy = 0
         self._lock = threading.Lock()
-        self._closing = threading.Event()
+        self.closing = threading.Event()
         self._server = _Server(("127.0.0.1", 0), _handler(self))
 
     @property
@@ -126,20 +136,20 @@ class FaultyServer:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._closing.set()
+        self.closing.set()
         self._server.shutdown()
         self._server.server_close()
 
-    def take(self, path: str, headers: dict[str, str], body: bytes) -> Answer:
-        """Count a request and return what to do with it, when its time has come."""
+    def take(self, path: str, headers: dict[str, str], body: bytes) -> tuple[Seen, Answer]:
+        """Count a request and return it with what to do with it, when its time has come."""
         with self._lock:
             seen = Seen(len(self.seen), path, headers, json.loads(body))
             self.seen.append(seen)
             self._busy += 1
             self.peak = max(self.peak, self._busy)
         answer = self._answer(seen)
-        self._closing.wait(None if answer.hang else self._latency)
-        return answer
+        self.closing.wait(None if answer.hang else self.latency)
+        return seen, answer
 
     def finish(self) -> None:
         """Count a request as answered."""
@@ -152,6 +162,11 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
     request_queue_size = 256
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a client that went away: it was killed, or had enough."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
 
 def _handler(owner: FaultyServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
@@ -163,22 +178,28 @@ def _handler(owner: FaultyServer) -> type[BaseHTTPRequestHandler]:
             body = self.rfile.read(int(self.headers["content-length"]))
             headers = {name.lower(): value for name, value in self.headers.items()}
             try:
-                answer = owner.take(self.path, headers, body)
+                seen, answer = owner.take(self.path, headers, body)
             finally:
                 owner.finish()
             if answer.cut or answer.hang:
                 self.close_connection = True
             else:
                 self._send(answer)
+                owner.answered.append(seen)
 
         def _send(self, answer: Answer) -> None:
             self.send_response(answer.status)
             self.send_header("content-type", answer.content_type)
-            self.send_header("content-length", str(len(answer.body)))
+            if not answer.endless:
+                self.send_header("content-length", str(len(answer.body) + answer.withheld))
             for name, value in answer.headers.items():
                 self.send_header(name, value)
             self.end_headers()
             self.wfile.write(answer.body)
+            self.close_connection = bool(answer.withheld or answer.endless) or self.close_connection
+            while answer.endless and not owner.closing.wait(answer.pause):
+                self.wfile.write(answer.endless)
+                owner.sent += len(answer.endless)
 
         def log_message(self, *_: object) -> None:
             pass

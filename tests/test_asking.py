@@ -12,9 +12,10 @@ from typing import Any
 
 import httpx2
 import pytest
-from faulty_server import HANG, HTML, Answer, FaultyServer, Seen, broken, busy, chat, error, message
+from faulty_server import AT_ONCE, HANG, HTML, Answer, FaultyServer, Seen, broken, busy, chat, error, message
 
-from pytest_promptfit.asking import Budget, Limits, Question, Spending, ask
+from pytest_promptfit.asking import Question, Spending, ask
+from pytest_promptfit.budget import Budget, Limits
 from pytest_promptfit.errors import BudgetExceeded, CallError, CassetteError, PromptfitError
 from pytest_promptfit.model_spec import ModelSpec
 from pytest_promptfit.prices import price_usd
@@ -194,6 +195,29 @@ def test_a_first_question_that_fails_by_chance_is_asked_again() -> None:
         answers, _ = run(server, questions(3))
 
     assert sorted(answers.replies) == [0, 1, 2]
+
+
+def test_what_the_rate_limit_turns_away_is_asked_again_as_long_as_others_get_through() -> None:
+    """One question is turned away twenty times, more often than the SDK tries, each time after another's answer."""
+    others = threading.Semaphore(0)
+    turned_away = 0
+
+    def answer(seen: Seen) -> Answer:
+        nonlocal turned_away
+        if seen.body["messages"][0]["content"] != "1":
+            others.release()
+            return echo(seen)
+        if turned_away == 20:
+            return echo(seen)
+        others.acquire(timeout=20)
+        turned_away += 1
+        return error(429, "slow down", **AT_ONCE)
+
+    with FaultyServer(answer) as server:
+        answers, _ = run(server, questions(60), concurrency=2)
+
+    assert turned_away == 20
+    assert answers.texts == {n: str(n) for n in range(60)}
 
 
 def test_a_fatal_error_later_ends_the_run() -> None:

@@ -10,6 +10,7 @@ import sys
 import pytest
 import yaml
 from recording_helpers import QUESTION, chat_body
+from test_prompt_file_errors import NESTED_MERGES
 
 from pytest_promptfit.cassette import Cassette, canonical_body, request_key
 from pytest_promptfit.cassette_file import HEADER
@@ -211,8 +212,20 @@ def test_merge_conflict_markers_are_named_with_what_to_do(tmp_path):
         (f"{HEADER}- request: 1\n  response: 2\n", "3: not an interaction"),
         (f"{HEADER}- {{}}\n", "3: not an interaction"),
         (f"{HEADER}{line('a', '1')}- [1]\n", "4: not an interaction"),
-        (f"{HEADER}- &a [*a]\n", "3: not"),
-        (f"{HEADER}- when: 2024-13-99\n", "1: not YAML (month must be in 1..12)"),
+        (f"{HEADER}- &a [*a]\n", "1: aliases make more than 2,000,000 values: write them out"),
+        (f"{HEADER}- when: 2024-13-99\n", "3: not YAML (not a value of the type !!timestamp)"),
+        (f"{HEADER}- when: 1:{'59:' * 200_000}1\n", "3: not YAML (not a value of the type !!int)"),
+        (f"version: 0x{'f' * 5000}\ninteractions: []\n", "1: not YAML (not a value of the type !!int)"),
+        ("version: 1\ninteractions: 3\n", "1: `interactions` is no list"),
+        ("version: 1\ninteractions: {a: 1}\n", "1: `interactions` is no list"),
+        (
+            f"a: &a {{k: x}}\n{NESTED_MERGES}version: 1\ninteractions: []\n",
+            "1: aliases make more than 2,000,000 values",
+        ),
+        (
+            f"{HEADER}- {{body: &b {'x' * 10_000}, more: [{'*b,' * 2000}]}}\n",
+            "1: aliases make more than 10,000,000 char",
+        ),
         ("[" * 5000, "1: nested too deep"),
         (f'{HEADER}- {{"a": {"[" * 5000}\n', "3: nested too deep"),
         (f"{HEADER}- request: !!python/object/apply:os.getcwd []\n", "3: a !!python tag is never loaded"),
@@ -220,6 +233,29 @@ def test_merge_conflict_markers_are_named_with_what_to_do(tmp_path):
 )
 def test_what_cannot_be_a_cassette_is_said_in_one_line(tmp_path, content, message):
     assert refusal(tmp_path, content).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("promptfit", "sample"), {"a": 1}),
+        (("promptfit", "seconds"), "x"),
+        (("promptfit", "repeat"), "x"),
+        (("promptfit",), 3),
+        (("request", "method"), {}),
+        (("request", "uri"), None),
+        (("response", "status", "code"), 1e400),
+    ],
+)
+def test_a_value_of_another_type_is_said_at_its_line(tmp_path, place, value):
+    entry = {**interaction("a", "1"), "promptfit": {"sample": "s", "seconds": 0.1, "repeat": 0}}
+    *path, last = place
+    inner = entry
+    for step in path:
+        inner = inner[step]
+    inner[last] = value
+    content = f"{HEADER}{line('b', '1')}- {json.dumps(entry)}\n"
+    assert refusal(tmp_path, content).startswith("4: not an interaction with a text request and a text response")
 
 
 def test_a_reply_packed_in_a_way_that_cannot_be_read_is_said(tmp_path):

@@ -70,12 +70,33 @@ def test_replay_is_never_refused(project: Project, monkeypatch: pytest.MonkeyPat
         "--promptfit-budget=1",
         "--promptfit-max-calls=1",
         "--promptfit-json=report.json",
+        "--promptfit-concurrency=2",
+        "--promptfit-allow-ci",
     ],
 )
 def test_option_without_promptfit_is_a_usage_error(project: Project, option: str) -> None:
     project.write()
     name = option.partition("=")[0]
     assert error_line(project.pytest(option)) == f"ERROR: {name} needs --promptfit: pytest --promptfit {name} …"
+
+
+@pytest.mark.parametrize("option", ["--promptfit-budget=1", "--promptfit-max-calls=1"])
+def test_limit_without_recording_is_a_usage_error(project: Project, option: str) -> None:
+    project.write()
+    name = option.partition("=")[0]
+    assert error_line(project.run(option)) == f"ERROR: {name} needs --promptfit-record"
+    assert error_line(project.pytest("--tune", option)) == (
+        f"ERROR: {name} needs --promptfit-record; a tuning run is limited by tune.budget in the prompt file"
+    )
+
+
+@pytest.mark.parametrize("option", ["--promptfit-record", "--promptfit-update", "--promptfit-prune"])
+def test_dry_run_that_would_write_is_a_usage_error(project: Project, option: str) -> None:
+    project.write()
+    assert error_line(project.pytest("--tune", "--tune-dry-run", option)) == (
+        f"ERROR: {option} and --tune-dry-run: a dry run asks and writes nothing: leave out one"
+    )
+    assert project.model.asked == []
 
 
 @pytest.mark.parametrize(

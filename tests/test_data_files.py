@@ -96,11 +96,16 @@ class TestCsv:
             ("text,label\na,x\n\n ,y\n", "d.csv:4: text: empty: expected the text to classify"),
             ("text,label\na, \n", "d.csv:2: label: empty: expected the label of 'a'"),
             ("text,label\na,(missing)\n", "d.csv:2: label: '(missing)': expected another label: *"),
-            ("text;label\na;x\n", "p.prompt.yaml:3: samples.text: 'text': no such column in d.csv; *`text;label`?"),
+            ("text;label\na;x\nb\n", "d.csv:3: 1 cells: expected 2 (*"),
         ],
     )
     def test_a_mistake_names_the_line(self, tmp_path: Path, data: str | bytes, message: str) -> None:
         pytest.LineMatcher([mistake(tmp_path, "d.csv", data)]).fnmatch_lines([message])
+
+    @pytest.mark.parametrize("mark", [";", "|", "\t"])
+    def test_a_first_line_without_a_comma_tells_the_separator(self, tmp_path: Path, mark: str) -> None:
+        (sample,) = read(tmp_path, "d.csv", f'text{mark}label\n"a, b{mark}c"{mark}x\n')
+        assert (sample.text, sample.label) == (f"a, b{mark}c", "x")
 
     def test_a_file_without_rows_has_no_samples(self, tmp_path: Path) -> None:
         assert mistake(tmp_path, "d.csv", "text,label\n").startswith("p.prompt.yaml:3: samples: none: ")

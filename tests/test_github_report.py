@@ -74,18 +74,19 @@ def test_job_summary(project: Project, summary: Path) -> None:
         "",
         "| prompt | model | figures | baseline | gates |",
         "| --- | --- | --- | --- | --- |",
-        "| mood.prompt.yaml | openai/m | accuracy 0.800 (4 of 5), 95 % interval 0.376-0.964 | none "
-        "| accuracy **failed**, regression not judged |",
+        "| <code>mood.prompt.yaml</code> | <code>openai/m</code> "
+        "| accuracy 0.800 (4 of 5), 95 % interval 0.376-0.964 | none | accuracy **failed**, regression not judged |",
         "",
-        "<details><summary>mood: 1 failed cases</summary>",
+        "<details><summary><code>mood</code>: 1 failed cases</summary>",
         "",
         "| case | expected | read | text |",
         "| --- | --- | --- | --- |",
-        "| sample-w1 | good | bad | a dreadful bore, and I loved it |",
+        "| <code>sample-w1</code> | <code>good</code> | <code>bad</code> "
+        "| <code>a dreadful bore, and I loved it</code> |",
         "",
         "</details>",
         "",
-        "mood: 5 replies, 100% replayed, 500 tokens in, 50 out, $0.0000 paid",
+        "<code>mood</code>: 5 replies, 100% replayed, 500 tokens in, 50 out, $0.0000 paid",
         "",
     ]
 
@@ -100,7 +101,7 @@ def test_job_summary_tells_what_changed(project: Project, summary: Path) -> None
 
 def test_hostile_text_is_only_text(project: Project, summary: Path) -> None:
     hostile = (
-        "bad\n::error file=x::injected\r\n| a | `b` **c** <script>alert(1)</script> ![i](http://x) %0A::warning::y"
+        "bad\n::error file=x::injected\r\n| a | `b` **c** <script>alert(1)</script> ![i](http://x) %0A::warning::y "
     )
     path = project.write((), labels=["good", "bad"], samples={"file": "samples.json", "id": "id"}, name="a|b,c:<i>")
     path.with_name("samples.json").write_text(json.dumps([{"id": "a,b:c%|*", "text": hostile, "label": "good"}]))
@@ -153,3 +154,30 @@ def test_annotations_are_limited(project: Project, summary: Path) -> None:
     project.write(tuple((f"n{number}", f"day {number}", "good") for number in range(60)))
     project.record()
     assert len(annotations(project.replay())) == 50
+
+
+STRANGE = "::stop-commands::x ##[add-mask]m @octocat #1 $a$ ~~b~~ www.evil.example https://e.example <img src=x>"
+
+
+def test_no_word_of_a_stranger_is_a_command_or_markup(project: Project, summary: Path) -> None:
+    labels = [STRANGE, "bad"]
+    path = project.write(
+        (), labels=labels, samples={"file": "samples.json", "id": "id"}, name=STRANGE.replace("/", "-")[:75]
+    )
+    row = {"id": STRANGE, "text": f"\n{STRANGE}", "label": STRANGE, "note": STRANGE}
+    path.with_name("samples.json").write_text(json.dumps([row, {"id": "2", "text": "other", "label": "bad"}]))
+    project.model.says = lambda _: f"\n{STRANGE}"
+    project.record("--promptfit-update", "-q")
+    project.model.says = lambda _: f"\n{STRANGE}\n<label>bad</label>"
+    project.ask_anew("-q")
+    result = project.replay("-v", "-rA")
+    assert result.ret == 1
+    lines = [*result.outlines, *result.errlines]
+    assert [line for line in lines if line.lstrip().startswith("::")] == annotations(result)
+    assert all(line.startswith("::error file=") for line in annotations(result))
+    assert not [line for line in lines if "##[" in line]
+    text = summary.read_text()
+    assert "stop-commands" in text
+    assert not [mark for mark in ("@octo", " #1", "$a", "~~", "www.", "https:", "<img", "##[") if mark in text]
+    row_of_case = [line for line in text.splitlines() if line.startswith("| <code>sample-")][-1]
+    assert row_of_case.count("<code>") == row_of_case.count("</code>") == 4

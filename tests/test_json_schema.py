@@ -32,6 +32,7 @@ BY_THE_READER = {
     "broken pattern",
     "pattern that is not meant",
     "pattern too deep",
+    "pattern too large",
     "recall of no label",
     "parameters JSON cannot carry",
     "parameter without end",

@@ -18,6 +18,7 @@ from pytest_promptfit.metrics import (
     count,
     detectable_difference,
     mcnemar_midp,
+    paired_difference_interval,
     pairs_needed,
     wilson_interval,
 )
@@ -37,6 +38,36 @@ no_deadline = settings(deadline=None)
 def scipy_midp(worse: int, better: int) -> float:
     changed = stats.binom(worse + better, 0.5)
     return float(changed.sf(worse) + 0.5 * changed.pmf(worse))
+
+
+class TestPairedDifferenceInterval:
+    @pytest.mark.parametrize(("worse", "better"), [(0.05, 0.05), (0.02, 0.2), (0.3, 0.1), (0.0, 0.02)])
+    @pytest.mark.parametrize("pairs", [20, 60, 150])
+    def test_covers_the_true_change_about_as_often_as_it_says(self, worse: float, better: float, pairs: int) -> None:
+        drawn = np.random.default_rng(7).multinomial(pairs, [worse, better, 1 - worse - better], size=3000)
+        bounds = [paired_difference_interval(int(b), int(c), pairs) for b, c, _ in drawn]
+        covered = sum(low <= better - worse <= high for low, high in bounds) / len(bounds)
+        assert covered >= 0.92
+
+    @no_deadline
+    @given(st.integers(0, 300), st.integers(0, 300), st.integers(0, 2000))
+    def test_is_the_same_seen_from_the_other_side(self, worse: int, better: int, unchanged: int) -> None:
+        pairs = worse + better + unchanged
+        low, high = paired_difference_interval(worse, better, pairs)
+        assert -1 <= low < high <= 1
+        assert paired_difference_interval(better, worse, pairs) == pytest.approx((-high, -low))
+
+    def test_is_wald_with_half_a_pair_more_of_each_kind(self) -> None:
+        b, c, n = 4.5, 12.5, 52
+        half = 1.959964 * math.sqrt((b + c) / n - ((c - b) / n) ** 2) / math.sqrt(n)
+        assert paired_difference_interval(4, 12, 50) == pytest.approx(
+            ((c - b) / n - half, (c - b) / n + half), rel=1e-6
+        )
+
+    @pytest.mark.parametrize("arguments", [(-1, 0, 5), (3, 3, 5), (1, 1, 5, 1.0)])
+    def test_refuses_what_cannot_be(self, arguments: tuple[int, int, int]) -> None:
+        with pytest.raises(ValueError, match="got"):
+            paired_difference_interval(*arguments)
 
 
 class TestWilsonInterval:

@@ -256,3 +256,15 @@ def _texts_on_disk(folder: Path) -> set[str]:
 
     entries = Cassette.load(folder / "cassettes" / "mood")
     return {json.loads(entry.request_body)["messages"][-1]["content"] for entry in entries}
+
+
+def test_the_server_that_got_a_key_of_the_prompt_files_choice_is_named(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COMPANY_KEY", "company-key-1")
+    project.write(
+        model={"provider": "openai", "name": "m", "base_url": project.model.url, "api_key_env": "COMPANY_KEY"}
+    )
+    host = project.model.url.split("/")[2]
+    project.record().stdout.fnmatch_lines([f"*the key in COMPANY_KEY was sent to {host}"])
+    project.replay().stdout.no_fnmatch_line("*COMPANY_KEY*")

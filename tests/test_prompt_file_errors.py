@@ -78,6 +78,10 @@ ADDED = {
         f"extract: '{'(' * 3000}{')' * 3000}'",
         "extract: '((*: expected a simpler regular expression",
     ),
+    "pattern too large": (
+        "extract: '((a{1000}){1000}){1000}'",
+        "extract: '((a{1000}){1000}){1000}': expected a regular expression: its counted repeats make more than *",
+    ),
     "accuracy above 1": ("gates: {accuracy: 85}", "gates.accuracy: 85: expected at most 1.0"),
     "accuracy below 0": ("gates: {accuracy: -0.1}", "gates.accuracy: -0.1: expected at least 0.0"),
     "accuracy in percent": ("gates: {accuracy: 85%}", "gates.accuracy: '85%': expected a number"),
@@ -218,7 +222,7 @@ def test_mistakes_in_the_model(tmp_path: Path, model: str, message: str) -> None
     ("samples", "message"),
     [
         ("nope.csv", "samples.file: 'nope.csv': no such file: expected it at nope.csv"),
-        ("../", "samples.file: '../': no such file: expected it at *"),
+        ("../", "samples.file: '../': not a regular file: expected one at *"),
         ("~nobody-here/a.csv", "samples.file: '~nobody-here/a.csv': no such file: *"),
         ("a" * 3000, "samples.file: 'aa*: no such file: *"),
         ('"a\\0.csv"', r"samples.file: 'a\x00.csv': no such file: *"),

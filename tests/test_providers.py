@@ -431,7 +431,7 @@ def test_a_compatible_server_is_not_sent_the_providers_own_key(monkeypatch: pyte
         (
             error(401, "Incorrect key: sk-secret-1"),
             True,
-            "the key in MY_KEY was refused (401): Incorrect key: ***",
+            "the key in MY_KEY was refused (401): Incorrect key: [REDACTED]",
         ),
         (error(403, "not here"), True, "the key in MY_KEY was refused (403): not here"),
         (

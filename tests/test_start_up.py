@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 PARTS = {"yaml", "pydantic", "openai", "anthropic", "vcr", "pandas", "numpy", "sklearn", "filelock", "genai_prices"}
 SDKS = {"openai", "anthropic", "vcr", "pandas", "numpy", "sklearn", "genai_prices", "httpx", "httpx2", "asyncio", "ssl"}
+HOOKS = {"pytest_promptfit", "pytest_promptfit.plugin", "pytest_promptfit.hookspecs"}
 
 PRINT_MODULES = """
 import sys
@@ -66,7 +67,7 @@ def test_plain_pytest_imports_the_hooks_alone(project: Project) -> None:
     project.write()
     (project.path / "test_own.py").write_text("def test_own(): pass\n")
     modules = modules_of(project)
-    assert ours(modules) == {"pytest_promptfit", "pytest_promptfit.plugin"}
+    assert ours(modules) == HOOKS
     assert not tops(modules) & PARTS
 
 
@@ -80,7 +81,7 @@ def test_plain_pytest_by_the_interpreter_s_own_account(project: Project, monkeyp
     imported = set(re.findall(r"^import time:.*\| +([\w.]+)$", done.stderr, re.MULTILINE))
     assert "_pytest.terminal" in imported
     # What an entry point names is imported by a function, which is not listed; what that imports is.
-    assert ours(imported) <= {"pytest_promptfit", "pytest_promptfit.plugin"}
+    assert ours(imported) <= HOOKS
     assert not tops(imported) & PARTS
 
 
@@ -91,6 +92,7 @@ def test_replay_imports_no_sdk(project: Project) -> None:
     assert "pytest_promptfit.forward" in modules
     assert not tops(modules) & (SDKS - {"asyncio", "ssl"})
     assert not ours(modules) & {f"pytest_promptfit.{name}" for name in ("asking", "recorder", "transport")}
+    assert "jinja2" not in tops(modules)
 
 
 def test_production_code_imports_neither_pytest_nor_data_science(project: Project) -> None:

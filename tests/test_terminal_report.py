@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 from conftest import MOODS
+from faulty_server import error
 from sklearn.metrics import precision_recall_fscore_support
+
+from pytest_promptfit.report.text import plain
 
 if TYPE_CHECKING:
     from conftest import Project
@@ -19,8 +22,8 @@ ROWS = (
     ("w2", "a lovely mess", "bad"),
     ("u1", "mumble", "bad"),
 )
-HOSTILE = "\x1b[2J\x1b]0;owned\x07\r\x9b31m\u202e\u2028\x00\x08"
-"""Clears a screen, sets a title, goes back, turns around: whatever a terminal obeys."""
+HOSTILE = "\x1b[2J\x1b]0;owned\x07\r\x9b31m\u202e\u2067\u061c\u2028\x00\x08\xad\u200b\u200d\ufeff\U000e0041"
+"""Clears a screen, sets a title, goes back, turns around, hides: whatever a terminal obeys or does not show."""
 
 
 def section(result: pytest.RunResult) -> list[str]:
@@ -123,7 +126,18 @@ def test_doubled_sample_is_noted(project: Project) -> None:
     assert any(line.startswith("  note: ") and "counted once" in line for line in section(project.record()))
 
 
-@pytest.mark.parametrize("options", [("-v",), ("-rA", "--color=yes"), ("--tb=line",), ("--promptfit-update", "-rx")])
+SCREENS = [
+    ("-v",),
+    ("-rA", "--color=yes"),
+    ("-rA", "--tb=long", "--showlocals", "--full-trace"),
+    ("--tb=line",),
+    ("--promptfit-update", "-rx"),
+    ("--setup-show", "--collect-only"),
+    ("--log-cli-level=DEBUG", "--durations=0"),
+]
+
+
+@pytest.mark.parametrize("options", SCREENS)
 def test_no_text_of_a_sample_or_reply_takes_over_the_screen(project: Project, options: tuple[str, ...]) -> None:
     project.model.says = lambda text: f"{HOSTILE}{text}<label>bad{HOSTILE}</label>"
     hostile = f"a{HOSTILE}b"
@@ -138,7 +152,43 @@ def test_no_text_of_a_sample_or_reply_takes_over_the_screen(project: Project, op
     path.with_name("samples.json").write_text(json.dumps(rows))
     project.record()
     result = project.replay(*options)
-    assert result.ret == 1
+    assert result.ret == (0 if "--collect-only" in options else 1)
     printed = re.sub("\x1b\\[[0-9;]*m", "", result.stdout.str() + result.stderr.str())  # pytest's own colours
     assert not {char for char in printed if not char.isprintable()} - {"\n"}
-    assert "\\x1b" in printed
+    assert "\\x1b" in printed or "--collect-only" in options
+
+
+def test_no_name_takes_over_the_screen(project: Project) -> None:
+    model = {"provider": "openai", "name": f"m{HOSTILE}", "base_url": project.model.url}
+    project.write(at="a.prompt.yaml", model=model)
+    asked = project.record()
+    assert asked.ret == 0
+    assert any(line.startswith("a.prompt.yaml (openai/m\\x1b[2J") for line in asked.outlines)
+    project.model.says = lambda _: error(404, f"no model {HOSTILE}")
+    refused = project.ask_anew()
+    assert refused.ret == 1
+    project.write(at=f"b{HOSTILE[-5:]}.prompt.yaml", name="a")
+    doubled = project.replay("-q")
+    assert doubled.ret == pytest.ExitCode.USAGE_ERROR
+    assert any(line.startswith("ERROR: b\\xad") for line in doubled.errlines)
+    for run in (asked, refused, doubled):
+        printed = run.stdout.str() + run.stderr.str()
+        assert not {char for char in printed if not char.isprintable()} - {"\n"}
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("\u0645\u06cc\u200c\u062e\u0648", "\u0645\u06cc\u200c\u062e\u0648"),
+        ("\U0001f468\u200d\U0001f469", "\U0001f468\u200d\U0001f469"),
+        ("\u2764\ufe0f", "\u2764\ufe0f"),
+        ("pay\u200dpal", "pay\\u200dpal"),
+        ("é\u200b", "é\\u200b"),
+        ("a\U000e0041", "a\\U000e0041"),
+        ("a::b", "a::b"),
+        ("  ::warning::x", "  \\x3a:warning::x"),
+        ("see ##[error]x # 1", "see \\x23#[error]x # 1"),
+    ],
+)
+def test_what_is_written_out_and_what_is_left(text: str, shown: str) -> None:
+    assert plain(text) == shown

@@ -120,17 +120,36 @@ def test_examples_alone_make_a_prompt_better(project: TuningProject) -> None:
 
 def test_a_patch_of_the_optimizer_makes_a_prompt_better(project: TuningProject) -> None:
     project.model.task = by_rule
-    project.model.optimizer = lambda _: patches(patch(targets=["s8", "s30"]))
+    project.model.optimizer = lambda _: patches(patch(targets=["s8", "s10"]))
     project.prompt(tune={"model": project.optimizer_model(), **TEXTS_ONLY})
     before = project.text()
     entry = project.tuned()
     assert entry["accepted"]
     (step,) = [step for step in entry["steps"] if step["accepted"]]
-    assert (step["stage"], step["targets"], step["broken"]) == ("reflect", ["s8", "s30"], 0)
+    assert (step["stage"], step["targets"], step["broken"]) == ("reflect", ["s8", "s10"], 0)
     assert step["fixed"] >= 6
     assert f"+ 'Is the mood good or bad? {RULE}'" in step["diff"]
     assert project.text() == before.replace("good or bad?", f"good or bad? {RULE}")
     assert project.replay().ret == 0
+
+
+def test_a_step_names_only_samples_that_the_optimizer_was_shown_as_wrong(project: TuningProject) -> None:
+    def names_all(body: dict[str, Any]) -> str:
+        told.append(text_of(body))
+        return patches(patch(targets=[*(row[0] for row in rows()), "c", "no such id"]))
+
+    told: list[str] = []
+    project.model.task = by_rule
+    project.model.optimizer = names_all
+    canonical = [{"id": "c", "text": "a lovely trap", "label": "good"}]
+    project.prompt(canonical=canonical, tune={"model": project.optimizer_model(), "iterations": 1, **TEXTS_ONLY})
+    step = project.tuned()["steps"][0]
+    wrong, _, right = told[0].partition("# Right now, and must stay right")
+    shown_wrong = re.findall('{"id": "(.+?)"', wrong)
+    assert shown_wrong[0] == "c"
+    assert re.findall('{"id": "(.+?)"', right)
+    assert sorted(step["targets"]) == sorted(shown_wrong)
+    assert step["accepted"]
 
 
 def test_the_optimizer_is_asked_no_more_once_nothing_is_left_to_gain(project: TuningProject) -> None:

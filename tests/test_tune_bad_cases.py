@@ -244,6 +244,48 @@ def test_an_answer_is_asked_for_once_more_and_told_what_was_wrong(project: Tunin
     assert len(project.model.optimizer_bodies) == 2
 
 
+def test_a_server_that_refuses_the_form_of_the_answer_is_asked_in_words_alone(project: TuningProject) -> None:
+    def refuses(body: dict[str, Any]) -> str | Answer:
+        return error(400, "response_format is not supported") if "response_format" in body else patches(patch())
+
+    path = reflecting(project, refuses)
+    draft = path.read_text(encoding="utf-8")
+    first = project.tuned()
+    assert first["accepted"]
+    asked = ["response_format" in body for body in project.model.optimizer_bodies]
+    assert asked.count(True) == 1, "it is not tried again"
+    tuned = project.text()
+    project.model.go_down()
+    path.write_text(draft, encoding="utf-8")
+    assert project.tuned()["accepted"]
+    assert project.text() == tuned
+
+
+def test_an_outage_ends_the_run_and_the_next_one_goes_on(
+    project: TuningProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.001)
+    answered = 0
+
+    def breaks_down(body: dict[str, Any]) -> str | Answer:
+        nonlocal answered
+        answered += 1
+        return by_examples(body) if answered <= 40 else broken()
+
+    project.model.task = breaks_down
+    path = project.prompt(rows(60), tune={"edit": ["examples"], "budget": {"task_calls": 200}})
+    draft = path.read_text(encoding="utf-8")
+    result = project.tune("-k", "tune")
+    result.stdout.fnmatch_lines(
+        ["* calls failed, the last one: *(500)*; the replies are kept: run pytest --tune again*"]
+    )
+    assert path.read_text(encoding="utf-8") == draft
+    project.model.task = by_examples
+    entry = project.tuned()
+    assert entry["accepted"]
+    assert entry["usage"]["replayed"] == 40
+
+
 def test_harmful_patches_are_not_accepted(project: TuningProject) -> None:
     def task(body: dict[str, Any]) -> str:
         known = any(place in text_of(body) for place in ("day", "walk"))
@@ -259,7 +301,7 @@ def test_harmful_patches_are_not_accepted(project: TuningProject) -> None:
 
 
 def test_patches_that_fix_none_of_their_targets_cost_no_dev_sample(project: TuningProject) -> None:
-    reflecting(project, patches(patch(text="Be quick.", targets=["s8", "sample-s8"])), tune={"iterations": 1})
+    reflecting(project, patches(patch(text="Be quick.", targets=["s8", "s10"])), tune={"iterations": 1})
     entry = project.tuned()
     assert [(step["verdict"], step["fixed"]) for step in entry["steps"]] == [
         ("fixes none of the samples it was made for", 0)
@@ -282,19 +324,47 @@ def test_a_refused_key_ends_the_run_with_one_line(project: TuningProject, who: s
     assert line.startswith(f"openai/{'optimizer' if who == 'optimizer' else 'm'}: ")
     assert path.read_bytes() == before
     assert not (project.path / "mood.baseline.json").exists()
+    assert project.entries() == [{"path": "mood.prompt.yaml", "accepted": False, "reason": line}]
 
 
-def test_a_task_model_that_answers_nobody_ends_the_run(project: TuningProject, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_that_fails_leaves_the_others_their_entries(project: TuningProject) -> None:
+    project.model.task = lambda body: error(401, "no") if "BROKEN" in system_of(body) else by_examples(body)
+    project.prompt(at="one.prompt.yaml", prompt={"system_prompt": "BROKEN"})
+    project.prompt(at="two.prompt.yaml")
+    result = project.tune("-k", "tune")
+    result.assert_outcomes(passed=1, failed=1, deselected=62)
+    failed, done = project.entries()
+    assert (failed["path"], failed["accepted"]) == ("one.prompt.yaml", False)
+    assert "(401)" in failed["reason"]
+    assert (done["path"], done["accepted"]) == ("two.prompt.yaml", True)
+    result.stdout.no_fnmatch_line("tuned one.prompt.yaml*")
+
+
+@pytest.mark.parametrize(
+    ("says", "line"),
+    [
+        (
+            broken(),
+            "* of * calls failed, the last one: openai/m: the server failed*(500): oops; try again later; "
+            "the replies are kept: run pytest --tune again to go on",
+        ),
+        (error(400, "filtered", "content_filter"), "none of * samples got a reply: openai/m: *(400): filtered"),
+    ],
+    ids=["an outage", "all are refused"],
+)
+def test_a_task_model_that_answers_nobody_ends_the_run(
+    project: TuningProject, monkeypatch: pytest.MonkeyPatch, says: Answer, line: str
+) -> None:
     monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.001)
-    project.model.task = lambda _: broken()
+    project.model.task = lambda _: says
     path = project.prompt(rows())
     before = path.read_bytes()
     result = project.tune("-k", "tune")
     result.assert_outcomes(failed=1, deselected=31)
-    result.stdout.fnmatch_lines(
-        ["none of * samples got a reply: openai/m: the server failed*(500): oops; try again later"]
-    )
+    result.stdout.fnmatch_lines([line])
     assert path.read_bytes() == before
+    (entry,) = project.entries()
+    assert (entry["accepted"], entry["reason"] in result.outlines) == (False, True)
 
 
 def test_replies_that_one_prompt_did_not_get_make_no_other_better(project: TuningProject) -> None:
@@ -448,9 +518,11 @@ def test_a_file_that_changed_meanwhile_is_left_alone(project: TuningProject, whe
         return by_examples(body)
 
     project.model.task = task
-    result = project.pytest("--tune", "-k", "tune")
+    result = project.tune("-k", "tune")
     result.assert_outcomes(failed=1, deselected=31)
-    result.stdout.fnmatch_lines(["mood.prompt.yaml: changed since it was read, so it is left as it is: run again"])
+    line = "mood.prompt.yaml: changed since it was read, so it is left as it is: run again"
+    result.stdout.fnmatch_lines([line])
+    assert [entry["reason"] for entry in project.entries()] == [line]
     assert project.text() == theirs
     assert (project.path / "mood.baseline.json").read_bytes() == baseline
     assert recorded <= set(replies(project))

@@ -120,8 +120,8 @@ class TestSurvivors:
         assert survivors(scores, 3) == [1, 0, 2]
 
     @pytest.mark.parametrize("unknown", [None, math.nan])
-    def test_which_does_not_count_unless_every_one_has_it(self, unknown: float | None) -> None:
-        scores = [CandidateScore(3, 0.5, 30), CandidateScore(3, 0.4, 20), CandidateScore(3, unknown, 10)]
+    def test_and_one_that_has_none_after_those_that_have(self, unknown: float | None) -> None:
+        scores = [CandidateScore(3, unknown, 10), CandidateScore(3, 0.5, 30), CandidateScore(3, 0.4, 20)]
 
         assert survivors(scores, 3) == [2, 1, 0]
 

@@ -11,9 +11,7 @@ import yaml
 from conftest import Model, Project, Row
 from faulty_server import Answer, chat
 
-# pytester forgets what a run inside it has imported, and these cannot be loaded twice in one process.
-for _module in ("numpy", "scipy.sparse", "sklearn.feature_extraction.text"):
-    importlib.import_module(_module)
+# pytester forgets what a run inside it has imported: what is loaded here is loaded once.
 for _name in ("arena", "optimizer", "run", "search"):
     importlib.import_module(f"pytest_promptfit.tune.{_name}")
 
