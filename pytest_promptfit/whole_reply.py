@@ -24,6 +24,9 @@ async def body_of(response: httpx2.Response, request: httpx2.Request) -> AsyncIt
     The block runs before anything is awaited after the last byte. Raises CallError for a body that is too long
     and httpx2.ReadTimeout for one that does not end in the time that the request gives a read.
     """
+    if response.is_stream_consumed:  # the transport below has read and unpacked it
+        response.headers.pop("content-encoding", None)
+        response.stream = httpx2.ByteStream(response.content)
     stream = response.stream
     if not isinstance(stream, httpx2.AsyncByteStream):
         raise TypeError("the response of an async transport has an async stream")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import os
 import signal
 import threading
@@ -266,6 +267,25 @@ def test_an_error_in_the_wrapping_transport_ends_the_run_and_is_raised() -> None
     with FaultyServer(chat(), latency=0.01) as server, pytest.raises(CassetteError, match="disk full"):
         run(server, questions(200), wrap=Full, concurrency=4)
     assert len(server.seen) < 20
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_wrapping_transport_may_read_the_replies(packed: bool) -> None:
+    class Reading(httpx2.AsyncBaseTransport):
+        def __init__(self, inner: httpx2.AsyncBaseTransport) -> None:
+            self.inner = inner
+
+        async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+            response = await self.inner.handle_async_request(request)
+            await response.aread()
+            return response
+
+    good = chat("yes")
+    answer = Answer(200, gzip.compress(good.body), {"content-encoding": "gzip"}) if packed else good
+    with FaultyServer(answer) as server:
+        answers, _ = run(server, questions(20), wrap=Reading, concurrency=4)
+    assert set(answers.texts.values()) == {"yes"}
+    assert len(answers.texts) == len(server.seen) == 20
 
 
 # Budgets
