@@ -28,7 +28,7 @@ Size = Literal["tiny", "usual", "full"]
 
 ROOT = Path(__file__).parents[2]
 RUNS: dict[Size, int] = {"tiny": 1, "usual": 3, "full": 3}
-HIDDEN = ("CI", "GITHUB_ACTIONS", "PYTEST_ADDOPTS", "PYTEST_DISABLE_PLUGIN_AUTOLOAD")
+HIDDEN = ("CI", "GITHUB_ACTIONS", "PYTEST_ADDOPTS", "PYTEST_DISABLE_PLUGIN_AUTOLOAD", "PYTHONDONTWRITEBYTECODE")
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,8 @@ def median_row(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def pytest_command(*arguments: str) -> list[str]:
-    """Return the command line of pytest in this environment."""
-    return [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
+    """Return the command line of pytest; hypothesis' plugin, which imports all of it at the end, is left out."""
+    return [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:hypothesispytest", *arguments]
 
 
 def record_command(*arguments: str) -> list[str]:
