@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_promptfit.budget import Budget
 from pytest_promptfit.errors import BudgetExceeded, CallError, PromptfitError
-from pytest_promptfit.prices import price_usd
+from pytest_promptfit.prices import cost_usd
 from pytest_promptfit.providers import unwrapped
-from pytest_promptfit.providers.shared import NoReplyError
+from pytest_promptfit.providers.shared import NoReplyError, reply_limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
@@ -97,10 +97,10 @@ def ask(
     budget = budget or Budget()
     if not questions:
         return Spending()
-    if budget.limits.max_usd is not None and _price(spec, 1, 1) is None:
+    if budget.limits.max_usd is not None and cost_usd(spec, 1, 1) is None:
         raise PromptfitError(f"{spec}: its price is not known: limit the calls, with --promptfit-max-calls, not USD")
     asking = _Asking(questions, provider, spec, budget, on_answer, before_send)
-    if _price(spec, 1, 1) is not None:
+    if cost_usd(spec, 1, 1) is not None:
         asking.spending.usd = 0.0
     _run_in_own_thread(asking.run(wrap, max(1, concurrency), first_alone=first_alone))
     return asking.spending
@@ -231,7 +231,7 @@ class _Asking:
     def _add(self, body: Mapping[str, Any]) -> float:
         """Count a reply and return what it cost; raise ``NoReplyError`` when it is none."""
         reply = self._provider.reply(body, "")
-        usd = _price(self._spec, reply.input_tokens, reply.output_tokens, reply.cached_tokens)
+        usd = cost_usd(self._spec, reply.input_tokens, reply.output_tokens, reply.cached_tokens)
         spending = self.spending
         spending.calls += 1
         spending.input_tokens += reply.input_tokens
@@ -246,12 +246,7 @@ class _Asking:
     def _most_it_can_cost(self, question: Question) -> float:
         if self._budget.limits.max_usd is None:
             return 0.0
-        return _price(self._spec, _most_input(question.payload), _most_output(question.payload)) or 0.0
-
-
-def _price(spec: ModelSpec, input_tokens: int, output_tokens: int, cached_tokens: int = 0) -> float | None:
-    """Return the price in USD; a local model costs nothing, where ``None`` would say that nobody knows."""
-    return 0.0 if spec.provider == "local" else price_usd(spec, input_tokens, output_tokens, cached_tokens)
+        return cost_usd(self._spec, _most_input(question.payload), _most_output(question.payload)) or 0.0
 
 
 def _most_input(payload: Mapping[str, Any]) -> int:
@@ -260,8 +255,7 @@ def _most_input(payload: Mapping[str, Any]) -> int:
 
 
 def _most_output(payload: Mapping[str, Any]) -> int:
-    limits = (payload.get("max_completion_tokens"), payload.get("max_tokens"))
-    most = next((limit for limit in limits if isinstance(limit, int) and limit > 0), DEFAULT_MAX_OUTPUT)
+    most = reply_limit(payload) or DEFAULT_MAX_OUTPUT
     choices = payload.get("n")
     return most * choices if isinstance(choices, int) and choices > 0 else most
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_promptfit.messages import size_of
-from pytest_promptfit.prices import price_usd
+from pytest_promptfit.prices import cost_usd
+from pytest_promptfit.providers.shared import reply_limit
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -64,13 +65,7 @@ def estimate(
     if seen:
         written = round(len(payloads) * sum(reply.output_tokens for _, reply in seen) / len(seen))
     else:
-        written = len(payloads) * min(SHORT_REPLY, _limit(payloads))
-    usd = 0.0 if spec.provider == "local" else price_usd(spec, given, written)
+        limit = reply_limit(payloads[0]) if payloads else None
+        written = len(payloads) * min(SHORT_REPLY, limit or SHORT_REPLY)
+    usd = cost_usd(spec, given, written)
     return Estimate(len(payloads), given, written, usd, spec.provider == "local", len(seen))
-
-
-def _limit(payloads: Sequence[Mapping[str, Any]]) -> int:
-    """Return the most tokens that a reply may have, as the parameters say."""
-    first = payloads[0] if payloads else {}
-    said = (first.get("max_completion_tokens"), first.get("max_tokens"))
-    return next((limit for limit in said if isinstance(limit, int) and limit > 0), SHORT_REPLY)

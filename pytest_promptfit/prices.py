@@ -32,3 +32,8 @@ def price_usd(spec: ModelSpec, input_tokens: int, output_tokens: int, cached_tok
     except (LookupError, ValueError):
         return None
     return float(price.total_price)
+
+
+def cost_usd(spec: ModelSpec, input_tokens: int, output_tokens: int, cached_tokens: int = 0) -> float | None:
+    """Return what a call costs in USD: nothing for a local model; ``None`` only where nobody knows."""
+    return 0.0 if spec.provider == "local" else price_usd(spec, input_tokens, output_tokens, cached_tokens)

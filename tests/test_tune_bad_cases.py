@@ -152,7 +152,7 @@ def test_tokens_are_never_passed(project: TuningProject, limit: int) -> None:
 
 @pytest.mark.parametrize("limit", [0.0, 0.0004, 0.002])
 def test_usd_are_never_passed(project: TuningProject, monkeypatch: pytest.MonkeyPatch, limit: float) -> None:
-    monkeypatch.setattr(meter, "price_usd", lambda _, *tokens: price_usd(PRICED, *tokens))
+    monkeypatch.setattr(meter, "cost_usd", lambda _, *tokens: price_usd(PRICED, *tokens))
     project.model.task = counting
     project.prompt(params={"max_tokens": 50}, tune={"budget": {"task_calls": 600, "usd": limit}})
     entry = project.tuned()

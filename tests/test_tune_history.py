@@ -50,7 +50,7 @@ def in_all_stages(project: TuningProject, **fields: Any) -> None:
 
 
 def test_stages_sum_up_to_what_the_run_used(project: TuningProject, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(meter, "price_usd", lambda _, *tokens: price_usd(PRICED, *tokens))
+    monkeypatch.setattr(meter, "cost_usd", lambda _, *tokens: price_usd(PRICED, *tokens))
     in_all_stages(project)
     entry = project.tuned()
     stages, usage = entry["stages"], entry["usage"]

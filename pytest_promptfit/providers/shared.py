@@ -148,6 +148,12 @@ def count(usage: Mapping[str, object], name: str) -> int:
     return value if isinstance(value, int) and value > 0 else 0
 
 
+def reply_limit(payload: Mapping[str, object]) -> int | None:
+    """Return the most tokens that a reply to a JSON body may have; ``None`` where it sets no limit."""
+    limits = (payload.get("max_completion_tokens"), payload.get("max_tokens"))
+    return next((limit for limit in limits if isinstance(limit, int) and limit > 0), None)
+
+
 def stop_reason(reasons: Mapping[str, StopReason], reason: object) -> StopReason:
     """Return what the API's own stop reason means."""
     return reasons.get(reason, "other") if isinstance(reason, str) else "other"

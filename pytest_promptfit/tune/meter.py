@@ -11,8 +11,10 @@ import math
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pytest_promptfit.asking import DEFAULT_MAX_OUTPUT
 from pytest_promptfit.errors import PromptfitError
-from pytest_promptfit.prices import price_usd
+from pytest_promptfit.prices import cost_usd
+from pytest_promptfit.providers.shared import reply_limit
 from pytest_promptfit.tune.result import TuneUsage
 
 if TYPE_CHECKING:
@@ -24,9 +26,6 @@ if TYPE_CHECKING:
 
 TASK_CALLS, OPTIMIZER_CALLS = 600, 20
 """The limits of a file that sets none."""
-
-MAX_OUTPUT = 4096
-"""Tokens that a first reply is assumed to take at most, where the parameters set no limit."""
 
 
 class OutOfBudget(PromptfitError):  # noqa: N818 - it ends a stage, not the run
@@ -83,8 +82,7 @@ class Rates:
     def foresee(self, payload: Mapping[str, Any]) -> Cost:
         """Return what a call is expected to take at most; before any reply was seen, the most that it can."""
         size = len(json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass"))
-        said = (payload.get("max_completion_tokens"), payload.get("max_tokens"))
-        most = next((limit for limit in said if isinstance(limit, int) and limit > 0), MAX_OUTPUT)
+        most = reply_limit(payload) or DEFAULT_MAX_OUTPUT
         given = math.ceil(size * (self.tokens_per_byte if self.are_known else 1))  # no token is shorter than a byte
         written = min(most, self.output_tokens) if self.are_known else most
         return Cost(self.price(given, written) or 0.0, self.seconds, given + written)
@@ -95,10 +93,8 @@ class Rates:
         return Cost(usd or 0.0, seconds, reply.input_tokens + reply.output_tokens)
 
     def price(self, input_tokens: int, output_tokens: int, cached_tokens: int = 0) -> float | None:
-        """Return the price in USD: nothing for a local model, ``None`` for one that nobody knows."""
-        if self.spec.provider == "local":
-            return 0.0
-        return price_usd(self.spec, input_tokens, output_tokens, cached_tokens)
+        """Return the price in USD; ``None`` for a model whose price nobody knows."""
+        return cost_usd(self.spec, input_tokens, output_tokens, cached_tokens)
 
 
 @dataclass
