@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 MARKERS = (
     "promptfit: a case or gate of a prompt file.",
@@ -15,6 +19,9 @@ MARKERS = (
     "gate: a figure over all labeled samples of a prompt file.",
     "tune: the tuning run of a prompt file (--tune).",
 )
+
+WRITING = ("--promptfit-record", "--promptfit-update", "--promptfit-prune")
+"""Options with which a run asks a model or writes what is committed."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -166,56 +173,48 @@ def _add_choice(
     group.addoption(f"{name}={other}", action="store_const", const=other, dest=dest, help=help_of_other)
 
 
+def _given(config: pytest.Config, *names: str) -> Iterator[str]:
+    """Yield the options that are given, a number of 0 among them."""
+    values = ((name, config.getoption(name)) for name in names)
+    return (name for name, value in values if value is not False and value not in (None, ""))
+
+
 def _refuse_lone_options(config: pytest.Config) -> None:
-    option = config.option
-    given = {
-        "--promptfit-record": option.promptfit_record,
-        "--promptfit-update": option.promptfit_update,
-        "--promptfit-against": option.promptfit_against,
-        "--promptfit-prune": option.promptfit_prune,
-        "--promptfit-budget": option.promptfit_budget,
-        "--promptfit-max-calls": option.promptfit_max_calls,
-        "--promptfit-json": option.promptfit_json,
-        "--promptfit-report": option.promptfit_report,
-        "--promptfit-concurrency": option.promptfit_concurrency,
-        "--promptfit-allow-ci": option.promptfit_allow_ci,
-    }
-    for name, value in given.items():
-        if value:
-            raise pytest.UsageError(f"{name} needs --promptfit: pytest --promptfit {name} …")
+    for name in _given(
+        config,
+        "--promptfit-record",
+        "--promptfit-update",
+        "--promptfit-against",
+        "--promptfit-prune",
+        "--promptfit-budget",
+        "--promptfit-max-calls",
+        "--promptfit-json",
+        "--promptfit-report",
+        "--promptfit-concurrency",
+        "--promptfit-allow-ci",
+    ):
+        raise pytest.UsageError(f"{name} needs --promptfit: pytest --promptfit {name} …")
 
 
 def _refuse_limits_without_recording(config: pytest.Config) -> None:
-    option = config.option
-    given = {"--promptfit-budget": option.promptfit_budget, "--promptfit-max-calls": option.promptfit_max_calls}
-    for name, value in given.items():
-        if value and not option.promptfit_record:
-            instead = "; a tuning run is limited by tune.budget in the prompt file" if option.promptfit_tune else ""
-            raise pytest.UsageError(f"{name} needs --promptfit-record{instead}")
+    if config.option.promptfit_record:
+        return
+    for name in _given(config, "--promptfit-budget", "--promptfit-max-calls"):
+        tuning = config.option.promptfit_tune
+        instead = "; a tuning run is limited by tune.budget in the prompt file" if tuning else ""
+        raise pytest.UsageError(f"{name} needs --promptfit-record{instead}")
 
 
 def _refuse_writing_in_dry_run(config: pytest.Config) -> None:
-    option = config.option
-    writing = {
-        "--promptfit-record": option.promptfit_record,
-        "--promptfit-update": option.promptfit_update,
-        "--promptfit-prune": option.promptfit_prune,
-    }
-    for name, value in writing.items():
-        if value and option.tune_dry_run:
-            raise pytest.UsageError(f"{name} and --tune-dry-run: a dry run asks and writes nothing: leave out one")
+    if not config.option.tune_dry_run:
+        return
+    for name in _given(config, *WRITING):
+        raise pytest.UsageError(f"{name} and --tune-dry-run: a dry run asks and writes nothing: leave out one")
 
 
 def _refuse_lone_tuning_options(config: pytest.Config) -> None:
-    option = config.option
-    given = {
-        "--tune-dry-run": option.tune_dry_run,
-        "--tune-seed": option.tune_seed is not None,
-        "--tune-iterations": option.tune_iterations is not None,
-    }
-    for name, is_given in given.items():
-        if is_given:
-            raise pytest.UsageError(f"{name} needs --tune: pytest --tune {name} …")
+    for name in _given(config, "--tune-dry-run", "--tune-seed", "--tune-iterations"):
+        raise pytest.UsageError(f"{name} needs --tune: pytest --tune {name} …")
 
 
 def _refuse_in_ci(config: pytest.Config) -> None:
@@ -223,15 +222,8 @@ def _refuse_in_ci(config: pytest.Config) -> None:
     option = config.option
     if os.environ.get("CI", "").lower() in ("", "0", "false") or option.promptfit_allow_ci:
         return
-    writing = {
-        "--promptfit-record": option.promptfit_record,
-        "--promptfit-update": option.promptfit_update,
-        "--promptfit-prune": option.promptfit_prune,
-        "--tune": option.promptfit_tune and not option.tune_dry_run,
-    }
-    for name, value in writing.items():
-        if value:
-            raise pytest.UsageError(f"{name} is refused while CI is set: add --promptfit-allow-ci if that is meant")
+    for name in _given(config, *WRITING, *(() if option.tune_dry_run else ("--tune",))):
+        raise pytest.UsageError(f"{name} is refused while CI is set: add --promptfit-allow-ci if that is meant")
 
 
 def _positive(name: str, text: str) -> int:

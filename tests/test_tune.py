@@ -416,11 +416,13 @@ def test_refused_under_xdist(project: TuningProject) -> None:
     assert project.model.asked == []
 
 
-def test_dry_run_needs_tune(project: TuningProject) -> None:
+@pytest.mark.parametrize("option", ["--tune-dry-run", "--tune-seed=0", "--tune-iterations=0"])
+def test_tuning_option_needs_tune(project: TuningProject, option: str) -> None:
     project.prompt()
-    result = project.pytest("--tune-dry-run")
+    result = project.pytest(option)
     assert result.ret == 4
-    result.stderr.fnmatch_lines(["ERROR: --tune-dry-run needs --tune: pytest --tune --tune-dry-run …"])
+    name = option.partition("=")[0]
+    result.stderr.fnmatch_lines([f"ERROR: {name} needs --tune: pytest --tune {name} …"])
 
 
 @pytest.mark.parametrize("option", ["--tune-seed=x", "--tune-seed=-1", "--tune-iterations=1.5"])
