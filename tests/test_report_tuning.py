@@ -37,8 +37,9 @@ def written(folder: Path, text: str) -> Path:
     return path
 
 
-def test_the_recorded_run(copy: Path, pytester: pytest.Pytester) -> None:
-    result = pytester.runpytest_inprocess(
+def replay_tuning(copy: Path, pytester: pytest.Pytester) -> pytest.RunResult:
+    """Tune the copy from its recorded replies and write the page to ``report.html``."""
+    return pytester.runpytest_inprocess(
         "-p",
         "promptfit",
         "--tune",
@@ -46,6 +47,10 @@ def test_the_recorded_run(copy: Path, pytester: pytest.Pytester) -> None:
         f"--rootdir={copy}",
         copy / "ticket-router.prompt.yaml",
     )
+
+
+def test_the_recorded_run(copy: Path, pytester: pytest.Pytester) -> None:
+    result = replay_tuning(copy, pytester)
     assert "INTERNALERROR" not in result.stdout.str()
     text = (pytester.path / "report.html").read_text(encoding="utf-8")
     assert "25.9\u00a0% → 59.3\u00a0% right on the holdout" in text
@@ -54,14 +59,7 @@ def test_the_recorded_run(copy: Path, pytester: pytest.Pytester) -> None:
 @pytest.fixture
 def recorded(copy: Path, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, browser: Browser) -> Browser:
     """The page of the recorded run, opened."""
-    pytester.runpytest_inprocess(
-        "-p",
-        "promptfit",
-        "--tune",
-        "--promptfit-report=report.html",
-        f"--rootdir={copy}",
-        copy / "ticket-router.prompt.yaml",
-    )
+    replay_tuning(copy, pytester)
     monkeypatch.undo()  # the browser is driven through a connection
     browser.open(pytester.path / "report.html")
     return browser

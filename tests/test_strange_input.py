@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_cassette_replay import interaction
 from test_data_files import mistake, read
-from test_prompt_file_errors import HEAD, mistakes
+from test_prompt_file_errors import HEAD, mistakes, places, put
 
 from pytest_promptfit.cassette import Cassette
 from pytest_promptfit.cassette_file import HEADER
@@ -148,19 +148,6 @@ REPLIES: dict[str, Any] = {
         "usage": {"input_tokens": 1, "output_tokens": 2, "cache_read_input_tokens": 1},
     },
 }
-
-
-def places(value: Any, place: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
-    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [place, *(found for step, child in inner for found in places(child, (*place, step)))]
-
-
-def put(value: Any, place: tuple[str | int, ...], new: Any) -> Any:
-    if not place:
-        return new
-    changed = value.copy()
-    changed[place[0]] = put(value[place[0]], place[1:], new)
-    return changed
 
 
 class TestReplies:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tuning_models import (
     TuningProject,
-    by_examples,
+    by_either,
     by_keyword,
-    by_rule,
     patch,
     patches,
     rows,
@@ -35,11 +34,6 @@ PRICED = ModelSpec(provider="openai", name="gpt-4.1-nano")
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Iterator[TuningProject]:
     with tuning_project(pytester, monkeypatch) as project:
         yield project
-
-
-def by_either(body: dict[str, Any]) -> str:
-    """Need the rule for some texts and examples for the others, so that every stage has something to do."""
-    return (by_rule if "day" in text_of(body) or "meal" in text_of(body) else by_examples)(body)
 
 
 def in_all_stages(project: TuningProject, **fields: Any) -> None:

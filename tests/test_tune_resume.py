@@ -17,12 +17,10 @@ import pytest
 from tuning_models import (
     TuningModel,
     TuningProject,
-    by_examples,
-    by_rule,
+    by_either,
     patch,
     patches,
     rows,
-    text_of,
     tuning_project,
 )
 
@@ -54,11 +52,6 @@ PRELOADED = (
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Iterator[TuningProject]:
     with tuning_project(pytester, monkeypatch) as project:
         yield project
-
-
-def by_either(body: dict[str, Any]) -> str | Answer:
-    """Need the rule for some texts and examples for the others, so that every stage has something to do."""
-    return (by_rule if "day" in text_of(body) or "meal" in text_of(body) else by_examples)(body)
 
 
 def write(project: TuningProject) -> bytes:

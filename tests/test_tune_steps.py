@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_tune_patches import PROMPT, SYSTEM
 
 from pytest_promptfit.chat import DEFAULT_EXTRACT
 from pytest_promptfit.prompt_file import TEXT_FIELDS, Example, Prompt
@@ -20,18 +21,6 @@ if TYPE_CHECKING:
     from pytest_promptfit.tune.candidates import Candidate
 
 RULES = Rules((*TEXT_FIELDS, "examples"), ("spam", "ham"), DEFAULT_EXTRACT, max_length=2000)
-SYSTEM = "You sort mail. Spam wants your money. Ham is all else."
-PROMPT = Prompt(
-    system_prompt=SYSTEM,
-    user_prompt_prefix="Sort this mail: <mail>",
-    user_prompt_suffix="</mail>\nEnd with <label>spam</label> or <label>ham</label>. Be brief.",
-    bot_reply_prefix="Label: <label>",
-    examples=(
-        Example(text="Win a car", label="spam"),
-        Example(text="See you at noon", label="ham"),
-        Example(text="Cheap pills", label="spam"),
-    ),
-)
 
 
 class TestSentences:
