@@ -10,6 +10,7 @@ import json
 import re
 import zlib
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pytest_promptfit.errors import CassetteError
@@ -26,7 +27,7 @@ CONFLICT = re.compile(r"^(<{7}|>{7}|\|{7}) |^={7}$", re.MULTILINE)
 GZIP_OR_DEFLATE = zlib.MAX_WBITS | 32
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CassetteFile:
     """What one file holds: its interactions as vcrpy lays them out, and what had to be passed over."""
 
@@ -38,9 +39,13 @@ class CassetteFile:
 
     def line_of(self, index: int) -> int:
         """Return the line (from 1) where an interaction starts."""
+        return self._lines[index]
+
+    @cached_property
+    def _lines(self) -> list[int]:
         if self.one_line_each:
-            return [number for number, line in enumerate(self.text.split("\n"), 1) if line[:2] == "- "][index]
-        return _yaml_lines(self.text)[index]
+            return [number for number, line in enumerate(self.text.split("\n"), 1) if line[:2] == "- "]
+        return _yaml_lines(self.text)
 
 
 def read_cassette_file(path: Path) -> CassetteFile:

@@ -50,19 +50,20 @@ OTHER_SEPARATORS = ";\t|"
 
 
 def _read_csv(path: Path) -> tuple[list[str], list[Row]]:
-    head = read_text(path).lstrip().partition("\n")[0]
+    text = read_text(path)
+    head = text.lstrip().partition("\n")[0]
     other = [mark for mark in OTHER_SEPARATORS if mark in head]
-    return _read_separated(path, other[0] if other and "," not in head else ",")
+    return _read_separated(path, text, other[0] if other and "," not in head else ",")
 
 
 def _read_tsv(path: Path) -> tuple[list[str], list[Row]]:
-    return _read_separated(path, "\t")
+    return _read_separated(path, read_text(path), "\t")
 
 
-def _read_separated(path: Path, delimiter: str) -> tuple[list[str], list[Row]]:
+def _read_separated(path: Path, text: str, delimiter: str) -> tuple[list[str], list[Row]]:
     usual = csv.field_size_limit(LONGEST_CELL)
     try:
-        (head, columns), *rows = _cells(path, delimiter) or [(1, [])]
+        (head, columns), *rows = _cells(path, text, delimiter) or [(1, [])]
     finally:
         csv.field_size_limit(usual)
     if not columns:
@@ -71,9 +72,9 @@ def _read_separated(path: Path, delimiter: str) -> tuple[list[str], list[Row]]:
     return columns, [_csv_row(path, columns, line, cells) for line, cells in rows]
 
 
-def _cells(path: Path, delimiter: str) -> list[tuple[int, list[str]]]:
+def _cells(path: Path, text: str, delimiter: str) -> list[tuple[int, list[str]]]:
     """Return the cells of each row that is not blank, with the line it starts in."""
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=delimiter, strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     rows, start = [], 1
     try:
         for cells in reader:

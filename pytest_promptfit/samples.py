@@ -80,16 +80,21 @@ def read_samples(parsed: ParsedPrompt) -> SampleSet:
     found = [*_canonicals(parsed), *_labeled(parsed)]
     if not found:
         raise parsed.error("samples: none: expected `samples` or `canonical` with at least one sample", "samples")
-    kept, warnings = _without_duplicates(_with_distinct_ids(found))
+    forms = [normal_form(sample.text) for sample in found]
+    kept, warnings = _without_duplicates(_with_distinct_ids(found, forms), forms)
     labels = config.labels or tuple(sorted({sample.label for sample in kept}))
     _check_labels(kept, labels)
     check_prompt_labels(parsed, labels)
     return SampleSet(tuple(kept), labels, tuple(warnings))
 
 
-def text_id(text: str, length: int = SHORT_ID) -> str:
+def text_id(text: str) -> str:
     """Return the default id of a text: hex digits of the SHA-256 of its normal form."""
-    return hashlib.sha256(normal_form(text).encode()).hexdigest()[:length]
+    return _id_of(normal_form(text), SHORT_ID)
+
+
+def _id_of(form: str, length: int) -> str:
+    return hashlib.sha256(form.encode()).hexdigest()[:length]
 
 
 def normal_form(text: str) -> str:
@@ -205,28 +210,26 @@ def _clean_id(own_id: str) -> str:
     return re.sub(r":{2,}", ":", printable.replace("[", "(").replace("]", ")"))
 
 
-def _with_distinct_ids(samples: Sequence[Sample]) -> list[Sample]:
+def _with_distinct_ids(samples: Sequence[Sample], forms: Sequence[str]) -> list[Sample]:
     """Give an id to the samples without one; where two texts share the short hash, both get the long one."""
+    ids = [sample.id or _id_of(form, SHORT_ID) for sample, form in zip(samples, forms, strict=True)]
     texts: dict[str, set[str]] = {}
-    for sample in samples:
+    for sample, form, short_id in zip(samples, forms, ids, strict=True):
         if not sample.id:
-            texts.setdefault(text_id(sample.text), set()).add(normal_form(sample.text))
-
-    def identified(sample: Sample) -> Sample:
-        short = text_id(sample.text)
-        return replace(sample, id=short if len(texts[short]) == 1 else text_id(sample.text, LONG_ID))
-
-    return [sample if sample.id else identified(sample) for sample in samples]
+            texts.setdefault(short_id, set()).add(form)
+    return [
+        sample if sample.id else replace(sample, id=short_id if len(texts[short_id]) == 1 else _id_of(form, LONG_ID))
+        for sample, form, short_id in zip(samples, forms, ids, strict=True)
+    ]
 
 
-def _without_duplicates(samples: Sequence[Sample]) -> tuple[list[Sample], list[str]]:
+def _without_duplicates(samples: Sequence[Sample], forms: Sequence[str]) -> tuple[list[Sample], list[str]]:
     """Drop a text that stands twice with the same label, and say so; every other duplicate is an error."""
     first: dict[tuple[bool, str], Sample] = {}
     texts: dict[tuple[bool, str], Sample] = {}
     labels: dict[str, Sample] = {}
     warnings = []
-    for sample in samples:
-        text = normal_form(sample.text)
+    for sample, text in zip(samples, forms, strict=True):
         _refuse_contradiction(labels.setdefault(text, sample), sample)
         twin = texts.setdefault((sample.canonical, text), sample)
         if twin is not sample:
