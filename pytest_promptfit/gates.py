@@ -58,27 +58,25 @@ def gate_names(gates: Gates) -> list[str]:
 
 
 def judge_gates(
-    gates: Gates, evaluation: Evaluation, comparison: Comparison | None, *, unselected: int = 0
+    gates: Gates,
+    added: Sequence[Gate],
+    evaluation: Evaluation,
+    baseline: Baseline | None,
+    comparison: Comparison | None,
+    *,
+    unselected: int = 0,
 ) -> list[GateResult]:
-    """Judge every gate; ``unselected`` labeled samples of the file leave all of them without a verdict."""
+    """Judge our gates and the ``added`` ones; ``unselected`` labeled samples leave all of them without a verdict."""
     names = gate_names(gates)
     reason = _why_not(evaluation, unselected)
     if reason:
-        return [GateResult(name, None, reason) for name in names]
-    return [_judge(name, gates, evaluation, comparison) for name in names]
-
-
-def judge_added(
-    added: Sequence[Gate], evaluation: Evaluation, baseline: Baseline | None, *, unselected: int = 0
-) -> list[GateResult]:
-    """Judge the gates of other plugins, under the same conditions as our own; one that cannot judge has failed."""
-    reason = _why_not(evaluation, unselected) if added else ""
-    if reason:
-        return [GateResult(gate.name, None, reason) for gate in added]
-    return [_judge_added(gate, evaluation, baseline) for gate in added]
+        return [GateResult(name, None, reason) for name in (*names, *(gate.name for gate in added))]
+    own = [_judge(name, gates, evaluation, comparison) for name in names]
+    return [*own, *(_judge_added(gate, evaluation, baseline) for gate in added)]
 
 
 def _judge_added(gate: Gate, evaluation: Evaluation, baseline: Baseline | None) -> GateResult:
+    """Judge another plugin's gate; one that cannot judge has failed."""
     try:
         return gate.judge(evaluation, baseline)
     except HookError as error:

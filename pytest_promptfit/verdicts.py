@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pytest_promptfit.baseline import Baseline, Comparison, compare
 from pytest_promptfit.evaluation import Evaluation, Outcome
-from pytest_promptfit.gates import GateResult, judge_added, judge_gates
+from pytest_promptfit.gates import GateResult, judge_gates
 from pytest_promptfit.prompt_file import Gates
 
 if TYPE_CHECKING:
@@ -56,8 +56,7 @@ def judge(
     comparison = compare(baseline, evaluation) if baseline else None
     labeled = sum(not name.startswith("canonical-") for name in known_cases)
     unselected = labeled - len(evaluation.labeled) - len(evaluation.unanswered)
-    results = judge_gates(gates, evaluation, comparison, unselected=unselected)
-    results += judge_added(added_gates, evaluation, baseline, unselected=unselected)
+    results = judge_gates(gates, added_gates, evaluation, baseline, comparison, unselected=unselected)
     worse = any(gate.name == "regression" and gate.passed is False for gate in results)
     accepts = update == "force" or (update == "yes" and not worse)
 

@@ -139,7 +139,6 @@ class TestIds:
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(samples_module, "SHORT_ID", 1)
-        monkeypatch.setattr(text_id, "__defaults__", (1,))
         texts = [f"text {number}" for number in range(12)]
         data = "text,label\n" + "".join(f"{text},x\n" for text in texts)
         found = {sample.text: sample.id for sample in read(tmp_path, data).samples}
