@@ -54,10 +54,12 @@ class Custom:
     client: MakeClient | None = None
     extract: Extract | None = None
     blame: Blame = by_parameter
+    brings_client: Callable[[], bool] = lambda: True
+    """Tells, once all is collected, whether anybody stands behind ``client``."""
 
     def provider(self, provider: Provider) -> Provider:
         """Return a provider that asks through the user's client."""
-        if self.client is None:
+        if self.client is None or not self.brings_client():
             return provider
         from pytest_promptfit.own_client import OwnClientProvider
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from pytest_promptfit.cassette import Cassette
 from pytest_promptfit.custom import OURS
-from pytest_promptfit.errors import CallError, HookError, PromptfitError
+from pytest_promptfit.errors import HookError, PromptfitError
 from pytest_promptfit.evaluation import Evaluation, Outcome, Unrecorded, Usage
 from pytest_promptfit.misses import explain_miss
 from pytest_promptfit.wire import Wire
@@ -175,11 +175,7 @@ def _unrecorded(
         return None
     from pytest_promptfit.estimate import estimate
 
-    try:
-        wire.provider.check()
-        obstacle = ""
-    except CallError as error:
-        obstacle = str(error)
+    obstacle = wire.provider.obstacle()
     return Unrecorded(estimate(wire.model, payloads), is_everything=not len(cassette), obstacle=obstacle)
 
 

@@ -55,7 +55,10 @@ def custom_of(session: pytest.Session, path: Path) -> Custom:
         said: str | None = _called(caller("extract"), config, reply=reply, text=text, path=path)
         return said
 
-    return Custom(client, extract, lambda what, error: _blame(caller(what), config, _files_of(error)))
+    def blame(what: str, error: BaseException | None) -> str:
+        return _blame(caller(what), config, _files_of(error))
+
+    return Custom(client, extract, blame, brings_client=lambda: bool(caller("client").get_hookimpls()))
 
 
 def gates_of(hook: pluggy.HookRelay, config: pytest.Config, path: Path) -> tuple[Gate, ...]:

@@ -71,6 +71,10 @@ class OwnClientProvider:
         """Return the values that must never be written anywhere."""
         return self._provider.secrets()
 
+    def obstacle(self) -> str:
+        """Return nothing: only the client could tell, and it is not made before something is asked."""
+        return ""
+
     def check(self) -> None:
         """Raise what stops a run: no usable client, or where our own asks, what that misses."""
         from pytest_promptfit.own_transport import asks_itself

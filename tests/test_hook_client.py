@@ -132,6 +132,17 @@ def test_without_the_hook_nobody_answers_for_the_function(project: Project) -> N
     assert "no such model" in result.stdout.str()
 
 
+def test_a_replay_makes_no_client_even_where_replies_are_missing(project: Project) -> None:
+    project.write(MOODS[:2])
+    project.record()
+    project.write()
+    conftest(project, BROKEN)
+    result = project.replay()
+    assert result.ret == 1
+    result.stdout.no_fnmatch_line("*RuntimeError*")
+    result.stdout.fnmatch_lines(["  not recorded: 2 calls, *"])
+
+
 @pytest.mark.parametrize("provider", ["openai", "anthropic"])
 @pytest.mark.parametrize("kind", ["def", "async def"])
 def test_words_become_a_reply_of_the_api(project: Project, provider: str, kind: str) -> None:

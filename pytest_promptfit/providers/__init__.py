@@ -60,6 +60,9 @@ class Provider(Protocol):
     def check(self) -> None:
         """Raise a fatal ``CallError`` when the model cannot be asked: no key, no file, no package."""
 
+    def obstacle(self) -> str:
+        """Return why the model cannot be asked, as far as it shows before anybody tries to; else ``""``."""
+
     def secrets(self) -> tuple[str, ...]:
         """Return the values that must never be written anywhere."""
 

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pytest_promptfit.errors import CallError
 from pytest_promptfit.providers import unwrapped
 from pytest_promptfit.providers.shared import ApiKey, check_base_url
 
@@ -45,6 +46,14 @@ class SdkProvider(ABC):
         """Raise a fatal ``CallError`` when there is no key or ``base_url`` is no URL."""
         check_base_url(self.spec)
         self._key.value()
+
+    def obstacle(self) -> str:
+        """Return what ``check`` raises, as text."""
+        try:
+            self.check()
+        except CallError as error:
+            return str(error)
+        return ""
 
     def secrets(self) -> tuple[str, ...]:
         """Return the values that must never be written anywhere."""
