@@ -9,6 +9,7 @@ import hashlib
 import re
 import unicodedata
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -285,18 +286,24 @@ def check_prompt_labels(parsed: ParsedPrompt, labels: Sequence[str]) -> None:
 
 def _text_reader(parsed: ParsedPrompt, text: str, columns: Sequence[str]) -> Callable[[Mapping[str, str]], str]:
     """Return what makes the text of a row: a column, or a template over columns."""
-    if text in columns or not _PLACEHOLDER.search(text):
+    if text in columns or not columns_in(text):
         return _column_reader(parsed, "text", text, columns)
-    names = _PLACEHOLDER.findall(text)
-    for name in names:
+    for name in columns_in(text):
         _column_reader(parsed, "text", name, columns)
+    return partial(filled_in, text)
 
-    def filled_in(cells: Mapping[str, str]) -> str:
-        if not any(cells[name].strip() for name in names):
-            return ""
-        return _PLACEHOLDER.sub(lambda name: cells[name[1]], text)
 
-    return filled_in
+def columns_in(template: str) -> list[str]:
+    """Return the columns that a template names, in their order."""
+    names: list[str] = _PLACEHOLDER.findall(template)
+    return names
+
+
+def filled_in(template: str, cells: Mapping[str, str]) -> str:
+    """Return a template with a row's cells in it; empty where all of those are."""
+    if not any(cells[name].strip() for name in columns_in(template)):
+        return ""
+    return _PLACEHOLDER.sub(lambda name: cells[name[1]], template)
 
 
 def _optional_reader(

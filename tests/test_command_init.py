@@ -281,6 +281,15 @@ def test_rows_that_cannot_be_samples_are_named_at_once(tmp_path: Path) -> None:
     assert len(written(tmp_path)[1].samples) == 20
 
 
+def test_row_whose_template_has_only_blanks_has_no_text(tmp_path: Path) -> None:
+    write(tmp_path, {"q": [*TEXTS, " "], "r": [*TEXTS, ""], "label": [*MOODS, "good"]})
+    options = ("--text", "{q} and {r}", "--label", "label")
+    assert "data.csv:22: the text is empty" in init(tmp_path, *options).mistake
+    ran = init(tmp_path, *options, "--rows", 20)
+    assert ran.code == 0, ran.err
+    assert len(written(tmp_path)[1].samples) == 20
+
+
 def test_large_set_gets_gates_for_the_whole_and_the_offer_of_a_draw(tmp_path: Path) -> None:
     texts = [f"{text} {n}" for n in range(1000) for text in TEXTS]
     write(tmp_path, {"text": texts, "label": [*["rare"] * 20, *["good", "bad"] * 9990]})

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from pytest_promptfit.errors import PromptfitError
 from pytest_promptfit.init.names import Rank, is_id, is_index, rank_of_label, rank_of_text, words_in
 from pytest_promptfit.report.text import cut, plain
+from pytest_promptfit.samples import columns_in
 from pytest_promptfit.validation_lines import nearest
 
 if TYPE_CHECKING:
@@ -30,7 +31,6 @@ FEW_ROWS = 20
 LONGEST_LABEL, MOST_WORDS = 80, 6
 TEXT_WORDS = 3
 MUCH_LONGER = 3
-_PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def _wide(value: str) -> int:
 
 def _columns_of(text: str, columns: Sequence[str]) -> list[str]:
     """Return the columns that ``--text`` names: one, or those of a template."""
-    names = [text] if text in columns else _PLACEHOLDER.findall(text) or [text]
+    names = [text] if text in columns else columns_in(text) or [text]
     for name in names:
         _check_column("--text", name, columns)
     return names

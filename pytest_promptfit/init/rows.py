@@ -9,7 +9,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from pytest_promptfit.metrics import MISSING
-from pytest_promptfit.samples import normal_form, text_id
+from pytest_promptfit.samples import columns_in, filled_in, normal_form, text_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -48,10 +48,7 @@ def without_twins(rows: Iterable[Row], guess: Guess) -> list[Row]:
 def text_of(row: Row, guess: Guess) -> str:
     """Return the text of a row as the prompt file will read it."""
     column = guess.text.column
-    if column in row.cells:
-        return row.cells[column]
-    names = re.findall(r"\{([^{}]+)\}", column)
-    return re.sub(r"\{([^{}]+)\}", lambda name: row.cells[name[1]], column) if any(row.cells[n] for n in names) else ""
+    return row.cells[column] if column in row.cells else filled_in(column, row.cells)
 
 
 def label_of(row: Row, guess: Guess) -> str:
@@ -96,7 +93,7 @@ def as_csv(rows: Iterable[Row], guess: Guess, columns: Sequence[str]) -> str:
 
 def _used(guess: Guess) -> set[str]:
     found = (guess.label, guess.id, guess.note, guess.canonical)
-    names = {guess.text.column, *re.findall(r"\{([^{}]+)\}", guess.text.column)}
+    names = {guess.text.column, *columns_in(guess.text.column)}
     return names | {column.column for column in found if column}
 
 
