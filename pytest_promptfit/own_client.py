@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from pytest_promptfit.custom import described, shown
 from pytest_promptfit.errors import HookError, PromptfitError
 from pytest_promptfit.providers import unwrapped
+from pytest_promptfit.scrubbing import scrubber
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -111,6 +112,8 @@ class OwnClientProvider:
     def _new_client(self) -> Client | None:
         try:
             client = self._make(self.spec)
+        except HookError as error:
+            raise HookError(self._scrubbed(str(error))) from None
         except PromptfitError:
             raise
         except Exception as error:
@@ -122,4 +125,8 @@ class OwnClientProvider:
         raise HookError(f"{self._blame('client', None)}: {WANTED}; found {shown(client)}")
 
     def _told(self, error: Exception) -> str:
-        return f"{self._blame('client', error)}: {described(error)}"
+        return self._scrubbed(f"{self._blame('client', error)}: {described(error)}")
+
+    def _scrubbed(self, text: str) -> str:
+        """Return the words of an error of the user's, which may quote the key."""
+        return scrubber(self.secrets())(text)

@@ -262,6 +262,15 @@ WRONG = (
 )
 
 
+def test_a_key_that_a_hook_s_error_quotes_is_not_told(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEAM_KEY", "a-planted-team-key")
+    project.write(model={"provider": "openai", "name": "m", "base_url": project.model.url, "api_key_env": "TEAM_KEY"})
+    conftest(project, f"import os\n{DEFINE}\n  raise RuntimeError('no ' + os.environ['TEAM_KEY'])")
+    result = project.record()
+    result.stderr.fnmatch_lines(["ERROR: conftest.py:3: *RuntimeError: no [[]REDACTED[]]"])
+    assert "planted" not in result.stdout.str() + result.stderr.str()
+
+
 @pytest.mark.parametrize(("text", "line"), WRONG)
 def test_a_hook_gone_wrong_is_one_line(project: Project, text: str, line: str) -> None:
     project.write()
