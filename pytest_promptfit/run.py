@@ -97,12 +97,25 @@ class PromptRun:
 
         return plan_lines(self.parsed, self.sample_set)
 
-    @cached_property
+    @property
     def result(self) -> PromptResult:
         """The verdicts over the selected samples; the first use replays or asks.
 
         Raises PromptfitError when nothing can be replayed or asked, or ``refusal`` says why it must not be.
         """
+        if isinstance(self._found, PromptfitError):
+            raise self._found
+        return self._found
+
+    @cached_property
+    def _found(self) -> PromptResult | PromptfitError:
+        """The result, or why there is none: under pytest-xdist every case wants it, and it must be asked for once."""
+        try:
+            return self._evaluated()
+        except PromptfitError as error:
+            return error
+
+    def _evaluated(self) -> PromptResult:
         if self.refusal:
             raise PromptfitError(self.refusal)
         evaluation = forward(
@@ -127,7 +140,7 @@ class PromptRun:
     @property
     def was_evaluated(self) -> bool:
         """Whether the result is there without asking for it."""
-        return "result" in self.__dict__
+        return isinstance(self.__dict__.get("_found"), PromptResult)
 
     def result_for_gate(self) -> PromptResult | str:
         """Return the result, or why no gate can be judged: nothing is asked for a gate alone."""

@@ -338,6 +338,25 @@ def test_under_xdist(project: Project) -> None:
     assert "INTERNALERROR" not in result.stdout.str()
 
 
+def test_under_xdist_what_ends_a_recording_is_met_once(project: Project) -> None:
+    project.write()
+    conftest(
+        project,
+        """
+        from pathlib import Path
+
+        def pytest_promptfit_client():
+            with Path("asked.txt").open("a") as sink:
+                sink.write("m\\n")
+            raise RuntimeError("no such gateway")
+        """,
+    )
+    result = project.record("-p", "xdist", "-n1", "--dist=loadgroup")
+    result.assert_outcomes(failed=5)
+    result.stdout.fnmatch_lines(["*RuntimeError: no such gateway"])
+    assert calls(project) == 1
+
+
 def test_production_code_brings_the_same_function(project: Project) -> None:
     def classify(body: dict[str, object]) -> str:
         return "good" if "lovely" in json.dumps(body) else "bad"
