@@ -144,6 +144,13 @@ class TestRunsMadeByHand:
         assert (up.x1, up.y1, up.y2) == (second.x, first.y, second.y)
         assert (rest.x2, rest.y2) == (97.0, second.y)
 
+    def test_a_run_that_turned_everything_down(self, tmp_path: Path, browser: Browser) -> None:
+        result = run(accepted=False, reason="nothing was better", steps=STEPS[1:3], scores=SCORES)
+        browser.open(written(tmp_path, page([], [Tuning(result, "openai/small")])))
+        assert len(browser.all("svg.dev .mark-step")) == 2
+        assert browser.run("return document.querySelectorAll('svg.dev .incumbent').length") == 0
+        assert browser.log("browser") == []
+
     def test_marks_do_not_cover_each_other(self) -> None:
         same = tuple(Step("prune", f"without {at}", calls=50) for at in range(5))
         picture = history_picture(run(steps=same))

@@ -85,7 +85,7 @@
       this.section = section;
       this.prompt = prompt;
       this.cases = prompt.cases;
-      this.index = new Map(this.cases.map((c, at) => [c.name, at]));
+      this.names = new Set(this.cases.map((c) => c.name));
       this.find = (selector) => section.querySelector(selector);
       this.find(".explorer").hidden = false;
       this.fill();
@@ -285,7 +285,7 @@
 
     // Opens one case, wherever the filters have left it.
     reveal(name) {
-      if (!this.index.has(name)) return false;
+      if (!this.names.has(name)) return false;
       const isThere = () => this.filtered().findIndex((c) => c.name === name);
       let at = isThere();
       if (at < 0) {

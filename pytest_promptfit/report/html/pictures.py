@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Literal
 
 from pytest_promptfit.metrics import wilson_interval
-from pytest_promptfit.report.html.marks import percent, signed
+from pytest_promptfit.report.html.marks import percent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -125,8 +126,6 @@ class StepMark:
     title: str
     low: float | None = None
     high: float | None = None
-    base: float | None = None
-    """Where its line starts, in a picture of net gains."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +163,6 @@ class HoldoutMark:
 class History:
     """A tuning run: candidates over task calls on dev, apart from them the holdout, below what never met dev."""
 
-    kind: Literal["accuracy", "net gain"]
     ticks: tuple[Tick, ...]
     calls: tuple[Tick, ...]
     dots: tuple[Dot, ...]
@@ -175,7 +173,6 @@ class History:
     """Pixels that those take below the plot."""
     incumbent: tuple[Segment, ...]
     holdout: tuple[HoldoutMark, ...]
-    holdout_ticks: tuple[Tick, ...]
     height: int = HEIGHT
 
 
@@ -197,11 +194,6 @@ def history_picture(result: TuneResult) -> History | None:
         return None
     last = max([result.usage.task_calls, 1, *(step.calls for step in result.steps)])
     across = Place(0, last, EDGE, 100 - EDGE)
-    has_shares = any(step.seen for step in result.steps) or bool(result.scores)
-    return (_share_history if has_shares else _gain_history)(result, across, last)
-
-
-def _share_history(result: TuneResult, across: Place, last: int) -> History:
     holdout = result.holdout if result.holdout and result.holdout.n else None
     met = [(number, step) for number, step in enumerate(result.steps, 1) if step.seen]
     shares = [score.right / score.seen for score in result.scores if score.seen]
@@ -209,28 +201,15 @@ def _share_history(result: TuneResult, across: Place, last: int) -> History:
     shares += [*holdout.before_ci95, *holdout.after_ci95] if holdout else []
     low, high = _domain(shares or [0.0, 1.0])
     down = Place(low, high, HEIGHT, 0)
-    marks = _apart(
-        StepMark(
-            number,
-            across(step.calls),
-            down(step.right / step.seen),
-            0,
-            step.accepted,
-            f"{_title(number, step)}: {step.right} of {step.seen} dev samples right",
-            *(down(bound) for bound in wilson_interval(step.right, step.seen)),
-        )
-        for number, step in met
-    )
+    marks = _apart(_step_mark(number, step, across, down) for number, step in met)
     dots = tuple(
         Dot(across(s.calls), down(s.right / s.seen), f"{s.summary}: {s.right} of {s.seen} after {s.calls} calls")
         for s in result.scores
         if s.seen
     )
-    ticks = _share_ticks(low, high, down)
     unseen = _unseen(result, across)
     return History(
-        "accuracy",
-        ticks,
+        _share_ticks(low, high, down),
         _call_ticks(last, across),
         dots,
         marks,
@@ -238,42 +217,14 @@ def _share_history(result: TuneResult, across: Place, last: int) -> History:
         _strip(unseen),
         _incumbent(marks, across(last)),
         _holdout_marks(holdout, down),
-        ticks if holdout else (),
     )
 
 
-def _gain_history(result: TuneResult, across: Place, last: int) -> History:
-    """Draw net gains where the run did not say how many of how many were right."""
-    holdout = result.holdout if result.holdout and result.holdout.n else None
-    met = [(number, step) for number, step in enumerate(result.steps, 1) if step.fixed or step.broken]
-    gains = [len(step.fixed) - len(step.broken) for _, step in met]
-    top, bottom = max([1, *gains]), min([-1, *gains])
-    down = Place(bottom - 1, top + 1, HEIGHT, 0)
-    marks = _apart(
-        StepMark(number, across(step.calls), down(gain), 0, step.accepted, _title(number, step), base=down(0))
-        for (number, step), gain in zip(met, gains, strict=True)
-    )
-    every = max(1, math.ceil((top - bottom + 2) / 6))
-    ticks = tuple(
-        Tick(down(gain), signed(f"{gain:+d}") if gain else "0")
-        for gain in range(bottom - 1, top + 2)
-        if gain % every == 0
-    )
-    low, high = _domain([*holdout.before_ci95, *holdout.after_ci95]) if holdout else (0.0, 1.0)
-    up = Place(low, high, HEIGHT, 0)
-    unseen = _unseen(result, across, has_shares=False)
-    return History(
-        "net gain",
-        ticks,
-        _call_ticks(last, across),
-        (),
-        marks,
-        unseen,
-        _strip(unseen),
-        (),
-        _holdout_marks(holdout, up),
-        _share_ticks(low, high, up) if holdout else (),
-    )
+def _step_mark(number: int, step: Step, across: Place, down: Place) -> StepMark:
+    low, high = wilson_interval(step.right, step.seen)
+    title = f"{_title(number, step)}: {step.right} of {step.seen} dev samples right"
+    place = across(step.calls), down(step.right / step.seen)
+    return StepMark(number, *place, 0, step.accepted, title, down(low), down(high))
 
 
 def _title(number: int, step: Step) -> str:
@@ -284,12 +235,12 @@ def _title(number: int, step: Step) -> str:
     )
 
 
-def _unseen(result: TuneResult, across: Place, *, has_shares: bool = True) -> tuple[StepMark, ...]:
+def _unseen(result: TuneResult, across: Place) -> tuple[StepMark, ...]:
     """Return the steps that never met dev, in rows where they are close to each other."""
     rows: list[float] = []
     marks = []
     for number, step in enumerate(result.steps, 1):
-        if step.seen or (not has_shares and (step.fixed or step.broken)):
+        if step.seen:
             continue
         x = across(step.calls)
         row = next((at for at, end in enumerate(rows) if x - end >= NEAR), len(rows))
@@ -316,7 +267,7 @@ def _incumbent(marks: Sequence[StepMark], end: float) -> tuple[Segment, ...]:
     """Return the line through the accepted steps: level until the next one takes over."""
     accepted = [mark for mark in marks if mark.accepted]
     segments = []
-    for mark, following in zip(accepted, [*accepted[1:], None], strict=True):
+    for mark, following in zip_longest(accepted, accepted[1:]):
         until = following.x if following else end
         segments.append(Segment(mark.x, mark.y, until, mark.y))
         if following:
