@@ -93,7 +93,7 @@ class PromptRun:
 
     def plan(self) -> list[str]:
         """Return what a tuning run would do."""
-        from pytest_promptfit.tune.run import plan_lines
+        from pytest_promptfit.tune.plan import plan_lines
 
         return plan_lines(self.parsed, self.sample_set)
 

@@ -15,23 +15,20 @@ from tuning_models import (
     by_rule,
     patch,
     patches,
+    price_of,
     rows,
     shown_labels,
     system_of,
     tagged,
     text_of,
     tuning_project,
+    with_a_price,
 )
-
-from pytest_promptfit.model_spec import ModelSpec
-from pytest_promptfit.prices import price_usd
-from pytest_promptfit.tune import meter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-PRICED = ModelSpec(provider="openai", name="gpt-4.1-nano")
 
 CONTRADICTS = [{"text": "a lovely trap", "label": "bad"}]
 """A canonical sample that a model answering by keyword gets wrong."""
@@ -152,11 +149,11 @@ def test_tokens_are_never_passed(project: TuningProject, limit: int) -> None:
 
 @pytest.mark.parametrize("limit", [0.0, 0.0004, 0.002])
 def test_usd_are_never_passed(project: TuningProject, monkeypatch: pytest.MonkeyPatch, limit: float) -> None:
-    monkeypatch.setattr(meter, "cost_usd", lambda _, *tokens: price_usd(PRICED, *tokens))
+    with_a_price(monkeypatch)
     project.model.task = counting
     project.prompt(params={"max_tokens": 50}, tune={"budget": {"task_calls": 600, "usd": limit}})
     entry = project.tuned()
-    paid = sum(price_usd(PRICED, tokens_of(body), 10) or 0.0 for body in project.model.task_bodies)
+    paid = sum(price_of(tokens_of(body), 10) for body in project.model.task_bodies)
     assert entry["usage"]["usd"] == pytest.approx(paid)
     assert paid <= limit
     assert entry["accepted"] == (limit == 0.002)

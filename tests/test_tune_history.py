@@ -17,17 +17,13 @@ from tuning_models import (
     tagged,
     text_of,
     tuning_project,
+    with_a_price,
 )
 
 from pytest_promptfit import tune
-from pytest_promptfit.model_spec import ModelSpec
-from pytest_promptfit.prices import price_usd
-from pytest_promptfit.tune import meter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-PRICED = ModelSpec(provider="openai", name="gpt-4.1-nano")
 
 
 @pytest.fixture
@@ -44,7 +40,7 @@ def in_all_stages(project: TuningProject, **fields: Any) -> None:
 
 
 def test_stages_sum_up_to_what_the_run_used(project: TuningProject, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(meter, "cost_usd", lambda _, *tokens: price_usd(PRICED, *tokens))
+    with_a_price(monkeypatch)
     in_all_stages(project)
     entry = project.tuned()
     stages, usage = entry["stages"], entry["usage"]

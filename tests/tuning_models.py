@@ -11,6 +11,10 @@ import yaml
 from conftest import Model, Project, Row
 from faulty_server import Answer, chat
 
+from pytest_promptfit.model_spec import ModelSpec
+from pytest_promptfit.prices import price_usd
+from pytest_promptfit.tune import meter, plan
+
 # pytester forgets what a run inside it has imported: what is loaded here is loaded once.
 for _name in ("arena", "optimizer", "run", "search"):
     importlib.import_module(f"pytest_promptfit.tune.{_name}")
@@ -89,6 +93,17 @@ def patch(**fields: Any) -> dict[str, Any]:
 
 def patches(*some: dict[str, Any]) -> str:
     return json.dumps({"patches": list(some)})
+
+
+def price_of(*tokens: int) -> float:
+    """Return what a call with so many tokens costs at the models of ``with_a_price``."""
+    return price_usd(ModelSpec(provider="openai", name="gpt-4.1-nano"), *tokens) or 0.0
+
+
+def with_a_price(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the made-up models cost what a real one does."""
+    for module in (meter, plan):
+        monkeypatch.setattr(module, "cost_usd", lambda _, *tokens: price_of(*tokens))
 
 
 def adds_the_rule(body: dict[str, Any]) -> str:

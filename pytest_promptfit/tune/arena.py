@@ -82,6 +82,11 @@ class Arena:
             self._wires[name] = self.new_wire(candidate)
         return self._wires[name]
 
+    def recorded(self, candidate: Prompt, sample: Sample) -> Recorded | None:
+        """Return the reply to a candidate's request for a sample, in the wire format it is asked in."""
+        wire = self.wire(candidate)
+        return self.recorder.cassette.find(wire.key(wire.payload(sample.text)))
+
     def use(self, candidate: Prompt, wire: Wire) -> None:
         """Ask a candidate in another wire format; one that was asked already keeps its own."""
         if candidate.content_hash not in {name for name, _ in self._outcomes}:
@@ -148,10 +153,7 @@ class Arena:
     def _evaluate(self, calls: Sequence[_Call]) -> None:
         if not calls:
             return
-        new: dict[str, _Call] = {}
-        for call in calls:
-            if call.key not in self._counted:
-                new.setdefault(call.key, call)
+        new = {call.key: call for call in calls if call.key not in self._counted}
         self.meter.check_task(len(new), self._foreseen(new.values()))
         wanted = {call.key: Question(call.sample.id, call.payload) for call in calls if not self._is_recorded(call.key)}
         errors = self._ask(calls[0].wire, wanted) if wanted else {}

@@ -48,7 +48,7 @@ def probabilities(arena: Arena, candidate: Prompt, samples: Sequence[Sample]) ->
     wire = arena.wire(candidate)
     if not wire.asks_for_logprobs:
         return [{} for _ in samples]
-    replies = (arena.recorder.cassette.find(wire.key(wire.payload(sample.text))) for sample in samples)
+    replies = (arena.recorded(candidate, sample) for sample in samples)
     return [wire.probabilities(r.body, s.text) if r else {} for r, s in zip(replies, samples, strict=True)]
 
 
@@ -85,7 +85,7 @@ def harness_replies(
     for sample in samples:
         payload = plain.payload(sample.text)
         key = plain.key(payload)
-        recorded = arena.recorder.cassette.find(wire.key(wire.payload(sample.text)))
+        recorded = arena.recorded(candidate, sample)
         if recorded and wire.asks_for_logprobs:
             body, request = without_logprobs(recorded.body), canonical_body(payload)
             recorded = replace(recorded, key=key, request_body=request, body=body)

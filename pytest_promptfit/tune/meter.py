@@ -85,16 +85,12 @@ class Rates:
         most = reply_limit(payload) or DEFAULT_MAX_OUTPUT
         given = math.ceil(size * (self.tokens_per_byte if self.are_known else 1))  # no token is shorter than a byte
         written = min(most, self.output_tokens) if self.are_known else most
-        return Cost(self.price(given, written) or 0.0, self.seconds, given + written)
+        return Cost(cost_usd(self.spec, given, written) or 0.0, self.seconds, given + written)
 
     def cost(self, reply: ChatReply, seconds: float) -> Cost:
         """Return what a reply took."""
-        usd = self.price(reply.input_tokens, reply.output_tokens, reply.cached_tokens)
+        usd = cost_usd(self.spec, reply.input_tokens, reply.output_tokens, reply.cached_tokens)
         return Cost(usd or 0.0, seconds, reply.input_tokens + reply.output_tokens)
-
-    def price(self, input_tokens: int, output_tokens: int, cached_tokens: int = 0) -> float | None:
-        """Return the price in USD; ``None`` for a model whose price nobody knows."""
-        return cost_usd(self.spec, input_tokens, output_tokens, cached_tokens)
 
 
 @dataclass

@@ -57,19 +57,19 @@ class Optimizer:
         self._meter = meter
         self._on_call = on_call
 
-    def answer(self, system: str, user: str, *, schema: Mapping[str, Any] | None = None, attempt: int = 0) -> str:
+    def answer(self, system: str, user: str, *, schema: Mapping[str, Any]) -> str:
         """Return the model's answer; ``""`` when it failed.
 
-        ``schema`` constrains it where the API can. ``attempt`` tells equal questions apart.
+        ``schema`` constrains it where the API can.
         Raises OutOfBudget before a limit is passed.
         """
         payloads = [self._payload(system, user, schema), self._payload(system, user, None)]
         self._meter.check_optimizer(self._rates.foresee(payloads[0]))
         self.problem = ""
-        recorded = self._recorded(payloads, attempt)
+        recorded = self._recorded(payloads)
         was_recorded = recorded is not None
         if recorded is None:
-            recorded = self._asked(payloads if self._takes_schema else payloads[1:], attempt)
+            recorded = self._asked(payloads if self._takes_schema else payloads[1:])
         self._meter.optimizer_calls += 1
         if recorded is None:
             return ""
@@ -99,18 +99,18 @@ class Optimizer:
             params["response_format"] = {"type": "json_schema", "json_schema": form}
         return self._provider.payload(ChatRequest(self._spec.name, system, (Turn("user", user),), "", params))
 
-    def _recorded(self, payloads: Iterable[dict[str, Any]], attempt: int) -> Recorded | None:
+    def _recorded(self, payloads: Iterable[dict[str, Any]]) -> Recorded | None:
         """Return the reply that is recorded to one of the payloads."""
-        keys = (request_key("POST", self._provider.url, payload, attempt) for payload in payloads)
+        keys = (request_key("POST", self._provider.url, payload) for payload in payloads)
         return next(filter(None, map(self._recorder.cassette.find, keys)), None)
 
-    def _asked(self, payloads: Sequence[dict[str, Any]], attempt: int) -> Recorded | None:
+    def _asked(self, payloads: Sequence[dict[str, Any]]) -> Recorded | None:
         """Ask; a server that refuses the form of the answer is asked for it in words alone."""
-        refused = self._ask(Question("optimizer", payloads[0], attempt))
+        refused = self._ask(Question("optimizer", payloads[0]))
         if refused and len(payloads) > 1 and payloads[1] != payloads[0]:
             self.problem, self._takes_schema = "", False
-            self._ask(Question("optimizer", payloads[1], attempt))
-        return self._recorded(payloads, attempt)
+            self._ask(Question("optimizer", payloads[1]))
+        return self._recorded(payloads)
 
     def _ask(self, question: Question) -> bool:
         """Put a question, whose reply is then recorded; tell whether the API refused it as it is."""

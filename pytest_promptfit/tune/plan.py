@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pytest_promptfit.estimate import BYTES_PER_TOKEN, SHORT_REPLY
+from pytest_promptfit.prices import cost_usd
+from pytest_promptfit.providers.shared import reply_limit
 from pytest_promptfit.tune.candidates import SIZES
 from pytest_promptfit.tune.messages import LONGEST_MESSAGE
-from pytest_promptfit.tune.meter import Meter, Rates
+from pytest_promptfit.tune.meter import Meter
 from pytest_promptfit.tune.race import stratified_order
 from pytest_promptfit.tune.split import split
 
@@ -19,9 +22,8 @@ if TYPE_CHECKING:
     from pytest_promptfit.samples import Sample, SampleSet
     from pytest_promptfit.tune.split import Split
 
-BYTES_PER_TOKEN = 4
-SHORT_REPLY, LONG_REPLY = 50, 1000
-"""Tokens that an estimate takes for a reply of the task model and one of the optimizer."""
+LONG_REPLY = 1000
+"""Tokens that an estimate takes for a reply of the optimizer."""
 
 
 def plan_lines(parsed: ParsedPrompt, sample_set: SampleSet) -> list[str]:
@@ -79,7 +81,7 @@ def check_prices(parsed: ParsedPrompt) -> None:
     if parsed.config.tune.budget.usd is None:
         return
     for model in models_of(parsed):
-        if Rates(model).price(1, 1) is None:
+        if cost_usd(model, 1, 1) is None:
             raise parsed.error(
                 f"tune.budget.usd: the price of {model} is not known: limit task_calls, optimizer_calls or tokens",
                 *("tune", "budget", "usd"),
@@ -105,8 +107,7 @@ def _cost_lines(parsed: ParsedPrompt, sample_set: SampleSet, meter: Meter) -> It
 
 
 def _cost_line(who: str, model: ModelSpec, params: Mapping[str, object], calls: int, given: int, written: int) -> str:
-    said = next((params[name] for name in ("max_completion_tokens", "max_tokens") if name in params), written)
-    written = said if isinstance(said, int) else written
-    price = Rates(model).price(given, written)
+    written = reply_limit(params) or written
+    price = cost_usd(model, given, written)
     shown = "its price is not known" if price is None else f"about ${calls * price:.2f}"
     return f"estimated cost, {who}: {shown} ({calls} calls of {given} tokens in, {written} out)"

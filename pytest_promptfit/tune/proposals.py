@@ -92,8 +92,7 @@ class Proposals:
         """Return what races, in turn over the ways the labels may be said, so that a small budget tries each."""
         bases = [Candidate(self._incumbent, ""), *self._worded()]
         bases += self._with_reply_prefix(bases)
-        plain = [Candidate(base.prompt, base.summary.removesuffix(", ")) for base in bases[1:]]
-        return self._new([*plain, *self._with_examples(bases)])
+        return self._new([*bases[1:], *self._with_examples(bases)])
 
     def reordered(self, rare: str) -> list[Candidate]:
         """Return the incumbent with its examples in other orders, so that it may say ``rare`` more often."""
@@ -134,7 +133,7 @@ class Proposals:
             words = label_words.read_words(answer, labels)
             worded = label_words.with_words(self._incumbent, words, edit=self._edit) if words else None
             if words and worded:
-                found[worded.content_hash] = Candidate(worded, f"label words {', '.join(words.values())}, ")
+                found[worded.content_hash] = Candidate(worded, f"label words {', '.join(words.values())}")
         return list(found.values())
 
     def _with_reply_prefix(self, bases: Sequence[Candidate]) -> list[Candidate]:
@@ -142,10 +141,11 @@ class Proposals:
         arena = self._arena
         if "bot_reply_prefix" not in self._edit or self._incumbent.bot_reply_prefix:
             return []
+        if not arena.wire(self._incumbent).provider.continues_prefix or "<label>" not in arena.parsed.config.extract:
+            return []
         return [
-            Candidate(changed(base.prompt, bot_reply_prefix=REPLY_PREFIX), f"{base.summary}reply prefix, ")
+            Candidate(changed(base.prompt, bot_reply_prefix=REPLY_PREFIX), _said(base.summary, "reply prefix"))
             for base in bases
-            if arena.wire(base.prompt).provider.continues_prefix and "<label>" in arena.parsed.config.extract
         ]
 
     def _with_examples(self, bases: Sequence[Candidate]) -> Iterator[Candidate]:
@@ -157,7 +157,7 @@ class Proposals:
         draw = rng(self.seed, 2, "examples")
         for at, (examples, kind) in enumerate(example_sets(self.train, self._arena.labels, mistakes, draw, RACERS)):
             base = bases[-1 - at % len(bases)]
-            yield Candidate(changed(base.prompt, examples=examples), f"{base.summary}{kind}")
+            yield Candidate(changed(base.prompt, examples=examples), _said(base.summary, kind))
 
     def _deterministic(self, turn: int, attempt: int) -> Candidate | None:
         draw = rng(self.seed, turn, f"deterministic {attempt}")
@@ -179,3 +179,7 @@ class Proposals:
             return False
         self._tried.add(name)
         return True
+
+
+def _said(*parts: str) -> str:
+    return ", ".join(filter(None, parts))

@@ -26,7 +26,6 @@ from pytest_promptfit.tune.history import History
 from pytest_promptfit.tune.meter import Meter, OutOfBudget
 from pytest_promptfit.tune.optimizer import Optimizer
 from pytest_promptfit.tune.plan import check_prices, models_of, shares_of
-from pytest_promptfit.tune.plan import plan_lines as plan_lines
 from pytest_promptfit.tune.result import TuneResult
 from pytest_promptfit.tune.search import Search
 from pytest_promptfit.tune.split import split
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_promptfit.prompt_file import ParsedPrompt, Prompt
-    from pytest_promptfit.samples import Sample, SampleSet
+    from pytest_promptfit.samples import SampleSet
     from pytest_promptfit.tune.final import Verdict
 
 FOLDER = "tune"
@@ -164,7 +163,8 @@ def _bring_up_to_date(search: Search, sample_set: SampleSet, cassettes: Path, te
     changed meanwhile.
     """
     arena, prompt = search.arena, search.incumbent
-    unknown = _unknown(arena, prompt, sample_set)
+    known = {outcome.sample for outcome in known_outcomes(arena, prompt, sample_set.samples)}
+    unknown = [sample for sample in sample_set.samples if sample not in known]
     if unknown:
         fitting = arena.affordable([prompt], max(unknown, key=lambda sample: len(sample.text)))
         with suppress(OutOfBudget):
@@ -172,20 +172,15 @@ def _bring_up_to_date(search: Search, sample_set: SampleSet, cassettes: Path, te
     if file_text(arena.parsed.path) != text:
         raise PromptfitError(f"{arena.parsed.path}: changed since it was read, so it is left as it is: run again")
     prune(cassettes, _hand_over(arena, prompt, sample_set, cassettes))
-    _write_baseline(arena, prompt, sample_set, known_outcomes(arena, prompt, sample_set.samples))
-    unasked = len(_unknown(arena, prompt, sample_set))
+    outcomes = known_outcomes(arena, prompt, sample_set.samples)
+    _write_baseline(arena, prompt, sample_set, outcomes)
+    unasked = len(sample_set.samples) - len(outcomes)
     if not unasked:
         return []
     return [
         f"{unasked} samples have no recorded reply to the new prompt, because the budget is used up: "
         f"pytest --promptfit --promptfit-record asks for them"
     ]
-
-
-def _unknown(arena: Arena, prompt: Prompt, sample_set: SampleSet) -> list[Sample]:
-    """Return the samples that a prompt has not answered."""
-    seen, name = arena.seen(), prompt.content_hash
-    return [sample for sample in sample_set.samples if (name, sample.case_name) not in seen]
 
 
 def _hand_over(arena: Arena, prompt: Prompt, sample_set: SampleSet, cassettes: Path) -> list[str]:

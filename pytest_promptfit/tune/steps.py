@@ -38,12 +38,12 @@ def deterministic_steps(
     A sentence of the system prompt goes, a rule made of one of the ``notes``, (label, note), is added to it,
     or two examples change places.
     """
-    kinds = (_sentence_steps(prompt, "system_prompt"), _note_steps(prompt, notes), _swap_steps(prompt, rng))
-    allowed = (
-        _allowed(prompt, steps, rules)
-        for field, steps in zip(("system_prompt", "system_prompt", "examples"), kinds, strict=True)
-        if field in rules.edit
+    kinds = (
+        ("system_prompt", _sentence_steps(prompt, "system_prompt")),
+        ("system_prompt", _note_steps(prompt, notes)),
+        ("examples", _swap_steps(prompt, rng)),
     )
+    allowed = (_allowed(prompt, steps, rules) for field, steps in kinds if field in rules.edit)
     return [shuffled(steps, rng)[0] for steps in allowed if steps]
 
 
