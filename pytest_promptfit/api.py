@@ -55,7 +55,7 @@ def evaluate(
     path = Path(prompt) if isinstance(prompt, str | Path) else prompt.path
     parsed = parse_prompt_file(path)
     sample_set = read_samples(parsed) if samples is None else _own_samples(samples, parsed.config.labels)
-    folder = Path(cassettes) if cassettes is not None else project_root(path) / "cassettes"
+    folder = recordings_of(path, cassettes)
     theirs = OURS if isinstance(prompt, str | Path) else prompt.custom
     custom = replace(theirs, client=client or theirs.client, extract=extract or theirs.extract)
     asking = None
@@ -94,10 +94,15 @@ def tune(
 
     path = Path(prompt_path)
     parsed = parse_prompt_file(path)
-    folder = Path(cassettes) if cassettes is not None else project_root(path) / "cassettes"
+    folder = recordings_of(path, cassettes)
     custom = Custom(client, extract)
     options = TuneOptions(seed=seed, iterations=iterations, concurrency=concurrency, custom=custom)
     return tune_prompt(parsed, read_samples(parsed), folder / parsed.name, options)
+
+
+def recordings_of(path: Path, folder: str | Path | None) -> Path:
+    """Return the folder of all recordings: the one that is named, else that in the prompt file's project."""
+    return Path(folder) if folder is not None else project_root(path) / "cassettes"
 
 
 def project_root(path: Path) -> Path:

@@ -97,10 +97,11 @@ def ask(
     budget = budget or Budget()
     if not questions:
         return Spending()
-    if budget.limits.max_usd is not None and cost_usd(spec, 1, 1) is None:
+    is_priced = cost_usd(spec, 1, 1) is not None
+    if budget.limits.max_usd is not None and not is_priced:
         raise PromptfitError(f"{spec}: its price is not known: limit the calls, with --promptfit-max-calls, not USD")
     asking = _Asking(questions, provider, spec, budget, on_answer, before_send)
-    if cost_usd(spec, 1, 1) is not None:
+    if is_priced:
         asking.spending.usd = 0.0
     _run_in_own_thread(asking.run(wrap, max(1, concurrency), first_alone=first_alone))
     return asking.spending

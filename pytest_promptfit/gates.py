@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from pytest_promptfit.errors import HookError
 from pytest_promptfit.metrics import detectable_difference, wilson_interval
@@ -33,6 +33,11 @@ class GateResult:
     warning: str = ""
     floor: float | None = None
     """The accuracy that was asked for."""
+
+    @property
+    def verdict(self) -> Literal["passed", "failed", "not judged"]:
+        """What came of the gate, in words."""
+        return "not judged" if self.passed is None else "passed" if self.passed else "failed"
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import httpx2
 
 from pytest_promptfit.custom import shown
 from pytest_promptfit.errors import CallError, PromptfitError
-from pytest_promptfit.providers.sending import NETWORK_ERRORS
+from pytest_promptfit.providers.sending import NETWORK_ERRORS, unsendable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -153,7 +153,7 @@ async def sending_through(transport: httpx2.AsyncBaseTransport, url: str, spec: 
         try:
             request = httpx2.Request("POST", url, json=payload)
         except UnicodeEncodeError:
-            raise CallError(f"{spec}: the text holds half a surrogate pair, which cannot be sent") from None
+            raise unsendable(spec) from None
         response = await transport.handle_async_request(request)
         body: dict[str, Any] = json.loads(await response.aread())
         return body

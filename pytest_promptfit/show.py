@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_promptfit.api import project_root
+from pytest_promptfit.api import recordings_of
 from pytest_promptfit.cassette import Cassette
 from pytest_promptfit.errors import CallError, PromptfitError
 from pytest_promptfit.estimate import BYTES_PER_TOKEN, estimate
@@ -51,7 +51,7 @@ def show(options: ShowOptions) -> Iterator[str]:
     if options.as_json:
         yield json.dumps(payload, indent=2)
         return
-    folder = options.cassettes or project_root(parsed.path) / "cassettes"
+    folder = recordings_of(parsed.path, options.cassettes)
     seen = list(_recorded(wire, Cassette.load(folder / parsed.name), sample_set))
     yield from _head(parsed, sample, wire)
     yield from _messages(payload)

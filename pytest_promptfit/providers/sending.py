@@ -178,10 +178,15 @@ def sender(client: Any, sdk: ModuleType, wanted: Wanted) -> Send:
         except sdk.APIError as error:
             raise _call_error(error, sdk, wanted) from None
         except UnicodeEncodeError:
-            raise CallError(f"{wanted.spec}: the text holds half a surrogate pair, which cannot be sent") from None
+            raise unsendable(wanted.spec) from None
         return _json_object(response, wanted)
 
     return send
+
+
+def unsendable(spec: ModelSpec) -> CallError:
+    """Return the error for a text that UTF-8 cannot spell."""
+    return CallError(f"{spec}: the text holds half a surrogate pair, which cannot be sent")
 
 
 def _json_object(response: httpx2.Response, wanted: Wanted) -> dict[str, Any]:

@@ -44,7 +44,7 @@ class ApiKey:
     def value(self) -> str | None:
         """Return the key, ``None`` where none is needed; raise a fatal ``CallError`` when it is missing."""
         names = self.names()
-        found = next((self._read(name) for name in names if self._read(name)), None)
+        found = next(iter(self.secrets()), None)
         if found is None and names:
             raise CallError(f"{self.spec}: no API key: {self._how_to_set(names[0])}", fatal=True)
         if found is not None and not (found.isascii() and found.isprintable()):

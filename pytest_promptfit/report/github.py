@@ -63,8 +63,9 @@ def summary_lines(results: Iterable[PromptResult], relative: Callable[[str], str
             if compared
             else "none"
         )
-        verdicts = {True: "passed", False: "**failed**", None: "not judged"}
-        gates = ", ".join(f"{gate.name} {verdicts[gate.passed]}" for gate in result.gates)
+        gates = ", ".join(
+            f"{gate.name} {'**failed**' if gate.passed is False else gate.verdict}" for gate in result.gates
+        )
         cells = (_quoted(relative(evaluation.path)), _quoted(evaluation.model), accuracy_line(evaluation), baseline)
         yield f"| {' | '.join(cells)} | {gates} |"
     yield ""

@@ -37,7 +37,7 @@ def _prompt(result: PromptResult, relative: Callable[[str], str]) -> Iterator[Li
         if line:
             yield f"  {line}", {}
     for gate in result.gates:
-        verdict = {True: "passed", False: "FAILED", None: "not judged"}[gate.passed]
+        verdict = "FAILED" if gate.passed is False else gate.verdict
         yield f"  gate {gate.name}: {verdict}: {gate.detail}", {"red": gate.passed is False}
         if gate.warning:
             yield f"  warning: {gate.warning}", {"yellow": True}

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from pytest_promptfit.baseline import Baseline
+    from pytest_promptfit.gates import GateResult
     from pytest_promptfit.metrics import Confusion
     from pytest_promptfit.verdicts import PromptResult
 
@@ -33,16 +34,6 @@ FEW_LABELS = 8
 
 
 RENEWED = "The tuning run has just renewed the baseline, so these are the cases of the tuned prompt."
-
-
-@dataclass(frozen=True)
-class Gate:
-    """A gate and what came of it."""
-
-    name: str
-    verdict: str
-    detail: str
-    warning: str
 
 
 @dataclass(frozen=True)
@@ -114,7 +105,7 @@ class PromptView:
     broken: int
     macro_f1: str
     cost: str
-    gates: tuple[Gate, ...]
+    gates: tuple[GateResult, ...]
     standing: Standing | None
     picture: Intervals | None
     labels: tuple[LabelRow, ...]
@@ -168,7 +159,7 @@ def prompt_view(
         broken=change.broken if change else 0,
         macro_f1=f"{macro:.3f}" if macro is not None else "",
         cost="price unknown" if usage.usd is None else dollars(usage.usd),
-        gates=tuple(_gates(result)),
+        gates=result.gates,
         standing=standing,
         picture=accuracy_picture(standing) if standing else None,
         labels=tuple(_label_rows(result)),
@@ -192,12 +183,6 @@ def _interval(confusion: Confusion) -> str:
         return ""
     low, high = wilson_interval(confusion.correct, confusion.total)
     return f"{percent(low)} to {percent(high)}"
-
-
-def _gates(result: PromptResult) -> Iterator[Gate]:
-    for gate in result.gates:
-        verdict = {True: "passed", False: "failed", None: "not judged"}[gate.passed]
-        yield Gate(gate.name, verdict, gate.detail, gate.warning)
 
 
 def _standing(result: PromptResult) -> Standing | None:
