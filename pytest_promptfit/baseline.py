@@ -6,6 +6,7 @@ Written to be read in a diff: sorted, one sample a line.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -14,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pytest_promptfit.errors import PromptfitError
 from pytest_promptfit.files import write_atomically
-from pytest_promptfit.metrics import mcnemar_midp
+from pytest_promptfit.metrics import least_broken, mcnemar_midp, paired_difference_interval
 from pytest_promptfit.prompt_file import stem_of
 
 if TYPE_CHECKING:
@@ -25,15 +26,22 @@ if TYPE_CHECKING:
 
 VERSION = 1
 
+CONFLICT = re.compile(r"^(<{7}|>{7}|\|{7}) |^={7}$", re.MULTILINE)
+
+
+THEIRS = re.compile(r"^<{7}[^\n]*\n(.*?)(?:^\|{7}[^\n]*\n.*?)?^={7}\n.*?^>{7}[^\n]*\n", re.MULTILINE | re.DOTALL)
+
 
 class Accepted(BaseModel):
-    """The accepted outcome of one sample."""
+    """The accepted outcome of one sample; ``prompt_hash`` and ``model`` where they are not those of the file's head."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     outcome: Literal["right", "wrong", "missing"]
     label: str
     predicted: str | None = None
+    prompt_hash: str | None = None
+    model: str | None = None
 
 
 class Baseline(BaseModel):
@@ -55,20 +63,62 @@ class Baseline(BaseModel):
 
 @dataclass(frozen=True)
 class Comparison:
-    """An evaluation against its baseline, paired over the labeled samples that both have."""
+    """An evaluation against accepted outcomes, paired over the labeled samples that both have.
 
+    ``reference`` names what it is compared with: "its baseline", or a git ref. ``fixed`` and ``broken`` are names
+    of cases, ``before`` counts the shared ones that were right. ``alpha`` is the level of the regression gate,
+    ``None`` where there is none. A sample whose label was changed since (``relabeled``) is judged by the label
+    that was accepted: a new label must not turn a miss into a right answer unseen.
+    """
+
+    reference: str
+    before: int
     fixed: tuple[str, ...]
     broken: tuple[str, ...]
     shared: int
     added: int
     removed: int
     accuracy: float | None
-    same_model: bool
+    """The accuracy over all that was accepted, shared or not."""
+    relabeled: tuple[str, ...] = ()
+    other_models: tuple[str, ...] = ()
+    """Models other than this run's that the outcomes were accepted from."""
+    alpha: float | None = 0.05
+
+    @property
+    def now(self) -> int:
+        """How many of the shared samples are right now."""
+        return self.before + len(self.fixed) - len(self.broken)
+
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether each shared sample came out as before."""
+        return not (self.fixed or self.broken)
+
+    @property
+    def change(self) -> float:
+        """The change of accuracy over the shared samples, -1 to 1."""
+        return (len(self.fixed) - len(self.broken)) / self.shared if self.shared else 0.0
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of ``change``."""
+        return paired_difference_interval(len(self.broken), len(self.fixed), self.shared)
 
     @property
     def p_value(self) -> float:
         """One-sided mid-p: how probable so many broken against fixed cases are when nothing got worse."""
         return mcnemar_midp(len(self.broken), len(self.fixed))
+
+    @property
+    def p_of_change(self) -> float:
+        """The one-sided mid-p of the way it went: of a gain where more cases were fixed than broken."""
+        return mcnemar_midp(*sorted((len(self.broken), len(self.fixed)), reverse=True))
+
+    @property
+    def can_fail(self) -> bool:
+        """Whether so few shared samples could show a drop at all."""
+        return self.alpha is not None and self.shared >= least_broken(self.alpha)
 
 
 def baseline_path(prompt: Path) -> Path:
@@ -76,8 +126,11 @@ def baseline_path(prompt: Path) -> Path:
     return prompt.with_name(f"{stem_of(prompt)}.baseline.json")
 
 
-def read_baseline(path: Path) -> Baseline | None:
-    """Read a baseline; ``None`` when there is none yet; raise PromptfitError when it cannot be understood."""
+def read_baseline(path: Path, *, is_renewed: bool = False) -> Baseline | None:
+    """Read a baseline; ``None`` when there is none yet; raise PromptfitError when it cannot be understood.
+
+    One with git's conflict markers is read as our side has it where the run writes it anew (``is_renewed``).
+    """
     try:
         if path.exists() and not path.is_file():  # a pipe or a device may never end
             raise PromptfitError(f"{path}:1: cannot be read: not a regular file")
@@ -86,7 +139,7 @@ def read_baseline(path: Path) -> Baseline | None:
         return None
     except (OSError, UnicodeDecodeError) as error:
         raise PromptfitError(f"{path}:1: cannot be read: {error}") from None
-    return _parse(text, str(path))
+    return _parse(THEIRS.sub(r"\1", text) if is_renewed else text, str(path))
 
 
 def check_ref(ref: str, folder: Path) -> None:
@@ -125,40 +178,74 @@ def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def _parse(text: str, shown: str) -> Baseline:
     again = "restore it from git or write it anew with --promptfit-update"
+    if conflict := CONFLICT.search(text):
+        line = text.count("\n", 0, conflict.start()) + 1
+        raise PromptfitError(f"{shown}:{line}: an unresolved merge conflict: --promptfit-update writes it anew")
     try:
-        return Baseline.model_validate(json.loads(text))
+        value = json.loads(text)
     except json.JSONDecodeError as error:
         raise PromptfitError(f"{shown}:{error.lineno}: not JSON: {error.msg}: {again}") from None
+    except (ValueError, RecursionError):  # a number of thousands of digits, or nested too deep
+        raise PromptfitError(f"{shown}:1: not a baseline: {again}") from None
+    version = value.get("version") if isinstance(value, dict) else None
+    if isinstance(version, int) and version > VERSION:
+        raise PromptfitError(
+            f"{shown}:1: version {version} was written by a newer pytest-promptfit: expected {VERSION}: upgrade it here"
+        )
+    try:
+        return Baseline.model_validate(value)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the file"
         raise PromptfitError(f"{shown}:1: {place}: {first['msg'].lower()}: {again}") from None
 
 
-def compare(baseline: Baseline, evaluation: Evaluation) -> Comparison:
+def compare(
+    baseline: Baseline, evaluation: Evaluation, *, reference: str = "its baseline", alpha: float | None = 0.05
+) -> Comparison:
     """Pair the labeled outcomes of an evaluation with the accepted ones."""
     now = {outcome.sample.case_name: outcome for outcome in evaluation.labeled}
     before = {name: case for name, case in baseline.cases.items() if not name.startswith("canonical-")}
     shared = [name for name in now if name in before]
     was_right = {name for name in shared if before[name].outcome == "right"}
-    is_right = {name for name in shared if now[name].correct}
+    is_right = {name for name in shared if now[name].predicted == before[name].label}
+    models = dict.fromkeys(before[name].model or baseline.model for name in shared)
     return Comparison(
+        reference=reference,
+        before=len(was_right),
         fixed=tuple(name for name in shared if name in is_right - was_right),
         broken=tuple(name for name in shared if name in was_right - is_right),
         shared=len(shared),
         added=len(now) - len(shared),
         removed=len(before.keys() - now.keys() - {o.sample.case_name for o in evaluation.unanswered}),
         accuracy=_share(sum(case.outcome == "right" for case in before.values()), len(before)),
-        same_model=baseline.model == evaluation.model,
+        relabeled=tuple(name for name in shared if now[name].sample.label != before[name].label),
+        other_models=tuple(model for model in models if model != evaluation.model),
+        alpha=alpha,
     )
 
 
 def accept(old: Baseline | None, evaluation: Evaluation, known_cases: Iterable[str]) -> Baseline:
-    """Return the baseline that accepts these outcomes; unselected samples that still exist keep theirs."""
+    """Return the baseline that accepts these outcomes; samples that were not run and still exist keep theirs.
+
+    Those keep the prompt and model they were accepted with, and the file's head stays theirs.
+    """
     known = set(known_cases)
-    kept = {name: case for name, case in (old.cases if old else {}).items() if name in known}
-    cases = {**kept, **{o.sample.case_name: _accepted(o) for o in evaluation.outcomes if o.reply is not None}}
-    return Baseline(prompt_hash=evaluation.prompt_hash, model=evaluation.model, metrics=_metrics(cases), cases=cases)
+    new = {o.sample.case_name: _accepted(o) for o in evaluation.outcomes if o.reply is not None}
+    kept = {name: case for name, case in (old.cases if old else {}).items() if name in known and name not in new}
+    head = (old.prompt_hash, old.model) if old and kept else (evaluation.prompt_hash, evaluation.model)
+    cases = {**kept, **{name: _with_origin(case, evaluation, head) for name, case in new.items()}}
+    return Baseline(prompt_hash=head[0], model=head[1], metrics=_metrics(cases), cases=cases)
+
+
+def _with_origin(case: Accepted, evaluation: Evaluation, head: tuple[str, str]) -> Accepted:
+    """Return a case with the prompt and the model it was accepted with, where they are not those of the head."""
+    prompt_hash, model = head
+    other = {
+        "prompt_hash": evaluation.prompt_hash if evaluation.prompt_hash != prompt_hash else None,
+        "model": evaluation.model if evaluation.model != model else None,
+    }
+    return case.model_copy(update=other)
 
 
 def _accepted(outcome: Outcome) -> Accepted:
@@ -187,9 +274,14 @@ def render(baseline: Baseline) -> str:
     """Return the file's text: sorted, one sample a line."""
     head: dict[str, Any] = baseline.model_dump(exclude={"cases"})
     lines = [f"  {json.dumps(key)}: {_compact(value)}" for key, value in head.items()]
-    cases = [f"    {_compact(name)}: {_compact(baseline.cases[name].model_dump())}" for name in sorted(baseline.cases)]
+    cases = [f"    {_compact(name)}: {_compact(_case(baseline.cases[name]))}" for name in sorted(baseline.cases)]
     lines.append('  "cases": {\n' + ",\n".join(cases) + "\n  }" if cases else '  "cases": {}')
     return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _case(case: Accepted) -> dict[str, Any]:
+    values = case.model_dump()
+    return {name: value for name, value in values.items() if value is not None or name == "predicted"}
 
 
 def _compact(value: object) -> str:

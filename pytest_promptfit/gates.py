@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from pytest_promptfit.errors import HookError
-from pytest_promptfit.metrics import detectable_difference, wilson_interval
+from pytest_promptfit.metrics import detectable_drop, least_broken, wilson_interval
 from pytest_promptfit.report.text import plain
 
 if TYPE_CHECKING:
@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from pytest_promptfit.evaluation import Evaluation, Outcome
     from pytest_promptfit.prompt_file import Gates
 
-SMALL_DROP = 0.10
-"""A set that cannot find a drop of this size gets a warning."""
 SHOWN = 10
 
 
@@ -62,22 +60,26 @@ def gate_names(gates: Gates) -> list[str]:
     return [name for name, wanted in asked.items() if wanted]
 
 
-def judge_gates(
-    gates: Gates,
-    added: Sequence[Gate],
-    evaluation: Evaluation,
-    baseline: Baseline | None,
-    comparison: Comparison | None,
-    *,
-    unselected: int = 0,
+def judge_floors(gates: Gates, evaluation: Evaluation, *, unselected: int = 0) -> list[GateResult]:
+    """Judge the gates on an evaluation's own figures; ``unselected`` labeled samples leave them without a verdict."""
+    names = [name for name in gate_names(gates) if name != "regression"]
+    reason = why_not_judged(evaluation, unselected)
+    return [GateResult(name, None, reason) if reason else _judge(name, gates, evaluation) for name in names]
+
+
+def judge_added(
+    added: Sequence[Gate], evaluation: Evaluation, baseline: Baseline | None, *, unselected: int = 0
 ) -> list[GateResult]:
-    """Judge our gates and the ``added`` ones; ``unselected`` labeled samples leave all of them without a verdict."""
-    names = gate_names(gates)
-    reason = _why_not(evaluation, unselected)
-    if reason:
-        return [GateResult(name, None, reason) for name in (*names, *(gate.name for gate in added))]
-    own = [_judge(name, gates, evaluation, comparison) for name in names]
-    return [*own, *(_judge_added(gate, evaluation, baseline) for gate in added)]
+    """Judge the gates of other plugins, under the same conditions as ours."""
+    reason = why_not_judged(evaluation, unselected)
+    return [
+        GateResult(gate.name, None, reason) if reason else _judge_added(gate, evaluation, baseline) for gate in added
+    ]
+
+
+def strictest(results: Sequence[GateResult]) -> GateResult:
+    """Return the result that counts of several for one gate: one that failed, else one that was judged."""
+    return min(results, key=lambda result: (result.passed is not False, result.passed is None))
 
 
 def _judge_added(gate: Gate, evaluation: Evaluation, baseline: Baseline | None) -> GateResult:
@@ -88,7 +90,8 @@ def _judge_added(gate: Gate, evaluation: Evaluation, baseline: Baseline | None) 
         return GateResult(gate.name, False, str(error))
 
 
-def _why_not(evaluation: Evaluation, unselected: int) -> str:
+def why_not_judged(evaluation: Evaluation, unselected: int) -> str:
+    """Return why no gate can be judged, or nothing."""
     if unselected:
         return f"{unselected} of its samples are not selected: run the whole file to judge it"
     if evaluation.unanswered:
@@ -96,15 +99,12 @@ def _why_not(evaluation: Evaluation, unselected: int) -> str:
     return "" if evaluation.labeled else "there are no labeled samples"
 
 
-def _judge(name: str, gates: Gates, evaluation: Evaluation, comparison: Comparison | None) -> GateResult:
+def _judge(name: str, gates: Gates, evaluation: Evaluation) -> GateResult:
     if name == "accuracy":
         return _judge_accuracy(gates.accuracy or 0.0, evaluation)
     if name == "recall":
         return _judge_recall(gates, evaluation)
-    if name == "missing":
-        return _judge_missing(gates.missing or 0.0, evaluation)
-    alpha = gates.regression.alpha if gates.regression else 0.05
-    return judge_regression(alpha, comparison)
+    return _judge_missing(gates.missing or 0.0, evaluation)
 
 
 def _judge_accuracy(floor: float, evaluation: Evaluation) -> GateResult:
@@ -125,7 +125,8 @@ def _judge_recall(gates: Gates, evaluation: Evaluation) -> GateResult:
     for label, floor in gates.recall.items():
         metrics = by_label.get(label)
         if metrics is None or not metrics.support:
-            figures.append(f"{plain(label)}: no samples, floor {floor:g}")
+            figures.append(f"{plain(label)}: no samples to show it, floor {floor:g}")
+            passed = passed and not floor
             continue
         figures.append(f"{plain(label)}: {metrics.recall:.3f} of {metrics.support}, floor {floor:g}")
         if metrics.recall < floor:
@@ -142,23 +143,46 @@ def _judge_missing(ceiling: float, evaluation: Evaluation) -> GateResult:
     return GateResult("missing", share <= ceiling, detail, _cases(unread))
 
 
-def judge_regression(alpha: float, comparison: Comparison | None) -> GateResult:
-    """Judge whether an evaluation is worse than its baseline beyond chance, at one-sided level ``alpha``."""
-    if comparison is None:
-        return GateResult("regression", None, "no baseline yet: --promptfit-update writes it")
+def judge_regression(comparison: Comparison, *, level: float, tests: int = 1) -> GateResult:
+    """Judge whether an evaluation is worse than what it is compared with, beyond chance.
+
+    ``level`` is what p must not exceed, the gate's alpha where it is the only one of a run, else its share by
+    Benjamini and Hochberg over the ``tests`` of the run.
+    """
     if not comparison.shared:
-        return GateResult("regression", None, "no labeled sample is in the baseline: --promptfit-update renews it")
-    p_value = comparison.p_value
-    drop = detectable_difference(comparison.shared, alpha=alpha)
-    fixed, broken = len(comparison.fixed), len(comparison.broken)
+        return GateResult("regression", None, f"no labeled sample is in {comparison.reference}")
+    if comparison.alpha is None or not comparison.can_fail:
+        least = least_broken(comparison.alpha or 0.05)
+        few = f"{comparison.shared} shared samples are too few: a drop shows with at least {least} broken ones"
+        return GateResult("regression", None, few)
+    if comparison.is_unchanged:
+        said = f"unchanged from {comparison.reference} on {comparison.shared} shared samples"
+        return GateResult("regression", True, f"{said}{_smallest_drop(comparison)}")
+    failed = comparison.p_value <= level and comparison.change < 0
+    low, high = (bound * 100 for bound in comparison.interval)
+    direction = "worse" if comparison.change < 0 else "better" if comparison.change > 0 else "neither better nor worse"
+    moved = f" by {abs(comparison.change) * 100:.1f} points" if comparison.change else ""
+    among = f" ({comparison.alpha:g} shared among {tests} comparisons, Benjamini-Hochberg)" if tests > 1 else ""
+    beyond = "" if failed or comparison.change >= 0 else ", within chance"
     detail = (
-        f"fixed {fixed}, broken {broken} of {comparison.shared} shared samples, p = {p_value:.3g}, alpha {alpha:g}; "
-        f"a drop of {drop * 100:.1f} points would be found with 80 % power"
+        f"{direction} than {comparison.reference}{moved}{beyond} (95 % interval {low:+.1f} to {high:+.1f}), "
+        f"fixed {len(comparison.fixed)}, broke {len(comparison.broken)} of {comparison.shared}, "
+        f"p = {comparison.p_of_change:.2g}, alpha {level:.2g}{among}"
     )
-    warning = ""
-    if drop > SMALL_DROP:
-        warning = f"{comparison.shared} shared samples are too few to find a drop of 10 points (only {drop * 100:.1f})"
-    return GateResult("regression", p_value > alpha, detail, comparison.broken, warning)
+    return GateResult(
+        "regression", not failed, detail if failed else detail + _smallest_drop(comparison), comparison.broken
+    )
+
+
+def _smallest_drop(comparison: Comparison) -> str:
+    """Say what drop so many samples find; how many flip by noise alone is taken from those that went each way."""
+    assert comparison.alpha is not None
+    flips = min(len(comparison.fixed), len(comparison.broken)) / comparison.shared
+    drop = detectable_drop(comparison.shared, alpha=comparison.alpha, flips=min(flips, 0.49))
+    noise = f"if {flips * 100:.1f} % flip each way by noise" if flips else "if nothing flips by noise"
+    if drop is None:
+        return f"; no drop would be found with 80 % power {noise}"
+    return f"; a drop of {drop * 100:.1f} points would be found with 80 % power {noise}"
 
 
 def _cases(outcomes: Iterator[Outcome] | Sequence[Outcome]) -> tuple[str, ...]:

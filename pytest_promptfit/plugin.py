@@ -53,8 +53,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--promptfit-against",
+        action="append",
         metavar="REF",
-        help="Take the baseline from a git ref, such as origin/main, so that a change cannot loosen its own gate.",
+        help="Judge by a git ref too, such as origin/main: its baseline, samples and gates, so that a change cannot "
+        "loosen its own gate. May be given several times.",
     )
     group.addoption(
         "--promptfit-prune",

@@ -224,7 +224,7 @@ class PromptConfig(_Strict):
     samples: SampleSource | None = None
     canonical: tuple[InlineSample, ...] = Field((), description="Samples that must never be got wrong.")
     gates: Gates = Field(default_factory=Gates)
-    cases: Literal["strict", "gated"] = "strict"
+    cases: Literal["strict", "gated"] = "gated"
     tune: TuneSettings = Field(default_factory=TuneSettings)
 
     @field_validator("extract")

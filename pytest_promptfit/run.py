@@ -22,13 +22,12 @@ from pytest_promptfit.files import leads_outside
 from pytest_promptfit.forward import Asking, forward
 from pytest_promptfit.prompt_file import ParsedPrompt, parse_prompt_file
 from pytest_promptfit.samples import Sample, SampleSet, data_path, read_samples
-from pytest_promptfit.verdicts import PromptResult, UpdateMode, judge
+from pytest_promptfit.verdicts import PromptResult, Reference, UpdateMode, judge, settled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from pytest_promptfit.baseline import Baseline
     from pytest_promptfit.custom import Custom
     from pytest_promptfit.gates import Gate
     from pytest_promptfit.tune.result import TuneResult
@@ -41,7 +40,7 @@ class RunSettings:
 
     cassettes: Path
     root: Path
-    against: str | None = None
+    against: tuple[str, ...] = ()
     update: UpdateMode = "no"
     prune: bool = False
     asking: Asking | None = None
@@ -58,6 +57,8 @@ class PromptRun:
         self.added_gates: tuple[Gate, ...] = ()
         self.selected: tuple[Sample, ...] = ()
         self.refusal = ""
+        self.tests = 0
+        """How many comparisons share the alpha of a run that pytest-xdist spreads; 0: all of them are here."""
         self.tuned: TuneResult | PromptfitError | None = None
         self._settings = settings
         self._custom = custom
@@ -71,10 +72,10 @@ class PromptRun:
         self._warn_of_outside(self.path, warn)
         self.parsed = parse_prompt_file(self.path)
         self._warn_of_outside(data_path(self.parsed), warn)
-        if not self._settings.against:
-            self._warn_of_outside(baseline_path(self.path), warn)
+        self._warn_of_outside(baseline_path(self.path), warn)
         self.sample_set = read_samples(self.parsed)
-        self.baseline = self._read_baseline()
+        self.baseline = read_baseline(baseline_path(self.path), is_renewed=self._settings.update != "no")
+        self._baselines = {ref: read_baseline_at(ref, baseline_path(self.path)) for ref in self._settings.against}
 
     def tune(self, options: TuneOptions) -> None:
         """Tune the prompt, read what came of it, and keep the outcome, or the error that ended it, in ``tuned``."""
@@ -127,7 +128,7 @@ class PromptRun:
             prune=self._settings.prune,
             custom=self._custom,
         )
-        return judge(
+        result = judge(
             evaluation,
             self.baseline,
             gates=self.parsed.config.gates,
@@ -135,7 +136,15 @@ class PromptRun:
             strict=self.parsed.config.cases == "strict",
             known_cases=tuple(sample.case_name for sample in self.sample_set.samples),
             update=self._settings.update,
+            against=[
+                Reference(ref, evaluation, found, self.parsed.config.gates) for ref, found in self._baselines.items()
+            ],
         )
+        return settled([result], tests=self.tests)[0]
+
+    def settle(self, result: PromptResult) -> None:
+        """Take the result as it is once all prompts of the run are judged together."""
+        self.__dict__["_found"] = result
 
     @property
     def was_evaluated(self) -> bool:
@@ -155,12 +164,6 @@ class PromptRun:
         if target is not None and target.exists():
             warn(f"{path} is read from outside {self._settings.root}: {target}")
 
-    def _read_baseline(self) -> Baseline | None:
-        path = baseline_path(self.path)
-        if self._settings.against:
-            return read_baseline_at(self._settings.against, path)
-        return read_baseline(path)
-
 
 def write_accepted(result: PromptResult, path: Path) -> str:
     """Write the baseline of a result that is accepted, and return the line that says so.
@@ -168,12 +171,10 @@ def write_accepted(result: PromptResult, path: Path) -> str:
     Raises PromptfitError when the regression gate refuses it, or the file cannot be written.
     """
     target = baseline_path(path)
-    if not result.accepts:
-        raise PromptfitError(
-            f"{target}: not updated: worse than the baseline beyond chance (--promptfit-update=force accepts it)"
-        )
+    if result.refusal:
+        raise PromptfitError(f"{target}: not updated: {result.refusal}")
     if all(outcome.reply is None for outcome in result.evaluation.outcomes):
         return f"{target}: not updated: no sample has a reply"
-    updated = accept(read_baseline(target), result.evaluation, result.known_cases)
+    updated = accept(read_baseline(target, is_renewed=True), result.evaluation, result.known_cases)
     changed = write_baseline(target, updated)
     return f"{target}: {'written' if changed else 'unchanged'}"

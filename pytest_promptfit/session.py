@@ -24,6 +24,7 @@ from pytest_promptfit.report.progress import Progress
 from pytest_promptfit.report.text import plain, relative_to, with_short_paths
 from pytest_promptfit.run import PromptRun, RunSettings, write_accepted
 from pytest_promptfit.tune.result import TuneFailure, TuneResult
+from pytest_promptfit.verdicts import settled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -52,8 +53,8 @@ class PromptfitSession:
         self._progress = Progress(config)
         self._settings = self._read_settings()
         distributed.refuse_scattered_writing(config)
-        if self._settings.against:
-            _refuse_unknown_ref(self._settings.against, config.rootpath)
+        for ref in self._settings.against:
+            _refuse_unknown_ref(ref, config.rootpath)
 
     def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
         """Collect prompt files by their names."""
@@ -76,6 +77,7 @@ class PromptfitSession:
             run = self._runs[path]
             # --keep-duplicates collects a file as often as it is named.
             run.selected = tuple(dict.fromkeys(samples))
+            run.tests = len(selected) * (1 + len(self._settings.against)) if distributed.is_worker(self._config) else 0
             run.refusal = self._refuse_shared_name(run)
             if run.refusal and not distributed.is_worker(self._config):
                 raise pytest.UsageError(plain(run.refusal))
@@ -87,9 +89,9 @@ class PromptfitSession:
         if not (session.config.option.collectonly or stopped or distributed.is_distributed(session.config)):
             try:
                 self._tune(session)
-                for run in self._runs.values():
-                    if run.selected:
-                        _ = run.result
+                asked = [run for run in self._runs.values() if run.selected]
+                for run, result in zip(asked, settled([run.result for run in asked]), strict=True):
+                    run.settle(result)
             except PromptfitError as error:
                 raise pytest.UsageError(plain(str(error), keep_lines=True)) from None
             finally:
@@ -128,8 +130,10 @@ class PromptfitSession:
         if distributed.is_worker(self._config):
             self._config.workeroutput["promptfit"] = self._parcel(results).dump()  # type: ignore[attr-defined]
             return
-        results = [*self._worker_results.values(), *results]
-        self._results = sorted(results, key=lambda result: result.evaluation.path)
+        sent = list(self._worker_results.values())
+        self._results = sorted(settled([*sent, *results]), key=lambda result: result.evaluation.path)
+        if sum(result.is_worse for result in self._results) > sum(result.is_worse for result in [*sent, *results]):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED  # a worker did not know how many others there are
         writing: list[Callable[[], None]] = [
             partial(distributed.bring_home, files, self._settings.cassettes / name)
             for name, files in self._recordings.items()
@@ -278,7 +282,7 @@ class PromptfitSession:
         return RunSettings(
             cassettes=self._config.rootpath / self._config.getini("promptfit_cassettes"),
             root=self._config.rootpath,
-            against=option.promptfit_against,
+            against=tuple(dict.fromkeys(option.promptfit_against or ())),
             update=option.promptfit_update or "no",
             prune=option.promptfit_prune,
             asking=self._read_asking(),

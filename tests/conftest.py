@@ -109,7 +109,8 @@ class Project:
         with data.open("w", encoding="utf-8", newline="") as sink:
             csv.writer(sink).writerows([("id", "text", "label", "note"), *((*row, "")[:4] for row in rows)])
         samples = {"samples": {"file": data.name, "id": "id"}} if rows else {}
-        value = {"model": self._model(), "prompt": PROMPT, "labels": ["good", "bad"], **samples, **fields}
+        value = {"model": self._model(), "prompt": PROMPT, "labels": ["good", "bad"], "cases": "strict", **samples}
+        value |= fields
         path.write_text(yaml.safe_dump(value, sort_keys=False, allow_unicode=True), encoding="utf-8")
         return path
 

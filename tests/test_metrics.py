@@ -15,11 +15,12 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precisio
 from pytest_promptfit.metrics import (
     MISSING,
     LabelMetrics,
+    benjamini_hochberg,
     count,
-    detectable_difference,
+    detectable_drop,
+    least_broken,
     mcnemar_midp,
     paired_difference_interval,
-    pairs_needed,
     wilson_interval,
 )
 
@@ -145,94 +146,80 @@ class TestMcnemarMidp:
             mcnemar_midp(worse, better)
 
 
-class TestPairsNeeded:
-    @pytest.mark.parametrize(("difference", "pairs"), [(0.10, 89), (0.08, 140), (0.05, 359)])
-    def test_known_values(self, difference: float, pairs: int) -> None:
-        assert pairs_needed(difference, alpha=0.10) == pairs
-
-    @pytest.mark.parametrize(("alpha", "power"), [(0.05, 0.90), (0.025, 0.80)])
-    def test_example_of_published_calculators(self, alpha: float, power: float) -> None:
-        """Of powerandsamplesize.com: outcomes change with 0.45 one way and 0.05 the other; 23 pairs."""
-        assert pairs_needed(0.40, alpha=alpha, power=power, discordant=0.50) == 23
-
-    @pytest.mark.parametrize("discordant", [0.0, 0.1, 0.2, 0.39])
-    def test_discordant_share_is_at_least_the_difference(self, discordant: float) -> None:
-        expected = pairs_needed(0.4, alpha=0.05, discordant=0.4)
-
-        assert pairs_needed(0.4, alpha=0.05, discordant=discordant) == expected
-
-    def test_power_is_what_the_test_has_on_drawn_outcomes(self) -> None:
-        """Outcomes drawn with that difference are found at the stated rate, those without at the level."""
-        alpha, power, discordant, difference = 0.10, 0.8, 0.2, 0.08
-        pairs = pairs_needed(difference, alpha=alpha, power=power, discordant=discordant)
-
-        assert found_share(pairs, difference, discordant, alpha) == pytest.approx(power, abs=0.03)
-        assert found_share(pairs, 0.0, discordant, alpha) == pytest.approx(alpha, abs=0.02)
-
-    @pytest.mark.parametrize("difference", [0.0, -0.1, 1.01, math.nan])
-    def test_refuses_an_impossible_difference(self, difference: float) -> None:
-        with pytest.raises(ValueError, match="difference"):
-            pairs_needed(difference, alpha=0.05)
-
-    @pytest.mark.parametrize(
-        ("argument", "value"),
-        [
-            ("alpha", 0.0),
-            ("alpha", 1.0),
-            ("power", 0.49),
-            ("power", 1.0),
-            ("discordant", -0.1),
-            ("discordant", 1.1),
-        ],
-    )
-    def test_refuses_impossible_settings(self, argument: str, value: float) -> None:
-        settings = {"alpha": 0.05, argument: value}
-
-        with pytest.raises(ValueError, match=argument):
-            pairs_needed(0.1, **settings)
-        with pytest.raises(ValueError, match=argument):
-            detectable_difference(100, **settings)
-
-
-def found_share(pairs: int, difference: float, discordant: float, alpha: float) -> float:
-    """Return how often the paired test finds ``difference`` in 4,000 drawn runs of ``pairs`` samples."""
-    worse, better = (discordant + difference) / 2, (discordant - difference) / 2
-    drawn = np.random.default_rng(20).multinomial(pairs, [worse, better, 1 - discordant], size=4000)
+def found_share(pairs: int, drop: float, flips: float, alpha: float, runs: int = 20_000) -> float:
+    """Return how often the paired test finds ``drop`` in drawn runs of ``pairs`` samples."""
+    drawn = np.random.default_rng(20).multinomial(pairs, [flips + drop, flips, 1 - 2 * flips - drop], size=runs)
     changed, times = np.unique(drawn[:, :2], axis=0, return_counts=True)
     found = [mcnemar_midp(int(w), int(b)) <= alpha for w, b in changed]
     return float(times[found].sum() / times.sum())
 
 
-class TestDetectableDifference:
-    @no_deadline
-    @given(
-        st.integers(20, 20_000),
-        st.sampled_from([0.01, 0.05, 0.10]),
-        st.sampled_from([0.5, 0.8, 0.95]),
-        st.sampled_from([0.0, 0.05, 0.2, 1.0]),
+class TestLeastBroken:
+    @pytest.mark.parametrize(("alpha", "least"), [(0.05, 4), (0.2, 2), (0.5, 1), (0.03125, 4), (0.03124, 5), (0.9, 1)])
+    def test_known_values(self, alpha: float, least: int) -> None:
+        assert least_broken(alpha) == least
+
+    @given(st.floats(1e-6, 0.49))
+    def test_so_many_fail_and_one_less_does_not(self, alpha: float) -> None:
+        least = least_broken(alpha)
+        assert mcnemar_midp(least, 0) <= alpha * (1 + 1e-9)
+        assert least == 1 or mcnemar_midp(least - 1, 0) > alpha
+
+    @pytest.mark.parametrize("alpha", [0.0, 1.0])
+    def test_refuses_an_impossible_level(self, alpha: float) -> None:
+        with pytest.raises(ValueError, match="alpha"):
+            least_broken(alpha)
+
+
+class TestDetectableDrop:
+    @pytest.mark.parametrize("pairs", [0, 1, 2, 3])
+    def test_too_few_pairs_find_nothing(self, pairs: int) -> None:
+        assert detectable_drop(pairs, alpha=0.05) is None
+
+    def test_four_pairs_find_only_that_nearly_all_broke(self) -> None:
+        drop = detectable_drop(4, alpha=0.05)
+        assert drop == pytest.approx(0.8**0.25, abs=1e-3)  # all four must break
+
+    @pytest.mark.parametrize(
+        ("pairs", "flips"), [(20, 0.0), (40, 0.05), (60, 0.0), (100, 0.1), (164, 0.05), (400, 0.02)]
     )
-    def test_is_the_inverse_of_pairs_needed(self, pairs: int, alpha: float, power: float, discordant: float) -> None:
-        smallest = detectable_difference(pairs, alpha=alpha, power=power, discordant=discordant)
+    def test_power_is_what_the_test_has_on_drawn_outcomes(self, pairs: int, flips: float) -> None:
+        drop = detectable_drop(pairs, alpha=0.05, flips=flips)
+        assert drop is not None
+        assert found_share(pairs, drop, flips, 0.05) == pytest.approx(0.8, abs=0.025)
+        assert found_share(pairs, drop * 0.8, flips, 0.05) < 0.77
 
-        assert 0 < smallest < 1
-        assert pairs_needed(smallest, alpha=alpha, power=power, discordant=discordant) == pairs
-        assert pairs_needed(smallest * (1 - 1e-9), alpha=alpha, power=power, discordant=discordant) > pairs
+    @pytest.mark.parametrize("flips", [0.0, 0.05, 0.2])
+    def test_more_pairs_never_find_less(self, flips: float) -> None:
+        drops = [detectable_drop(pairs, alpha=0.05, flips=flips) or 1.0 for pairs in (5, 10, 20, 40, 80, 200, 1000)]
+        assert drops == sorted(drops, reverse=True)
 
-    @pytest.mark.parametrize("pairs", [0, 1, 2])
-    def test_unreachable_is_one(self, pairs: int) -> None:
-        assert detectable_difference(pairs, alpha=0.05) == 1.0
+    @pytest.mark.parametrize("settings", [{"alpha": 0.0}, {"flips": 0.5}, {"power": 1.0}, {"flips": -0.1}])
+    def test_refuses_impossible_settings(self, settings: dict[str, float]) -> None:
+        with pytest.raises(ValueError, match=r"must be|expected"):
+            detectable_drop(50, **{"alpha": 0.05, **settings})
 
-    def test_reachable_only_by_changing_almost_every_pair(self) -> None:
-        assert 0.5 < detectable_difference(4, alpha=0.05) < 1
 
-    @no_deadline
-    @given(st.integers(0, 5000), st.integers(1, 500))
-    def test_more_pairs_never_find_less(self, pairs: int, more: int) -> None:
-        assert detectable_difference(pairs + more, alpha=0.05) <= detectable_difference(pairs, alpha=0.05)
+class TestBenjaminiHochberg:
+    def test_published_example(self) -> None:
+        """The 15 p-values of Benjamini and Hochberg (1995, section 3.2): at 0.05 the first four are discoveries."""
+        p_values = [
+            *(0.0001, 0.0004, 0.0019, 0.0095, 0.0201, 0.0278, 0.0298, 0.0344),
+            *(0.0459, 0.3240, 0.4262, 0.5719, 0.6528, 0.7590, 1.0),
+        ]
+        levels = benjamini_hochberg(p_values, [0.05] * 15)
+        assert [p <= level for p, level in zip(p_values, levels, strict=True)] == [True] * 4 + [False] * 11
+        assert levels == pytest.approx([0.05 * 4 / 15] * 15)
 
-    def test_level_above_the_power_finds_any_difference(self) -> None:
-        assert detectable_difference(1, alpha=0.9) == pytest.approx(0.0, abs=1e-12)
-        assert pairs_needed(0.01, alpha=0.9) == 1
+    def test_one_test_has_its_level(self) -> None:
+        assert benjamini_hochberg([0.9], [0.05]) == [0.05]
+
+    def test_levels_of_their_own(self) -> None:
+        assert benjamini_hochberg([0.01, 0.2], [0.05, 0.2]) == pytest.approx([0.05, 0.2])
+        assert benjamini_hochberg([0.04, 0.2], [0.05, 0.1]) == pytest.approx([0.025, 0.05])
+
+    def test_no_test_at_all(self) -> None:
+        assert benjamini_hochberg([], []) == []
 
 
 some_pairs = st.lists(

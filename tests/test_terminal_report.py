@@ -82,7 +82,7 @@ def test_baseline_line(project: Project) -> None:
     project.model.says = lambda text: f"<label>{'bad' if 'walk' in text or 'mumble' in text else 'good'}</label>"
     project.ask_anew()
     lines = section(project.replay())
-    assert "  baseline 0.571: fixed 2, broken 2 of 7 shared, p = 0.5" in lines
+    assert "  its baseline 0.571: fixed 2, broke 2" in lines
 
 
 def test_unanswered_samples_are_told_apart(project: Project) -> None:

@@ -107,12 +107,9 @@ def _comparison_lines(result: PromptResult) -> Iterator[str]:
         yield "no baseline: --promptfit-update writes it"
         return
     before = "none" if comparison.accuracy is None else f"{comparison.accuracy:.3f}"
-    yield (
-        f"baseline {before}: fixed {len(comparison.fixed)}, broken {len(comparison.broken)} "
-        f"of {comparison.shared} shared, p = {comparison.p_value:.3g}"
-    )
-    if not comparison.same_model:
-        yield "the baseline is of another model"
+    yield f"{comparison.reference} {before}: fixed {len(comparison.fixed)}, broke {len(comparison.broken)}"
+    if comparison.other_models:
+        yield f"the baseline is of another model: {plain(', '.join(comparison.other_models))}"
     if comparison.added or comparison.removed:
         yield f"since the baseline: {comparison.added} samples added, {comparison.removed} removed or not run"
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from pytest_promptfit.metrics import mcnemar_midp, paired_difference_interval, wilson_interval
+from pytest_promptfit.metrics import paired_difference_interval, wilson_interval
 from pytest_promptfit.report.html.marks import percent, points, probability
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from pytest_promptfit.baseline import Comparison
     from pytest_promptfit.evaluation import Evaluation, Usage
     from pytest_promptfit.tune.result import Holdout, TuneResult
     from pytest_promptfit.verdicts import PromptResult
@@ -40,30 +41,9 @@ class Verdict:
         return self.headline.partition(": ")[2]
 
 
-@dataclass(frozen=True)
-class Change:
-    """The labeled cases that the baseline and this run share."""
-
-    shared: int
-    before: int
-    now: int
-    fixed: int
-    broken: int
-
-    @property
-    def difference(self) -> float:
-        """The change in accuracy, -1 to 1."""
-        return (self.now - self.before) / self.shared if self.shared else 0.0
-
-
-def change_of(result: PromptResult) -> Change | None:
+def change_of(result: PromptResult) -> Comparison | None:
     """Return what changed since the baseline; ``None`` where nothing can be compared."""
-    comparison, baseline = result.comparison, result.baseline
-    if comparison is None or baseline is None or not comparison.shared:
-        return None
-    now = sum(o.correct for o in result.evaluation.labeled if o.sample.case_name in baseline.cases)
-    fixed, broken = len(comparison.fixed), len(comparison.broken)
-    return Change(comparison.shared, now - fixed + broken, now, fixed, broken)
+    return result.comparison if result.comparison and result.comparison.shared else None
 
 
 def verdict_on(result: PromptResult) -> Verdict:
@@ -76,18 +56,17 @@ def verdict_on(result: PromptResult) -> Verdict:
     return Verdict(tone, _headline(tone, change), (*_sureness(tone, change), *_asides(result), *cost))
 
 
-def tone_of(result: PromptResult, change: Change) -> Tone:
+def tone_of(result: PromptResult, change: Comparison) -> Tone:
     """Return which way the prompt went beyond chance; the regression gate decides what is worse."""
-    assert result.comparison is not None
-    p_worse = result.comparison.p_value
+    p_worse = change.p_value
     gate = next((gate.passed for gate in result.gates if gate.name == "regression"), None)
     if gate is False or (gate is None and p_worse <= ALPHA):
         return "worse"
-    return "better" if 1 - p_worse <= ALPHA and change.fixed > change.broken else "same"
+    return "better" if 1 - p_worse <= ALPHA and len(change.fixed) > len(change.broken) else "same"
 
 
-def _headline(tone: Tone, change: Change) -> str:
-    if not change.fixed and not change.broken:
+def _headline(tone: Tone, change: Comparison) -> str:
+    if change.is_unchanged:
         return f"The same as the baseline: {percent(change.now / change.shared)} right"
     said = {
         "better": "Better than the baseline",
@@ -95,24 +74,23 @@ def _headline(tone: Tone, change: Change) -> str:
         "same": "No different from the baseline beyond chance",
     }[tone]
     before, now = percent(change.before / change.shared), percent(change.now / change.shared)
-    return f"{said}: {before} → {now} right, {points(change.difference)} points"
+    return f"{said}: {before} → {now} right, {points(change.change)} points"
 
 
-def _sureness(tone: Tone, change: Change) -> Iterator[str]:
-    if not change.fixed and not change.broken:
+def _sureness(tone: Tone, change: Comparison) -> Iterator[str]:
+    if change.is_unchanged:
         yield f"Each of the {change.shared:,} cases they share came out as before."
         return
-    yield f"Fixed {change.fixed:,}, broke {change.broken:,} of the {change.shared:,} cases they share."
-    low, high = paired_difference_interval(change.broken, change.fixed, change.shared)
+    yield f"Fixed {len(change.fixed):,}, broke {len(change.broken):,} of the {change.shared:,} cases they share."
+    low, high = change.interval
     yield f"The change in accuracy lies between {points(low)} and {points(high)} points (95\u00a0% interval)."
     if tone != "same":
         yield _chance("drop" if tone == "worse" else "gain", p_of(change, tone))
 
 
-def p_of(change: Change, tone: Tone) -> float:
+def p_of(change: Comparison, tone: Tone) -> float:
     """Return the one-sided p-value that speaks for the tone."""
-    worse = mcnemar_midp(change.broken, change.fixed)
-    return worse if tone == "worse" or (tone == "same" and change.broken > change.fixed) else 1 - worse
+    return change.p_value if tone == "worse" else change.p_of_change
 
 
 def _chance(what: str, p_value: float) -> str:
@@ -152,8 +130,8 @@ def _asides(result: PromptResult) -> Iterator[str]:
         yield f"{unanswered:,} {what} no recorded reply and cannot be counted."
     if comparison is None or baseline is None:
         return
-    if not comparison.same_model:
-        yield f"The baseline is of another model, {baseline.model}."
+    if comparison.other_models:
+        yield f"The baseline is of another model, {', '.join(comparison.other_models)}."
     if comparison.added or comparison.removed:
         yield f"Since the baseline {comparison.added} cases were added, and {comparison.removed} removed or not run."
 
