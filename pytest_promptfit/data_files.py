@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_promptfit.errors import PromptFileError
 from pytest_promptfit.validation_lines import short
-from pytest_promptfit.yaml_source import YamlSource, read_text
+from pytest_promptfit.yaml_source import MAX_DEPTH, YamlSource, read_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -123,7 +123,7 @@ def _parse_json(path: Path, text: str, line: int) -> Any:
     except json.JSONDecodeError as error:
         raise PromptFileError(f"{path}:{line + error.lineno - 1}: not JSON: {error.msg}") from None
     except RecursionError:
-        raise PromptFileError(f"{path}:{line}: not JSON that can be read: nested too deep") from None
+        raise PromptFileError(f"{path}:{line}: nested deeper than {MAX_DEPTH} levels") from None
     except ValueError as error:  # a number with thousands of digits
         raise PromptFileError(f"{path}:{line}: not JSON that can be read: {error}") from None
 
@@ -155,6 +155,8 @@ def _from_objects(path: Path, values: Iterable[tuple[Any, int]]) -> tuple[list[s
     for value, line in values:
         if not isinstance(value, dict):
             raise PromptFileError(f"{path}:{line}: expected an object with named fields, found {type(value).__name__}")
+        if _is_too_deep(value):
+            raise PromptFileError(f"{path}:{line}: nested deeper than {MAX_DEPTH} levels")
         named = {str(column): cell for column, cell in value.items()}
         columns.update(dict.fromkeys(named))
         rows.append((named, line))
@@ -190,6 +192,12 @@ class _Cells(dict[str, str]):
 
     def __missing__(self, column: str) -> str:
         return ""
+
+
+def _is_too_deep(value: dict[Any, Any] | list[Any], levels: int = MAX_DEPTH) -> bool:
+    """Tell whether a value nests deeper than that: where Python itself gives up depends on version and caller."""
+    inner = value.values() if isinstance(value, dict) else value
+    return not levels or any(isinstance(item, dict | list) and _is_too_deep(item, levels - 1) for item in inner)
 
 
 def _cell(value: object) -> str:

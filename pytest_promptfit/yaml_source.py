@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import stat
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -25,7 +26,7 @@ MAX_ALIASED = 10_000_000
 """Characters that the aliases of a file may add to it."""
 
 MAX_DEPTH = 100
-"""Levels of nesting a file may have: libyaml builds them by recursion, and would take the process down."""
+"""Levels of nesting a file may have, YAML or JSON: readers build them by recursion, and each gives up elsewhere."""
 
 LONGEST_NUMBER = 101
 """Characters of a value tagged as a number: turning a longer one into text, or back, may take for ever."""
@@ -33,11 +34,12 @@ LONGEST_NUMBER = 101
 LONGEST_KEY = 100
 """Characters of a key or a name that an error shows."""
 
-_Base: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+Reader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""PyYAML's safe loader, in C where there is one."""
 
 
-class SafeLoader(_Base):  # type: ignore[valid-type, misc]  # the base is chosen at run time
-    """The safe loader, in C where there is one, for which a value that its tag contradicts is a YAML error."""
+class SafeLoader(Reader):  # type: ignore[valid-type, misc]  # the base is chosen at run time
+    """The safe loader, for which a value that its tag contradicts is a YAML error."""
 
 
 def _guarded(construct: Callable[[Any, Any], Any], kind: str) -> Callable[[Any, Any], Any]:
@@ -54,7 +56,7 @@ def _guarded(construct: Callable[[Any, Any], Any], kind: str) -> Callable[[Any, 
 
 for _kind in ("bool", "int", "float", "timestamp"):
     _tag = f"tag:yaml.org,2002:{_kind}"
-    SafeLoader.add_constructor(_tag, _guarded(_Base.yaml_constructors[_tag], _kind))
+    SafeLoader.add_constructor(_tag, _guarded(Reader.yaml_constructors[_tag], _kind))
 
 
 class _Loader(SafeLoader):
@@ -139,9 +141,24 @@ def _check_depth(text: str, path: Path) -> None:
 
 
 def line_too_deep(text: str) -> int:
-    """Return the line where YAML nests deeper than libyaml's composer survives, or 0."""
+    """Return the line where YAML nests deeper than ``MAX_DEPTH``, or 0.
+
+    Raises:
+        yaml.YAMLError: it is not YAML up to there.
+    """
+    try:
+        return _line_too_deep(text, Reader)
+    except yaml.YAMLError:
+        # libyaml reads ahead and, from 0.2.6 on, meets a limit of its own before we have counted to ours.
+        with suppress(yaml.YAMLError):
+            if line := _line_too_deep(text, yaml.SafeLoader):
+                return line
+        raise
+
+
+def _line_too_deep(text: str, reader: type[yaml.SafeLoader]) -> int:
     depth = 0
-    for event in yaml.parse(text, Loader=_Base):
+    for event in yaml.parse(text, Loader=reader):
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > MAX_DEPTH:

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from pytest_promptfit.rewrite.lines import indent_of, line_end
+from pytest_promptfit.yaml_source import Reader
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 BLOCK_HEADER = re.compile(r"(?:[!&]\S*\s+)*[|>]([-+0-9]*)")
-
-_Parser: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +98,7 @@ class Entry:
 
 def compose(text: str) -> Node:
     """Return the tree of a YAML document that is not empty."""
-    parsed: Iterable[Any] = yaml.parse(text, Loader=_Parser)
+    parsed: Iterable[Any] = yaml.parse(text, Loader=Reader)
     events = (event for event in parsed if isinstance(event, yaml.NodeEvent | yaml.CollectionEndEvent))
     return _node(text, next(events), events)
 
