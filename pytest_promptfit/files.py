@@ -6,15 +6,13 @@ old one's place. What a killed write left has a fixed name, so the next write cl
 
 from __future__ import annotations
 
-import hashlib
 import os
-import tempfile
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -80,7 +78,11 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def alone_in(place: Path, on_wait: Callable[[], None] | None = None) -> Iterator[None]:
-    """Keep other processes of this user from writing a file or folder; a killed process holds nothing up.
+    """Keep other processes from writing a file or a folder that is there; a killed one holds nothing up.
+
+    The lock is a dot file in the folder, or beside the file: whoever writes the same place meets it, whatever
+    user, container or temporary folder is theirs. It goes when the block ends; what a killed process leaves of it
+    goes with the next.
 
     ``on_wait`` is called, once, when another process is at it and this one waits.
 
@@ -89,7 +91,8 @@ def alone_in(place: Path, on_wait: Callable[[], None] | None = None) -> Iterator
     """
     from filelock import FileLock, Timeout
 
-    lock = FileLock(_lock_path(place), thread_local=False)
+    path = _lock_path(place.resolve())
+    lock = FileLock(path, mode=0o666, thread_local=False)  # another user of the same folder must be able to wait
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -99,11 +102,11 @@ def alone_in(place: Path, on_wait: Callable[[], None] | None = None) -> Iterator
     try:
         yield
     finally:
+        # While it is held: filelock takes no lock on a file that is gone, so whoever waits makes a new one.
+        with suppress(OSError):  # Windows deletes no open file, and filelock deletes it there
+            path.unlink()
         lock.release()
 
 
 def _lock_path(place: Path) -> Path:
-    """Return the lock's path: outside the repository, and another user's lock is never in the way."""
-    name = hashlib.sha256(str(place.resolve()).encode("utf-8", "surrogateescape")).hexdigest()[:16]
-    user = os.getuid() if hasattr(os, "getuid") else 0
-    return Path(tempfile.gettempdir()) / f"promptfit-{user}-{name}.lock"
+    return place / ".promptfit.lock" if place.is_dir() else place.with_name(f".{place.name}.lock")

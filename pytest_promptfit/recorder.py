@@ -12,7 +12,6 @@ import os
 import threading
 import time
 from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_promptfit.cassette import NEW_FILE, Cassette, Recorded, canonical_body, request_key
@@ -30,6 +29,7 @@ from pytest_promptfit.scrubbing import scrubber
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
 SYNC_SECONDS = 1.0
 """How often replies are forced to the disk: for each of them it would hold up all that are in flight."""
@@ -190,7 +190,7 @@ def prune(folder: Path, keep: Iterable[str], on_wait: Callable[[str], None] | No
 
 @contextmanager
 def _alone_in(folder: Path, on_wait: Callable[[str], None] | None) -> Iterator[None]:
-    """Keep other processes of this user from recording into the folder."""
+    """Keep other processes from recording into the folder, which is made when it is missing."""
 
     def tell() -> None:
         if on_wait is not None:
@@ -198,9 +198,10 @@ def _alone_in(folder: Path, on_wait: Callable[[str], None] | None) -> Iterator[N
 
     with ExitStack() as held:
         try:
+            folder.mkdir(parents=True, exist_ok=True)
             held.enter_context(alone_in(folder, tell))
         except OSError as error:
-            raise cannot_write(Path(error.filename or folder), error) from None
+            raise cannot_write(folder, error) from None
         yield
 
 
@@ -210,7 +211,6 @@ def _ready(folder: Path) -> Cassette:
     What would stop the recording is met here, before anything is paid for.
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
             raise PermissionError(errno.EACCES, "Read-only")
         remove_leftovers(folder)
