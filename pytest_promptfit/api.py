@@ -11,6 +11,7 @@ from pytest_promptfit.errors import PromptfitError
 from pytest_promptfit.forward import Asking, RecordMode, forward
 from pytest_promptfit.prompt_file import parse_prompt_file
 from pytest_promptfit.samples import Sample, SampleSet, read_samples, text_id
+from pytest_promptfit.where import Where
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,8 +20,6 @@ if TYPE_CHECKING:
     from pytest_promptfit.custom import Extract, MakeClient
     from pytest_promptfit.evaluation import Evaluation
     from pytest_promptfit.tune.result import TuneResult
-
-PROJECT_MARKS = ("pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg", ".git")
 
 
 def evaluate(
@@ -41,7 +40,7 @@ def evaluate(
         prompt: a prompt file's path, or the classifier that ``load_prompt`` made of it.
         samples: ``Sample`` or ``(text, label)``; default: those of the prompt file.
         record: ``"missing"`` or ``"all"`` to ask the model; default: replay only, without network.
-        cassettes: the folder of all recordings; default: ``cassettes`` in the project's root.
+        cassettes: the folder of all recordings; default: where pytest has them (``where``).
         concurrency: calls in flight at once while recording.
         max_calls: stop asking after so many calls.
         max_usd: stop asking before so much is spent.
@@ -55,7 +54,7 @@ def evaluate(
     path = Path(prompt) if isinstance(prompt, str | Path) else prompt.path
     parsed = parse_prompt_file(path)
     sample_set = read_samples(parsed) if samples is None else _own_samples(samples, parsed.config.labels)
-    folder = recordings_of(path, cassettes)
+    folder = _where(cassettes).of(path, parsed.name)
     theirs = OURS if isinstance(prompt, str | Path) else prompt.custom
     custom = replace(theirs, client=client or theirs.client, extract=extract or theirs.extract)
     asking = None
@@ -63,7 +62,7 @@ def evaluate(
         from pytest_promptfit.budget import Budget, Limits
 
         asking = Asking(Budget(Limits(max_calls=max_calls, max_usd=max_usd)), mode=record, concurrency=concurrency)
-    return forward(parsed, sample_set, sample_set.samples, folder / parsed.name, asking=asking, custom=custom)
+    return forward(parsed, sample_set, sample_set.samples, folder, asking=asking, custom=custom)
 
 
 def tune(
@@ -82,7 +81,7 @@ def tune(
         prompt_path: the prompt file.
         seed: where all random choices start from.
         iterations: rounds of reflection; default: the file's ``tune.iterations``.
-        cassettes: the folder of all recordings; default: ``cassettes`` in the project's root.
+        cassettes: the folder of all recordings; default: where pytest has them (``where``).
         concurrency: calls in flight at once.
         client: returns a new client or model for a ``ModelSpec``, the optimizer's too, as in ``load_prompt``.
         extract: reads the label of ``(reply, text)``, as in ``load_prompt``.
@@ -94,21 +93,14 @@ def tune(
 
     path = Path(prompt_path)
     parsed = parse_prompt_file(path)
-    folder = recordings_of(path, cassettes)
+    folder = _where(cassettes).of(path, parsed.name)
     custom = Custom(client, extract)
     options = TuneOptions(seed=seed, iterations=iterations, concurrency=concurrency, custom=custom)
-    return tune_prompt(parsed, read_samples(parsed), folder / parsed.name, options)
+    return tune_prompt(parsed, read_samples(parsed), folder, options)
 
 
-def recordings_of(path: Path, folder: str | Path | None) -> Path:
-    """Return the folder of all recordings: the one that is named, else that in the prompt file's project."""
-    return Path(folder) if folder is not None else project_root(path) / "cassettes"
-
-
-def project_root(path: Path) -> Path:
-    """Return the nearest folder above ``path`` that pytest would take for the project's root, else its own."""
-    folder = path.resolve().parent
-    return next((f for f in (folder, *folder.parents) if any((f / mark).exists() for mark in PROJECT_MARKS)), folder)
+def _where(cassettes: str | Path | None) -> Where:
+    return Where(Path(cassettes) if cassettes is not None else None)
 
 
 def _own_samples(samples: Iterable[Sample | tuple[str, str]], labels: tuple[str, ...]) -> SampleSet:

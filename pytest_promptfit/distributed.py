@@ -21,13 +21,15 @@ from pytest_promptfit.verdicts import PromptResult
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from pytest_promptfit.where import Where
+
 ONE_WORKER_A_FILE = ("loadgroup", "loadfile", "loadscope")
 """The ways of pytest-xdist to hand out cases that leave all cases of a prompt file on one worker."""
 
 
 @dataclass(frozen=True)
 class Parcel:
-    """What a worker sends: the root of its project, its results, and ``{prompt: {file: text}}`` of recordings."""
+    """What a worker sends: the root of its project, its results, and ``{prompt file: {file: text}}`` of recordings."""
 
     root: str = ""
     results: tuple[PromptResult, ...] = ()
@@ -48,6 +50,10 @@ class Parcel:
             return list(self.results)
         return [_moved(result, lambda text: text.replace(self.root, root)) for result in self.results]
 
+    def recordings_at(self, root: str) -> dict[str, dict[str, str]]:
+        """Return the recordings by the paths that the prompt files have in a project at ``root``."""
+        return {path.replace(self.root, root): files for path, files in self.recordings.items()}
+
 
 def _moved(result: PromptResult, move: Callable[[str], str]) -> PromptResult:
     evaluation = result.evaluation
@@ -62,12 +68,13 @@ def place(root: Path) -> str:
     return f"{platform.node()}:{root}"
 
 
-def recordings_of(results: Sequence[PromptResult], cassettes: Path) -> dict[str, dict[str, str]]:
-    """Return the cassette files of the prompts that were run."""
-    names = [result.evaluation.name for result in results]
-    return {
-        name: {path.name: path.read_bytes().decode() for path in cassette_paths(cassettes / name)} for name in names
-    }
+def recordings_of(results: Sequence[PromptResult], where: Where) -> dict[str, dict[str, str]]:
+    """Return the cassette files of the prompts that were run, by the prompt files' paths."""
+    found = {}
+    for evaluation in (result.evaluation for result in results):
+        folder = where.of(Path(evaluation.path), evaluation.name)
+        found[evaluation.path] = {path.name: path.read_bytes().decode() for path in cassette_paths(folder)}
+    return found
 
 
 def bring_home(files: Mapping[str, str], folder: Path) -> None:

@@ -5,7 +5,7 @@ The effects of a run (cassettes, baseline, git) come together here; pytest is no
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ from pytest_promptfit.forward import Asking, forward
 from pytest_promptfit.prompt_file import ParsedPrompt, parse_prompt_file
 from pytest_promptfit.samples import Sample, SampleSet, data_path, read_samples
 from pytest_promptfit.verdicts import PromptResult, Reference, UpdateMode, judge, settled
+from pytest_promptfit.where import Where
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,8 +39,8 @@ if TYPE_CHECKING:
 class RunSettings:
     """What the user asked of a session."""
 
-    cassettes: Path
     root: Path
+    where: Where = field(default_factory=Where)
     against: tuple[str, ...] = ()
     update: UpdateMode = "no"
     prune: bool = False
@@ -51,6 +52,7 @@ class PromptRun:
 
     parsed: ParsedPrompt
     sample_set: SampleSet
+    recordings: Path
 
     def __init__(self, path: Path, settings: RunSettings, custom: Custom = OURS) -> None:
         self.path = path
@@ -71,6 +73,7 @@ class PromptRun:
         """
         self._warn_of_outside(self.path, warn)
         self.parsed = parse_prompt_file(self.path)
+        self.recordings = self._settings.where.of(self.path, self.parsed.name)
         self._warn_of_outside(data_path(self.parsed), warn)
         self._warn_of_outside(baseline_path(self.path), warn)
         self.sample_set = read_samples(self.parsed)
@@ -82,9 +85,8 @@ class PromptRun:
         from pytest_promptfit.tune.run import tune_prompt
 
         try:
-            folder = self._settings.cassettes / self.parsed.name
             options = replace(options, custom=self._custom)
-            self.tuned = tune_prompt(self.parsed, self.sample_set, folder, options)
+            self.tuned = tune_prompt(self.parsed, self.sample_set, self.recordings, options)
             self.load()
         except PromptfitError as error:
             self.tuned = error
@@ -123,7 +125,7 @@ class PromptRun:
             self.parsed,
             self.sample_set,
             self.selected,
-            self._settings.cassettes / self.parsed.name,
+            self.recordings,
             asking=self._settings.asking,
             prune=self._settings.prune,
             custom=self._custom,

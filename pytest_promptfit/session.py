@@ -25,6 +25,7 @@ from pytest_promptfit.report.text import plain, relative_to, with_short_paths
 from pytest_promptfit.run import PromptRun, RunSettings, write_accepted
 from pytest_promptfit.tune.result import TuneFailure, TuneResult
 from pytest_promptfit.verdicts import settled
+from pytest_promptfit.where import SETTING, Where, setting_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
@@ -46,7 +47,7 @@ class PromptfitSession:
         self._config = config
         self._folder = config.invocation_params.dir
         self._runs: dict[Path, PromptRun] = {}
-        self._names: dict[str, Path] = {}
+        self._folders: dict[Path, Path] = {}
         self._worker_results: dict[str, PromptResult] = {}
         self._recordings: dict[str, dict[str, str]] = {}
         self._lines: list[str] = []
@@ -135,8 +136,8 @@ class PromptfitSession:
         if sum(result.is_worse for result in self._results) > sum(result.is_worse for result in [*sent, *results]):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED  # a worker did not know how many others there are
         writing: list[Callable[[], None]] = [
-            partial(distributed.bring_home, files, self._settings.cassettes / name)
-            for name, files in self._recordings.items()
+            partial(distributed.bring_home, files, self._recordings_of(path))
+            for path, files in self._recordings.items()
         ]
         writing += [partial(self._accept, result) for result in self._results]
         for write in [*writing, self._write_json, self._write_page, self._write_job_summary]:
@@ -165,7 +166,7 @@ class PromptfitSession:
         parcel = distributed.Parcel.load(sent) if sent else distributed.Parcel()
         for result in parcel.results_at(str(self._config.rootpath)):
             self._worker_results[result.evaluation.path] = result
-        self._recordings.update(parcel.recordings)
+        self._recordings.update(parcel.recordings_at(str(self._config.rootpath)))
 
     def pytest_terminal_summary(self, terminalreporter: TerminalReporter) -> None:
         """Print the summary of every prompt, and on GitHub an annotation for every failed sample."""
@@ -205,9 +206,13 @@ class PromptfitSession:
             run.tune(options)
             self._progress.finish()
 
+    def _recordings_of(self, path: str) -> Path:
+        """Return the folder of recordings of a prompt file that a worker ran."""
+        return self._settings.where.of(Path(path), self._worker_results[path].evaluation.name)
+
     def _refuse_shared_name(self, run: PromptRun) -> str:
         """Return why a prompt must not run when another one has its name; a worker tells it in each case."""
-        other = self._names.setdefault(run.parsed.name, run.path)
+        other = self._folders.setdefault(run.recordings, run.path)
         if other == run.path:
             return ""
         return (
@@ -236,7 +241,7 @@ class PromptfitSession:
         known_place = self._config.workerinput["promptfit_place"]  # type: ignore[attr-defined]
         is_elsewhere = known_place != distributed.place(root)
         recorded = results if is_elsewhere and self._settings.asking else []
-        recordings = distributed.recordings_of(recorded, self._settings.cassettes)
+        recordings = distributed.recordings_of(recorded, self._settings.where)
         return distributed.Parcel(str(root), tuple(results), recordings)
 
     def _accept(self, result: PromptResult) -> None:
@@ -280,8 +285,8 @@ class PromptfitSession:
     def _read_settings(self) -> RunSettings:
         option = self._config.option
         return RunSettings(
-            cassettes=self._config.rootpath / self._config.getini("promptfit_cassettes"),
             root=self._config.rootpath,
+            where=_where(self._config),
             against=tuple(dict.fromkeys(option.promptfit_against or ())),
             update=option.promptfit_update or "no",
             prune=option.promptfit_prune,
@@ -301,6 +306,19 @@ class PromptfitSession:
             progress=self._progress.show,
             on_wait=self._progress.say,
         )
+
+
+def _where(config: pytest.Config) -> Where:
+    """Return what the command line says of where recordings are: nothing, as a rule."""
+    option, setting = config.option, config.getini(SETTING)
+    overridden = any(override.startswith(f"{SETTING}=") for override in option.override_ini or ())
+    try:
+        named_by_ini = bool(option.inifilename and config.inipath and setting_of(config.inipath))
+    except PromptfitError as error:
+        raise pytest.UsageError(str(error)) from None
+    if option.rootdir or (named_by_ini and not overridden):
+        return Where(folder=config.rootpath / setting)
+    return Where(setting=setting if overridden else None)
 
 
 def is_prompt_file(config: pytest.Config, name: str) -> bool:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_promptfit.api import recordings_of
 from pytest_promptfit.cassette import Cassette
 from pytest_promptfit.errors import CallError, PromptfitError
 from pytest_promptfit.estimate import BYTES_PER_TOKEN, estimate
@@ -20,6 +19,7 @@ from pytest_promptfit.prompt_file import parse_prompt_file
 from pytest_promptfit.report.text import plain, relative_to
 from pytest_promptfit.samples import read_samples
 from pytest_promptfit.validation_lines import nearest
+from pytest_promptfit.where import Where
 from pytest_promptfit.wire import Wire
 
 if TYPE_CHECKING:
@@ -51,8 +51,8 @@ def show(options: ShowOptions) -> Iterator[str]:
     if options.as_json:
         yield json.dumps(payload, indent=2)
         return
-    folder = recordings_of(parsed.path, options.cassettes)
-    seen = list(_recorded(wire, Cassette.load(folder / parsed.name), sample_set))
+    folder = Where(options.cassettes).of(parsed.path, parsed.name)
+    seen = list(_recorded(wire, Cassette.load(folder), sample_set))
     yield from _head(parsed, sample, wire)
     yield from _messages(payload)
     own = next((entry for entry in seen if entry.sample == sample), None)

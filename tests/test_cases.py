@@ -207,6 +207,7 @@ def test_mistake_in_a_python_test_stops_the_asking_too(project: Project) -> None
 
 
 def test_two_prompts_with_one_name_are_refused(project: Project) -> None:
+    (project.path / "pytest.ini").touch()
     project.write(at="a/mood.prompt.yaml")
     project.write(at="b/other.prompt.yaml", name="mood")
     result = project.record()
@@ -218,6 +219,15 @@ def test_two_prompts_with_one_name_are_refused(project: Project) -> None:
     )
     assert project.model.asked == []
     assert project.record("a").ret == 0
+
+
+def test_two_prompts_with_one_name_in_two_projects_keep_their_recordings_apart(project: Project) -> None:
+    for folder in ("a", "b"):
+        project.write(at=f"{folder}/mood.prompt.yaml")
+        (project.path / folder / "pytest.ini").touch()
+    project.record().assert_outcomes(passed=8, skipped=2)
+    assert (project.path / "a/cassettes/mood/replies.yaml").is_file()
+    assert (project.path / "b/cassettes/mood/replies.yaml").is_file()
 
 
 def test_refused_key_stops_the_run_in_one_line(project: Project) -> None:

@@ -417,7 +417,8 @@ def test_killed_before_any_change_to_its_files_a_compaction_loses_nothing(tmp_pa
     deaths = int(crashed.communicate()[0])
     assert deaths >= 5
     with Recorder.open(killed):
-        whole = files_of(killed)
+        pass
+    whole = files_of(killed)
     assert list(whole) == ["replies.yaml"]
     for number in range(deaths + 1):
         assert replies_of(Cassette.load(work / str(number))) == expected

@@ -118,6 +118,7 @@ def test_gated_misses_known_ones_and_half_characters_travel(project: Project) ->
 
 
 def test_two_prompts_with_one_name_are_refused(project: Project) -> None:
+    (project.path / "pytest.ini").touch()
     project.write(at="a/mood.prompt.yaml")
     project.write(at="b/mood.prompt.yaml")
     result = project.record(*TWO, "--dist=loadgroup")

@@ -1,0 +1,99 @@
+"""Where a prompt's recordings are: one rule for pytest, ``evaluate``, ``tune`` and ``promptfit show``.
+
+It starts from the prompt file, never from the folder in which somebody happens to be.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_promptfit.errors import PromptfitError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+SETTING = "promptfit_cassettes"
+USUAL = "cassettes"
+
+INI_FILES = ("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg")
+"""Where pytest looks for its settings, in its order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Tells where recordings are; both fields are what the user said, and win over the rule.
+
+    ``folder`` holds the recordings of all prompts, ``setting`` stands for that of the ini file.
+    """
+
+    folder: Path | None = None
+    setting: str | None = None
+
+    def of(self, prompt: Path, name: str) -> Path:
+        """Return the folder that holds the recordings of a prompt file, which may not be there yet.
+
+        The root is the nearest folder above the prompt file with pytest settings, else that of the repository, else
+        the prompt file's own; in it, the folder that the setting names. Where there is nothing, and an earlier
+        version has left recordings in the folder of another root on the way up, it is that one.
+
+        Raises:
+            PromptfitError: an ini file on the way up cannot be read.
+        """
+        if self.folder is not None:
+            return self.folder / name
+        folders = list(_up_to_the_repository(prompt))
+        root = _root(folders)
+        if self.setting is not None:
+            return root / self.setting / name
+        usual = root / (_setting_in(root) or USUAL) / name
+        if usual.is_dir():
+            return usual
+        others = (folder / USUAL / name for folder in folders)
+        return next((other for other in others if other.is_dir()), usual)
+
+
+def setting_of(ini: Path) -> str | None:
+    """Return what an ini file says of the folder of recordings, ``""`` when nothing; ``None`` when it is not pytest's.
+
+    Raises:
+        PromptfitError: it cannot be read, or says something else than a path.
+    """
+    # pytest's own reading, which it does not export: what each file's form means changes with its versions.
+    from _pytest.config.exceptions import UsageError
+    from _pytest.config.findpaths import load_config_dict_from_file
+    from _pytest.outcomes import Failed
+
+    try:
+        settings = load_config_dict_from_file(ini)
+    except (UsageError, Failed, OSError, UnicodeError) as error:
+        raise PromptfitError(f"{ini}: cannot be read: {str(error).splitlines()[0]}") from None
+    if settings is None:
+        return None
+    value = settings[SETTING].value if SETTING in settings else ""
+    if not isinstance(value, str):
+        raise PromptfitError(f"{ini}: {SETTING}: expected a folder's path, found {value!r}")
+    return value
+
+
+def _up_to_the_repository(prompt: Path) -> Iterator[Path]:
+    """Yield the folders above a prompt file, links left as they are, up to the repository's or the disk's root."""
+    for folder in Path(os.path.abspath(prompt)).parents:  # noqa: PTH100 - `..` goes, links stay
+        yield folder
+        if (folder / ".git").exists():
+            return
+
+
+def _root(folders: Sequence[Path]) -> Path:
+    for folder in folders:
+        if _setting_in(folder) is not None:
+            return folder
+    return folders[-1] if (folders[-1] / ".git").exists() else folders[0]
+
+
+def _setting_in(folder: Path) -> str | None:
+    """Return what the pytest settings in a folder say; ``None`` when there are none."""
+    said = (setting_of(folder / name) for name in INI_FILES if (folder / name).is_file())
+    return next((setting for setting in said if setting is not None), None)
