@@ -92,6 +92,7 @@ def alone_in(place: Path, on_wait: Callable[[], None] | None = None) -> Iterator
     from filelock import FileLock, Timeout
 
     path = _lock_path(place.resolve())
+    path.parent.stat()  # filelock would make the folder
     lock = FileLock(path, mode=0o666, thread_local=False)  # another user of the same folder must be able to wait
     try:
         lock.acquire(timeout=0)
