@@ -6,12 +6,14 @@ What a case reports was decided in ``verdicts``; here it becomes pytest's passed
 from __future__ import annotations
 
 import shlex
+from traceback import format_exception
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from pytest_promptfit import hooks
-from pytest_promptfit.errors import PromptfitError
+from pytest_promptfit.baseline import baseline_path
+from pytest_promptfit.errors import NoSamplesError, PromptfitError, UnexpectedError
 from pytest_promptfit.gates import GateResult, gate_names, listed
 from pytest_promptfit.report.text import cut, plain, relative_to, with_short_paths
 
@@ -49,7 +51,13 @@ class PromptFile(pytest.File):
 
     def collect(self) -> Iterator[pytest.Item]:
         """Yield the canonical cases, the labeled ones, then the gates: the file's own and those of other plugins."""
-        self.run.load(warn=self._warn)
+        try:
+            self.run.load(warn=self._warn)
+        except NoSamplesError as error:
+            if baseline_path(self.path).exists():  # it had samples: taking them away must not pass unseen
+                raise
+            self.run.skipped = f"{error}: skipped"
+            pytest.skip(shown(self.run.skipped, self.config))
         self.add_marker("promptfit")
         if self.config.option.promptfit_tune:
             yield TuneCase.of(self)
@@ -65,7 +73,7 @@ class PromptFile(pytest.File):
     def repr_failure(self, excinfo: ExceptionInfo[BaseException], *args: Any, **kwargs: Any) -> str | TerminalRepr:
         """Show a mistake of the user as its line, without a traceback."""
         if isinstance(excinfo.value, PromptfitError | OutsideWarning):
-            return shown(str(excinfo.value), self.config)
+            return told(excinfo.value, self.config)
         return super().repr_failure(excinfo, *args, **kwargs)
 
 
@@ -74,6 +82,11 @@ class _Case(pytest.Item):
 
     run: PromptRun
     line: int | None = None
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether its whole prompt could not be run: said once in the summary, not in each case."""
+        return self.run.stopped is not None
 
     @property
     def shown_path(self) -> str:
@@ -87,7 +100,7 @@ class _Case(pytest.Item):
     def repr_failure(self, excinfo: ExceptionInfo[BaseException], *args: Any, **kwargs: Any) -> str | TerminalRepr:
         """Show the text of a failed case, without a traceback: for an xfail too, where it would cost 0.1 s each."""
         if isinstance(excinfo.value, CaseFailure | PromptfitError | pytest.xfail.Exception):
-            return shown(str(excinfo.value), self.config)
+            return told(excinfo.value, self.config)
         return super().repr_failure(excinfo, *args, **kwargs)
 
 
@@ -174,6 +187,12 @@ class GateCase(_Case):
 def shown(message: str, config: pytest.Config) -> str:
     """Return a message as it is shown: safe for the screen, paths from where pytest was started."""
     return with_short_paths(plain(message, keep_lines=True), config.invocation_params.dir)
+
+
+def told(error: BaseException, config: pytest.Config) -> str:
+    """Return an error of the user as its line; one that nobody foresaw with its traceback, for ``--full-trace``."""
+    trace = "".join(format_exception(error.__cause__)) if isinstance(error, UnexpectedError) else ""
+    return shown(f"{trace if config.option.fulltrace else ''}{error}", config)
 
 
 def properties(outcome: Outcome) -> list[tuple[str, object]]:

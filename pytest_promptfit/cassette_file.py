@@ -7,13 +7,13 @@ somebody else wrote or reformatted.
 from __future__ import annotations
 
 import json
-import re
 import zlib
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pytest_promptfit.errors import CassetteError
+from pytest_promptfit.git_marks import CONFLICT, LFS_POINTER, POINTER, conflict_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 HEADER = "version: 1\ninteractions:\n"
 """The first two lines of a cassette; after them one interaction a line, ``- {JSON}``."""
 
-LFS_POINTER = b"version https://git-lfs.github.com/spec/"
-CONFLICT = re.compile(r"^(<{7}|>{7}|\|{7}) |^={7}$", re.MULTILINE)
+LONGEST_BODY = 16 * 2**20
+"""Bytes, unpacked, that a recorded body may have, as a reply that is asked for: packed, little unfolds to gigabytes."""
+
 GZIP_OR_DEFLATE = zlib.MAX_WBITS | 32
 
 
@@ -61,8 +62,8 @@ def read_cassette_file(path: Path) -> CassetteFile:
         raise
     except OSError as error:
         raise CassetteError(f"{path}: {error.strerror}; make the cassette readable") from None
-    if data.startswith(LFS_POINTER):
-        raise CassetteError(f"{path}:1: a Git LFS pointer, not the cassette itself; run `git lfs pull`")
+    if data.startswith(LFS_POINTER.encode()):
+        raise CassetteError(f"{path}:1: {POINTER}")
     if HEADER.encode().startswith(data.rstrip(b"\r\n")):
         return CassetteFile(path)
     end = data.rfind(b"\n") + 1
@@ -115,6 +116,11 @@ def _with_last_line(file: CassetteFile, last: bytes) -> CassetteFile:
 
 
 def _read_yaml(path: Path, text: str) -> CassetteFile:
+    if line := conflict_line(text):
+        raise CassetteError(
+            f"{path}:{line}: {CONFLICT}; delete the marker lines and keep both sides "
+            "(an interaction that is there twice does no harm)"
+        )
     data = _load_yaml(path, text)
     if data is None:
         return CassetteFile(path)
@@ -160,12 +166,6 @@ def _checked_values(text: str) -> Any:
 
 def _what_is_wrong(path: Path, text: str, error: Exception) -> str:
     """Return the one line that says where a file is broken and how to mend it."""
-    if conflict := CONFLICT.search(text):
-        line = text.count("\n", 0, conflict.start()) + 1
-        return (
-            f"{path}:{line}: an unresolved merge conflict; delete the marker lines and keep both sides "
-            "(an interaction that is there twice does no harm)"
-        )
     mark = getattr(error, "problem_mark", None)
     line = mark.line + 1 if mark else 1
     problem = " ".join((getattr(error, "problem", None) or str(error)).split())
@@ -226,7 +226,11 @@ def _unpack(body: bytes, encoding: str) -> bytes:
         return body
     if encoding not in ("gzip", "x-gzip", "deflate"):
         raise ValueError(f"its content-encoding is {encoding}")
+    unpacking = zlib.decompressobj(GZIP_OR_DEFLATE)
     try:
-        return zlib.decompress(body, GZIP_OR_DEFLATE)
+        unpacked = unpacking.decompress(body, LONGEST_BODY)
     except zlib.error:
         return body  # unpacked when it was recorded, with the header left as it was
+    if unpacking.unconsumed_tail:
+        raise ValueError(f"its body is longer than {LONGEST_BODY // 2**20} MB when it is unpacked")
+    return unpacked if unpacking.eof else body

@@ -29,6 +29,9 @@ SIXTEEN_FILES = 64 * 2**20
 
 LEFTOVERS = ".replies*.tmp"
 
+OURS = re.compile(r"replies(-new|-[0-9a-f]{1,2})?\.yaml")
+"""The names of our files: an empty one of another name holds nothing that was taken over, so it is not ours."""
+
 # What JSON takes as it is and YAML does not, or reads as the end of a line.
 NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
@@ -98,6 +101,7 @@ def put_in_order(folder: Path, recorded: Iterable[Recorded]) -> None:
     files = layout(recorded)
     superseded = [path for path in cassette_paths(folder) if path.name not in files]
     try:
+        superseded = [path for path in superseded if OURS.fullmatch(path.name) or path.stat().st_size]
         for name, content in files.items():
             _replace_if_changed(folder / name, content)
         sync_folder(folder)

@@ -8,11 +8,16 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
+import re
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from pytest_promptfit.errors import PromptFileError
+from pytest_promptfit.git_marks import LFS_POINTER, POINTER
 from pytest_promptfit.validation_lines import short
 from pytest_promptfit.yaml_source import MAX_DEPTH, YamlSource, read_text
 
@@ -45,15 +50,48 @@ def read_rows(path: Path) -> tuple[list[str], list[Row]]:
     return reader(path)
 
 
-OTHER_SEPARATORS = ";\t|"
-"""What stands between the cells of a csv whose first line has no comma, as many spreadsheets write it."""
+SEPARATORS = "\t,;|"
+"""What may stand between the cells of a csv, whatever its name says, as spreadsheets write it."""
+
+SNIFFED_LETTERS, SNIFFED_ROWS = 2**16, 20
+"""How much of a csv is looked at to tell what separates its cells."""
+
+_EXCELS_LINE = re.compile(r'"?sep=([^"\r\n])"?\r?\n', re.IGNORECASE)
+"""The first line with which a csv tells Excel, and nobody else, what separates its cells."""
+
+
+_BACKSLASH = re.compile(r'\\(["\\])')
+_MARKED = {'"': '""', "\\": "\\"}
+"""What marks a quote in a cell where no second quote does, and what that stands for."""
 
 
 def _read_csv(path: Path) -> tuple[list[str], list[Row]]:
     text = read_text(path)
+    return _read_separated(path, text, _separator(text))
+
+
+def _separator(text: str) -> str:
+    """Return what gives the first rows as many cells as the names of the columns, and most of them."""
+    if told := _EXCELS_LINE.match(text):
+        return told[1]
+    columns = {mark: _even_columns(text, mark) for mark in SEPARATORS}
+    found = max(SEPARATORS, key=lambda mark: columns[mark])
+    if columns[found] > 1:
+        return found
     head = text.lstrip().partition("\n")[0]
-    other = [mark for mark in OTHER_SEPARATORS if mark in head]
-    return _read_separated(path, text, other[0] if other and "," not in head else ",")
+    return next((mark for mark in ",;\t|" if mark in head), ",")
+
+
+def _even_columns(text: str, mark: str) -> int:
+    """Return how many cells every one of the first rows has when ``mark`` separates them; 0 where they differ."""
+    head = text[:SNIFFED_LETTERS]
+    reader = csv.reader(io.StringIO(head, newline=""), delimiter=mark, strict=True)
+    lengths: list[int] = []
+    with suppress(csv.Error):
+        lengths += (len(cells) for cells in islice(filter(None, reader), SNIFFED_ROWS))
+    if len(head) < len(text) and len(lengths) < SNIFFED_ROWS:
+        lengths = lengths[:-1]  # the last row was cut
+    return lengths[0] if len(set(lengths)) == 1 else 0
 
 
 def _read_tsv(path: Path) -> tuple[list[str], list[Row]]:
@@ -62,27 +100,38 @@ def _read_tsv(path: Path) -> tuple[list[str], list[Row]]:
 
 def _read_separated(path: Path, text: str, delimiter: str) -> tuple[list[str], list[Row]]:
     usual = csv.field_size_limit(LONGEST_CELL)
+    told = _EXCELS_LINE.match(text)
     try:
-        (head, columns), *rows = _cells(path, text, delimiter) or [(1, [])]
+        rows = _cells(path, text[told.end() :] if told else text, delimiter, 2 if told else 1)
     finally:
         csv.field_size_limit(usual)
-    if not columns:
+    if not rows:
         raise PromptFileError(f"{path}:1: empty: expected a first line with the names of the columns")
+    head, columns = rows[0][0], _named(rows[0][1])
     _refuse_repeated(path, head, columns)
-    return columns, [_csv_row(path, columns, line, cells) for line, cells in rows]
+    return columns, [_csv_row(path, columns, line, cells) for line, cells in rows[1:]]
 
 
-def _cells(path: Path, text: str, delimiter: str) -> list[tuple[int, list[str]]]:
-    """Return the cells of each row that is not blank, with the line it starts in."""
+def _named(columns: Sequence[str]) -> list[str]:
+    """Name the columns that have no name, as pandas does; a single one is an index, and stays."""
+    if sum(not column for column in columns) < 2:
+        return list(columns)
+    return [column or f"Unnamed: {at}" for at, column in enumerate(columns)]
+
+
+def _cells(path: Path, text: str, delimiter: str, start: int) -> list[tuple[int, list[str]]]:
+    """Return the cells of each row that is not blank, with the line it starts in; ``start`` is that of the text."""
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    rows, start = [], 1
+    rows, line = [], start
     try:
         for cells in reader:
             if cells:
-                rows.append((start, cells))
-            start = reader.line_num + 1
+                rows.append((line, cells))
+            line = reader.line_num + start
     except csv.Error as error:
-        raise PromptFileError(f"{path}:{start}: not {path.suffix[1:].lower()}: {error}: check the quotes") from None
+        if '\\"' in text:  # quotes marked by a backslash, as some programs write them, and not by a second quote
+            return _cells(path, _BACKSLASH.sub(lambda marked: _MARKED[marked[1]], text), delimiter, start)
+        raise PromptFileError(f"{path}:{line}: not {path.suffix[1:].lower()}: {error}: check the quotes") from None
     return rows
 
 
@@ -168,6 +217,9 @@ def _from_objects(path: Path, values: Iterable[tuple[Any, int]]) -> tuple[list[s
 
 
 def _read_parquet(path: Path) -> tuple[list[str], list[Row]]:
+    with path.open("rb") as source:
+        if source.read(len(LFS_POINTER)) == LFS_POINTER.encode():
+            raise PromptFileError(f"{path}:1: {POINTER}")
     try:
         import pandas as pd
 
@@ -201,7 +253,7 @@ def _is_too_deep(value: dict[Any, Any] | list[Any], levels: int = MAX_DEPTH) -> 
 
 
 def _cell(value: object) -> str:
-    if value is None:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, str):
         return value

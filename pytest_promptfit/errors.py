@@ -5,6 +5,16 @@ No pytest here: the plugin turns these into usage errors, collection errors or f
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+LONGEST_SAID = 200
+"""Characters of an unexpected error's own words that its line shows."""
+
 
 class PromptfitError(Exception):
     """A mistake the user can mend; its text is one line, ready to be shown without a traceback."""
@@ -12,6 +22,10 @@ class PromptfitError(Exception):
 
 class PromptFileError(PromptfitError):
     """A prompt file or its data file is wrong; the text starts with ``path:line:``."""
+
+
+class NoSamplesError(PromptFileError):
+    """A prompt file names no samples: there is nothing to test, and nothing wrong with it."""
 
 
 class CassetteError(PromptfitError):
@@ -39,3 +53,26 @@ class BudgetExceeded(PromptfitError):  # noqa: N818 - it is the name people look
 
 class HookError(PromptfitError):
     """A function that a user or another plugin brought raised, or returned what nobody asked for."""
+
+
+class UnexpectedError(PromptfitError):
+    """What nobody foresaw, most likely in a stranger's file; its ``__cause__`` tells where it was raised."""
+
+
+@contextmanager
+def told_in_one_line(path: Path) -> Iterator[None]:
+    """Turn whatever is raised while a prompt is worked on into one line that names its file.
+
+    The files of one prompt must not end the run of all others: not by a number of 5,000 digits, nor by nesting,
+    a name or a type that no code thought of. Our own faults are told this way too: ``--full-trace`` shows them.
+    """
+    try:
+        yield
+    except (PromptfitError, Warning):  # a warning that the user made an error stays what it is
+        raise
+    except Exception as error:
+        said = " ".join(str(error)[: 2 * LONGEST_SAID].split())[:LONGEST_SAID]
+        raise UnexpectedError(
+            f"{path}: cannot be used: {type(error).__name__}{': ' if said else ''}{said}: check its files; "
+            "--full-trace shows where this was raised"
+        ) from error

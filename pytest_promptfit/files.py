@@ -61,6 +61,22 @@ def leads_outside(path: Path, root: Path) -> Path | None:
         return None
 
 
+def expanded(file: str) -> Path:
+    """Return the path that a file's name in a prompt says, its ``~`` resolved where there is such a user."""
+    try:
+        return Path(file).expanduser()
+    except RuntimeError:
+        return Path(file)
+
+
+def is_file(path: Path) -> bool:
+    """Tell whether there is a regular file; there is none where the system refuses the name."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name too long, a folder that may not be read, a NUL
+        return False
+
+
 def temporary_of(path: Path) -> Path:
     """Return where a file's new content is written before it takes the file's place."""
     return path.with_name(f".{path.name}.tmp")

@@ -22,12 +22,19 @@ ProviderName = Literal["openai", "anthropic", "gemini", "local"]
 PROVIDER_NAMES: tuple[str, ...] = get_args(ProviderName)
 
 
+OURS = ("model", "messages", "system")
+"""What a request is made of besides parameters: in the parameters it would take the prompt's place."""
+
+
 def _as_json(params: dict[str, Any]) -> dict[str, Any]:
     """Return the parameters as JSON carries them: keys are text, at every depth."""
     try:
         value: dict[str, Any] = json.loads(json.dumps(params, allow_nan=False))
-    except (TypeError, ValueError):
+    except (RecursionError, TypeError, ValueError):
         raise ValueError("expected values that JSON can carry") from None
+    ours = next((key for key in OURS if key in value), None)
+    if ours:
+        raise ValueError(f"expected no `{ours}`: it is made from the prompt")
     return value
 
 

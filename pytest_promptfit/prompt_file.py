@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import regex
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -31,6 +32,7 @@ from pytest_promptfit.chat import DEFAULT_EXTRACT, compiled
 from pytest_promptfit.errors import PromptFileError
 from pytest_promptfit.metrics import MISSING
 from pytest_promptfit.model_spec import ModelSpec, Params
+from pytest_promptfit.nfc import nfc
 from pytest_promptfit.validation_lines import error_lines, listed
 from pytest_promptfit.yaml_source import YamlSource
 
@@ -60,7 +62,7 @@ def _label_text(value: object) -> object:
         return str(value)
     if isinstance(value, float):
         raise ValueError("expected a label: put it in quotes")
-    label = value.strip() if isinstance(value, str) else value
+    label = nfc(value.strip()) if isinstance(value, str) else value
     if label == MISSING:
         raise ValueError("expected another label: this one stands for a reply without a label")
     return label
@@ -77,7 +79,7 @@ Id = Annotated[
     BeforeValidator(lambda value: str(value) if isinstance(value, int) else value),
     WithJsonSchema({"type": ["string", "integer"]}),
 ]
-Word = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+Word = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1), AfterValidator(nfc)]
 FOLDER_NAME = r"^[^/\\\x00-\x1f]*[^/\\\x00-\x1f. ]$"
 """Recordings are kept in a folder of the prompt's name."""
 

@@ -17,7 +17,7 @@ from pytest_promptfit.baseline import (
     write_baseline,
 )
 from pytest_promptfit.custom import OURS
-from pytest_promptfit.errors import PromptfitError
+from pytest_promptfit.errors import PromptfitError, told_in_one_line
 from pytest_promptfit.files import leads_outside
 from pytest_promptfit.forward import Asking, forward
 from pytest_promptfit.prompt_file import ParsedPrompt, parse_prompt_file
@@ -61,6 +61,8 @@ class PromptRun:
         self.refusal = ""
         self.tests = 0
         """How many comparisons share the alpha of a run that pytest-xdist spreads; 0: all of them are here."""
+        self.skipped = ""
+        self.stopped: PromptfitError | None = None
         self.tuned: TuneResult | PromptfitError | None = None
         self._settings = settings
         self._custom = custom
@@ -71,14 +73,17 @@ class PromptRun:
         ``warn`` is told of every file outside the project before it is read: whoever runs a pull request
         should know which files of the machine it names.
         """
-        self._warn_of_outside(self.path, warn)
-        self.parsed = parse_prompt_file(self.path)
-        self.recordings = self._settings.where.of(self.path, self.parsed.name)
-        self._warn_of_outside(data_path(self.parsed), warn)
-        self._warn_of_outside(baseline_path(self.path), warn)
-        self.sample_set = read_samples(self.parsed)
-        self.baseline = read_baseline(baseline_path(self.path), is_renewed=self._settings.update != "no")
-        self._baselines = {ref: read_baseline_at(ref, baseline_path(self.path)) for ref in self._settings.against}
+        with told_in_one_line(self.path):
+            self._warn_of_outside(self.path, warn)
+            self.parsed = parse_prompt_file(self.path)
+            self.recordings = self._settings.where.of(self.path, self.parsed.name)
+            self._warn_of_outside(data_path(self.parsed), warn)
+            self._warn_of_outside(baseline_path(self.path), warn)
+            if target := leads_outside(self.recordings, self._settings.root):
+                warn(f"{self.recordings} is read and written outside {self._settings.root}: {target}")
+            self.sample_set = read_samples(self.parsed)
+            self.baseline = read_baseline(baseline_path(self.path), is_renewed=self._settings.update != "no")
+            self._baselines = {ref: read_baseline_at(ref, baseline_path(self.path)) for ref in self._settings.against}
 
     def tune(self, options: TuneOptions) -> None:
         """Tune the prompt, read what came of it, and keep the outcome, or the error that ended it, in ``tuned``."""
@@ -86,7 +91,8 @@ class PromptRun:
 
         try:
             options = replace(options, custom=self._custom)
-            self.tuned = tune_prompt(self.parsed, self.sample_set, self.recordings, options)
+            with told_in_one_line(self.path):
+                self.tuned = tune_prompt(self.parsed, self.sample_set, self.recordings, options)
             self.load()
         except PromptfitError as error:
             self.tuned = error
@@ -98,7 +104,8 @@ class PromptRun:
         """Return what a tuning run would do."""
         from pytest_promptfit.tune.plan import plan_lines
 
-        return plan_lines(self.parsed, self.sample_set)
+        with told_in_one_line(self.path):
+            return plan_lines(self.parsed, self.sample_set)
 
     @property
     def result(self) -> PromptResult:
@@ -114,7 +121,8 @@ class PromptRun:
     def _found(self) -> PromptResult | PromptfitError:
         """The result, or why there is none: under pytest-xdist every case wants it, and it must be asked for once."""
         try:
-            return self._evaluated()
+            with told_in_one_line(self.path):
+                return self._evaluated()
         except PromptfitError as error:
             return error
 

@@ -6,26 +6,31 @@ Ids are stable: the user's own, else a short hash of the text, so that rows may 
 from __future__ import annotations
 
 import hashlib
+import json
 import re
-import unicodedata
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_promptfit.chat import words_of
 from pytest_promptfit.data_files import Row, read_rows
-from pytest_promptfit.errors import PromptFileError
+from pytest_promptfit.errors import NoSamplesError, PromptFileError
+from pytest_promptfit.files import expanded, is_file
 from pytest_promptfit.metrics import MISSING
+from pytest_promptfit.nfc import nfc
 from pytest_promptfit.validation_lines import nearest, short
 from pytest_promptfit.yaml_source import shown_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from pytest_promptfit.prompt_file import InlineSample, ParsedPrompt, SampleSource
 
 SHORT_ID, LONG_ID = 10, 16
+SHOWN_TWINS = 6
+"""Samples that stand twice and are named; more are counted."""
+
 LONGEST_PATH = 1000
 """Characters of a path that an error shows."""
 
@@ -34,6 +39,10 @@ _WHITE_SPACE = re.compile(r"\s{2,}|[^\S ]")
 
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+_BETWEEN_LABELS = re.compile(r"\s*[,;|/\n]\s*")
+_NOT_A_NUMBER = {"nan", ".nan", "<na>", "nat"}
+"""How pandas and numpy write a value that is missing, in small letters."""
+
 _YES = {"1", "true", "yes", "y", "x"}
 _NO = {"", "0", "false", "no", "n"}
 
@@ -80,13 +89,19 @@ def read_samples(parsed: ParsedPrompt) -> SampleSet:
     config = parsed.config
     found = [*_canonicals(parsed), *_labeled(parsed)]
     if not found:
-        raise parsed.error("samples: none: expected `samples` or `canonical` with at least one sample", "samples")
+        raise _no_samples(parsed)
+    refuse_unclear_labels(found, config.labels)
     forms = [normal_form(sample.text) for sample in found]
     kept, warnings = _without_duplicates(_with_distinct_ids(found, forms), forms)
     labels = config.labels or tuple(sorted({sample.label for sample in kept}))
     _check_labels(kept, labels)
     check_prompt_labels(parsed, labels)
     return SampleSet(tuple(kept), labels, tuple(warnings))
+
+
+def _no_samples(parsed: ParsedPrompt) -> PromptFileError:
+    error = parsed.error("samples: none: expected `samples` or `canonical` with at least one sample", "samples")
+    return NoSamplesError(str(error)) if parsed.config.samples is None else error
 
 
 def text_id(text: str) -> str:
@@ -100,7 +115,7 @@ def _id_of(form: str, length: int) -> str:
 
 def normal_form(text: str) -> str:
     """Return the text as duplicates are found by it: NFC, white space folded."""
-    return _WHITE_SPACE.sub(" ", unicodedata.normalize("NFC", text)).strip()
+    return _WHITE_SPACE.sub(" ", nfc(text)).strip()
 
 
 def _canonicals(parsed: ParsedPrompt) -> Iterable[Sample]:
@@ -121,7 +136,7 @@ def _labeled(parsed: ParsedPrompt) -> Iterable[Sample]:
         for index, item in enumerate(source.inline):
             yield _inline(parsed, item, ("samples", index))
         return
-    if not _is_file(path):
+    if not is_file(path):
         what = "not a regular file: expected one" if _exists(path) else "no such file: expected it"
         where = shown_key(path, limit=LONGEST_PATH)
         raise parsed.error(f"samples.file: {short(source.file)}: {what} at {where}", "samples", "file")
@@ -131,21 +146,7 @@ def _labeled(parsed: ParsedPrompt) -> Iterable[Sample]:
 def data_path(parsed: ParsedPrompt) -> Path | None:
     """Return where the data file should be; ``None`` when the samples are inline."""
     file = parsed.config.samples.file if parsed.config.samples else None
-    return parsed.path.parent / _expanded(file) if file is not None else None
-
-
-def _expanded(file: str) -> Path:
-    try:
-        return Path(file).expanduser()
-    except RuntimeError:  # no such user
-        return Path(file)
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a name too long, a folder that may not be read
-        return False
+    return parsed.path.parent / expanded(file) if file is not None else None
 
 
 def _exists(path: Path) -> bool:
@@ -163,6 +164,7 @@ def _inline(parsed: ParsedPrompt, item: InlineSample, place: tuple[str | int, ..
 
 def _rows(parsed: ParsedPrompt, source: SampleSource, path: Path) -> Iterable[Sample]:
     columns, rows = read_rows(path)
+    _refuse_missing_header(source, path, columns, rows)
     text_of = _text_reader(parsed, source.text, columns)
     label_of = _column_reader(parsed, "label", source.label, columns)
     note_of = _optional_reader(parsed, "note", source.note, columns)
@@ -174,13 +176,58 @@ def _rows(parsed: ParsedPrompt, source: SampleSource, path: Path) -> Iterable[Sa
         sample = Sample(
             "",
             text_of(row.cells),
-            label_of(row.cells).strip(),
+            one_label(label_of(row.cells)),
             note_of(row.cells).strip(),
             canonical,
             shown,
             row.line,
         )
         yield _checked(sample, id_of(row.cells) if id_of else None)
+
+
+def _refuse_missing_header(source: SampleSource, path: Path, columns: Sequence[str], rows: Sequence[Row]) -> None:
+    """Say that a table starts with a sample, and not that the column is missing which nobody named."""
+    if source.label in columns or path.suffix.lower() not in (".csv", ".tsv"):
+        return
+    if any(name and any(row.cells[name] == name for row in rows) for name in columns):
+        raise PromptFileError(
+            f"{path}:1: looks like a sample, not like names of columns: put a line with names before it, "
+            "such as text,label"
+        )
+
+
+def one_label(cell: str) -> str:
+    """Return the label in a cell, in NFC; a JSON list of one label is that label."""
+    label = nfc(cell.strip())
+    listed = _json_list(label)
+    return nfc(listed[0].strip()) if len(listed) == 1 and isinstance(listed[0], str) else label
+
+
+def _json_list(label: str) -> list[object]:
+    try:
+        found = json.loads(label) if label[:1] == "[" else None
+    except (ValueError, RecursionError):
+        found = None
+    return found if isinstance(found, list) else []
+
+
+def refuse_unclear_labels(samples: Sequence[Sample], named: Sequence[str]) -> None:
+    """Raise PromptFileError for a label that stands for none or for several; those ``named`` are meant so."""
+    labels = {sample.label for sample in samples}
+    unclear = {label: why for label in labels.difference(named) if (why := what_is_unclear(label, labels))}
+    for sample in samples:
+        if sample.label in unclear:
+            raise PromptFileError(f"{sample.place}: label: {short(sample.label)} {unclear[sample.label]}")
+
+
+def what_is_unclear(label: str, labels: Container[str]) -> str:
+    """Return why a label is none, or more than one of the ``labels``; ``""`` for a good one."""
+    if label.casefold() in _NOT_A_NUMBER:
+        return "stands for a missing value: expected a label, or this one listed in `labels`"
+    parts = set(_BETWEEN_LABELS.split(label))
+    if len(_json_list(label)) > 1 or (len(parts) > 1 and all(part in labels for part in parts)):
+        return "holds several labels: expected one, because a prompt gives a text one label"
+    return ""
 
 
 def _checked(sample: Sample, own_id: str | None) -> Sample:
@@ -229,19 +276,32 @@ def _without_duplicates(samples: Sequence[Sample], forms: Sequence[str]) -> tupl
     first: dict[tuple[bool, str], Sample] = {}
     texts: dict[tuple[bool, str], Sample] = {}
     labels: dict[str, Sample] = {}
-    warnings = []
+    twins: list[tuple[Sample, Sample]] = []
     for sample, text in zip(samples, forms, strict=True):
         _refuse_contradiction(labels.setdefault(text, sample), sample)
         twin = texts.setdefault((sample.canonical, text), sample)
         if twin is not sample:
-            warnings.append(f"{sample.place}: the same sample as {twin.place}: counted once")
+            twins.append((sample, twin))
             continue
         earlier = first.setdefault((sample.canonical, sample.id), sample)
         if earlier is not sample:
             raise PromptFileError(
                 f"{sample.place}: id: {sample.id}: said twice, first at {earlier.place}: expected unique ids"
             )
-    return list(first.values()), warnings
+    return list(first.values()), list(_twin_lines(twins))
+
+
+def _twin_lines(twins: Sequence[tuple[Sample, Sample]]) -> Iterator[str]:
+    """Yield, in one line, which samples stand twice: the first of them by their places, all of them by their number."""
+    if not twins:
+        return
+    sample, twin = twins[0]
+    more = ""
+    if len(twins) > 1:
+        shown = ", ".join(str(other.line) for other, _ in twins[1:SHOWN_TWINS])
+        rest = ", …" if len(twins) > SHOWN_TWINS else ""
+        more = f"; so are {len(twins) - 1:,} more, in line{'s' if len(twins) > 2 else ''} {shown}{rest}"
+    yield f"{sample.place}: the same sample as {twin.place}: counted once{more}"
 
 
 def _refuse_contradiction(earlier: Sample, sample: Sample) -> None:

@@ -15,8 +15,8 @@ import pytest
 
 from pytest_promptfit import distributed
 from pytest_promptfit.baseline import check_ref
-from pytest_promptfit.cases import GateCase, PromptFile, SampleCase, TuneCase
-from pytest_promptfit.errors import PromptfitError
+from pytest_promptfit.cases import GateCase, PromptFile, SampleCase, TuneCase, told
+from pytest_promptfit.errors import CassetteError, PromptfitError, told_in_one_line
 from pytest_promptfit.forward import Asking
 from pytest_promptfit.hooks import custom_of
 from pytest_promptfit.report import github, json_report, terminal, tuning
@@ -51,6 +51,7 @@ class PromptfitSession:
         self._worker_results: dict[str, PromptResult] = {}
         self._recordings: dict[str, dict[str, str]] = {}
         self._lines: list[str] = []
+        self._other_errors = False
         self._progress = Progress(config)
         self._settings = self._read_settings()
         distributed.refuse_scattered_writing(config)
@@ -66,8 +67,14 @@ class PromptfitSession:
         run = self._runs[file_path]
         return PromptFile.of(parent, run)
 
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Note whether anything but a prompt file could not be collected."""
+        if report.failed and not is_prompt_file(self._config, Path(report.nodeid).name):
+            self._other_errors = True
+
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Note which samples are selected; refuse two prompts that would share a cassette folder."""
+        self._lines += [run.skipped for run in self._runs.values() if run.skipped]
         selected: dict[Path, list[Any]] = {}
         for item in session.items:
             if isinstance(item, SampleCase):
@@ -86,24 +93,49 @@ class PromptfitSession:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
         """Replay or ask all selected samples before the first case reports; a worker does it prompt by prompt."""
+        if not self._other_errors and any(run.selected for run in self._runs.values()):
+            # What is wrong with the files of one prompt is told, and fails, but leaves the others their results.
+            session.config.option.continue_on_collection_errors = True
         stopped = session.testsfailed and not session.config.option.continue_on_collection_errors
         if not (session.config.option.collectonly or stopped or distributed.is_distributed(session.config)):
             try:
                 self._tune(session)
-                asked = [run for run in self._runs.values() if run.selected]
-                for run, result in zip(asked, settled([run.result for run in asked]), strict=True):
-                    run.settle(result)
+                self._evaluate([run for run in self._runs.values() if run.selected])
             except PromptfitError as error:
-                raise pytest.UsageError(plain(str(error), keep_lines=True)) from None
+                raise pytest.UsageError(told(error, self._config)) from None
             finally:
                 self._progress.finish()
         return (yield)
+
+    def _evaluate(self, runs: list[PromptRun]) -> None:
+        """Replay or ask prompt by prompt: what is wrong with one is said once and leaves the others their results.
+
+        Raises PromptfitError where nothing is left to report, and where replies can no longer be written.
+        """
+        for run in runs:
+            try:
+                _ = run.result
+            except PromptfitError as error:
+                if self._settings.asking and isinstance(error, CassetteError):
+                    raise
+                run.stopped = error
+        answered = [run for run in runs if run.stopped is None]
+        for run, result in zip(answered, settled([run.result for run in answered]), strict=True):
+            run.settle(result)
+        stopped = [run.stopped for run in runs if run.stopped]
+        if stopped and len(stopped) == len(runs):
+            raise stopped[0] if len(stopped) == 1 else PromptfitError("\n".join(told(e, self._config) for e in stopped))
+        for error in stopped:
+            *trace, line = told(error, self._config).split("\n")
+            self._lines += [*trace, f"error: {line}"]
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Mark what pytest has no exception for: a known miss that is right again, and a miss of a gated file."""
         report = yield
-        if report.when == "call" and isinstance(item, SampleCase):
+        if report.when == "call" and isinstance(item, SampleCase | GateCase) and item.is_stopped:
+            report.promptfit_stopped = True  # type: ignore[attr-defined]  # reports carry extra attributes
+        elif report.when == "call" and isinstance(item, SampleCase):
             if item.verdict == "xpassed" and not self._config.option.runxfail:
                 report.wasxfail = "a known miss of the baseline is right again"
             elif item.verdict == "missed":
@@ -120,6 +152,8 @@ class PromptfitSession:
         """
         if getattr(report, "promptfit_miss", False):
             return "missed", "m", ("MISSED", {"yellow": True})
+        if getattr(report, "promptfit_stopped", False):
+            return "stopped", "E", ("STOPPED", {"red": True})
         if getattr(report, "promptfit_unrecorded", False):
             return "unrecorded", "u", ("UNRECORDED", {"red": True})
         return None
@@ -246,7 +280,9 @@ class PromptfitSession:
 
     def _accept(self, result: PromptResult) -> None:
         if self._config.option.promptfit_update:
-            self._lines.append(write_accepted(result, Path(result.evaluation.path)))
+            path = Path(result.evaluation.path)
+            with told_in_one_line(path):
+                self._lines.append(write_accepted(result, path))
 
     def _write_json(self) -> None:
         target = self._config.option.promptfit_json

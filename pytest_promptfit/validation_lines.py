@@ -61,15 +61,21 @@ def error_lines(
     ``other_keys`` are the keys it may have besides the model's.
     """
     found = []
-    for detail in error.errors():
+    for detail in error.errors(include_url=False):
         place = place_of(tuple(step for step in detail["loc"] if step not in _INTERNAL_STEPS))
+        found.append((source.line(place), place, detail))
+    found.sort(key=lambda mistake: mistake[0])
+    shown: dict[str, None] = {}
+    for at, (line, place, detail) in enumerate(found):
+        if len(shown) == _SHOWN_MISTAKES:
+            yield f"{source.path}:{line}: and {len(found) - at} more mistakes"
+            return
+        # Finding the nearest known key costs far more than all else, so it is done for those that are shown.
         known = [*_known_keys(model, detail["loc"][:-1]), *(other_keys if len(place) == 1 else ())]
-        found.append((source.line(place), _message(detail, place, known)))
-    mistakes = sorted(set(found))
-    for line, message in mistakes[:_SHOWN_MISTAKES]:
-        yield f"{source.path}:{line}: {message}"
-    if len(mistakes) > _SHOWN_MISTAKES:
-        yield f"{source.path}:{mistakes[_SHOWN_MISTAKES][0]}: and {len(mistakes) - _SHOWN_MISTAKES} more mistakes"
+        message = f"{source.path}:{line}: {_message(detail, place, known)}"
+        if message not in shown:
+            shown[message] = None
+            yield message
 
 
 def nearest(word: str, known: Sequence[str]) -> str:

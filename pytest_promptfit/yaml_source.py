@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from pytest_promptfit.errors import PromptFileError
+from pytest_promptfit.git_marks import git_mark
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -81,6 +82,7 @@ class YamlSource:
 
     def __init__(self, path: Path, text: str) -> None:
         self.path = path
+        self._indexed: dict[int, dict[str, tuple[int, yaml.Node]]] = {}
         try:
             _check_depth(text, path)
             self._root, self.value = _load(text, path)
@@ -98,10 +100,28 @@ class YamlSource:
         """Return the line (from 1) of the value at ``place``, or of the nearest value around it."""
         node, line = self._root, 1
         for step in place:
-            found = _child(node, step)
+            found = self._child(node, step)
             if found is not None:
                 line, node = found
         return line
+
+    def _child(self, node: yaml.Node | None, step: str | int) -> tuple[int, yaml.Node] | None:
+        if isinstance(node, yaml.MappingNode):
+            return self._children(node).get(str(step))
+        if isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+            value = node.value[step]
+            return value.start_mark.line + 1, value
+        return None
+
+    def _children(self, node: yaml.MappingNode) -> dict[str, tuple[int, yaml.Node]]:
+        """Return a mapping's values by key: each of a hundred thousand mistakes is looked up."""
+        if id(node) not in self._indexed:
+            self._indexed[id(node)] = {
+                key.value: (key.start_mark.line + 1, value)
+                for key, value in node.value
+                if isinstance(key, yaml.ScalarNode)
+            }
+        return self._indexed[id(node)]
 
     def item_lines(self) -> list[int]:
         """Return the line of each item of a document that is a list."""
@@ -109,11 +129,11 @@ class YamlSource:
 
 
 def read_text(path: Path) -> str:
-    """Read UTF-8 text; raise PromptFileError when it is no regular file or of another encoding."""
+    """Read UTF-8 text; raise PromptFileError for no regular file, another encoding, or what git left in its place."""
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # a pipe or a device may never end
             raise PromptFileError(f"{path}:1: cannot be read: not a regular file")
-        return path.read_text(encoding="utf-8-sig")
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raw = path.read_bytes()
         line = raw.count(b"\n", 0, error.start) + 1
@@ -122,6 +142,9 @@ def read_text(path: Path) -> str:
         ) from None
     except OSError as error:
         raise PromptFileError(f"{path}:1: cannot be read: {error.strerror or error}") from None
+    if mark := git_mark(text):
+        raise PromptFileError(f"{path}:{mark[0]}: {mark[1]}")
+    return text
 
 
 def _load(text: str, path: Path) -> tuple[yaml.Node | None, Any]:
@@ -174,17 +197,6 @@ def shown_key(key: object, limit: int = LONGEST_KEY) -> str:
     if len(text) > limit:
         text = f"{text[:limit]}…"
     return text if text.isprintable() else repr(text)
-
-
-def _child(node: yaml.Node | None, step: str | int) -> tuple[int, yaml.Node] | None:
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            if key.value == str(step):
-                return key.start_mark.line + 1, value
-    if isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
-        value = node.value[step]
-        return value.start_mark.line + 1, value
-    return None
 
 
 class AliasBombError(ValueError):

@@ -89,7 +89,14 @@ class TestCsv:
             ('text,label\n"a\nb",x\n\nc,y,z\n', "d.csv:5: 3 cells: expected 2 (*"),
             ("text,label\na,x\nb\n", "d.csv:3: 1 cells: expected 2 (*"),
             ("text,label,text\na,x,b\n", "d.csv:1: 'text': two columns have this name: *"),
-            ("\ntext,label,,\na,x,,\n", "d.csv:2: '': two columns have this name: *"),
+            ("sep=;\ntext;label\na;x\nb\n", "d.csv:4: 1 cells: expected 2 (*"),
+            ('text,label\n"say \\"a\\"",x\n"b\n', "d.csv:3: not csv: unexpected end of data: check the quotes"),
+            ("a lovely day,good\na dull day,good\n", "d.csv:1: looks like a sample, not like names of columns: *"),
+            ("text,label\na,x\nb,NaN\n", "d.csv:3: label: 'NaN' stands for a missing value: *"),
+            ("text,label\na,nan\n", "d.csv:2: label: 'nan' stands for a missing value: *"),
+            ("text,label\na,x\nb,y\nc,y; x\n", "d.csv:4: label: 'y; x' holds several labels: expected one, *"),
+            ("text|label\na|x\nb|x,y\nc|y\n", "d.csv:3: label: 'x,y' holds several labels: expected one, *"),
+            ("text,label\n<<<<<<< HEAD\na,x\n=======\na,y\n>>>>>>> b\n", "d.csv:2: an unresolved merge conflict: *"),
             ('text,label\na,x\n"b\n\n,y\nc,x\n', "d.csv:3: not csv: unexpected end of data: check the quotes"),
             ('text,label\n"a\nb" c,x\n', "d.csv:2: not csv: ',' expected after '\"': check the quotes"),
             (b"text,label\na,x\ncaf\xe9,y\n", "d.csv:3: byte 0xe9 is not UTF-8: save the file as UTF-8"),
@@ -106,6 +113,38 @@ class TestCsv:
     def test_a_first_line_without_a_comma_tells_the_separator(self, tmp_path: Path, mark: str) -> None:
         (sample,) = read(tmp_path, "d.csv", f'text{mark}label\n"a, b{mark}c"{mark}x\n')
         assert (sample.text, sample.label) == (f"a, b{mark}c", "x")
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            "label,text,,,\nx,a,,,\n",
+            "sep=;\nlabel;text\nx;a\n",
+            '"sep=;"\r\nlabel;text\r\nx;a\r\n',
+            'text,label\n"a",x\n',
+            "label\ttext\tlang, region\nx\ta\ten, GB\n",
+            "label;text;lang, region\nx;a;en\n",
+        ],
+        ids=["columns without names", "Excel", "Excel, quoted", "quotes", "tabs", "semicolons"],
+    )
+    def test_is_read_as_it_was_found(self, tmp_path: Path, data: str) -> None:
+        (sample,) = read(tmp_path, "d.csv", data)
+        assert (sample.text, sample.label, sample.line) == ("a", "x", 3 if "sep=" in data else 2)
+
+    def test_texts_that_separate_as_evenly_as_the_columns(self, tmp_path: Path) -> None:
+        data = "text, raw\tlabel\tlang\nyes, no\tx\ten\n"
+        (sample,) = read(tmp_path, "d.csv", data, text="text, raw")
+        assert (sample.text, sample.label) == ("yes, no", "x")
+
+    def test_quotes_that_a_backslash_marks(self, tmp_path: Path) -> None:
+        written = 'text,label\n"say \\"a, b\\" in C:\\\\dir\\new",x\n"c",y\n'
+        assert rows(tmp_path, "d.csv", written) == [('say "a, b" in C:\\dir\\new', "x", 2), ("c", "y", 3)]
+        plain = 'text,label\n"in C:\\dir\\",x\n'
+        assert rows(tmp_path, "d.csv", plain) == [("in C:\\dir\\", "x", 2)]
+
+    def test_what_stands_in_columns_without_names_is_not_lost(self, tmp_path: Path) -> None:
+        data = "label,text,,\nx,a,more,\n"
+        (sample,) = read(tmp_path, "d.csv", data, text="{text} {Unnamed: 2}")
+        assert sample.text == "a more"
 
     def test_a_file_without_rows_has_no_samples(self, tmp_path: Path) -> None:
         assert mistake(tmp_path, "d.csv", "text,label\n").startswith("p.prompt.yaml:3: samples: none: ")
@@ -140,6 +179,9 @@ class TestJson:
         (sample,) = read(tmp_path, "d.jsonl", '{"text": ["é", null], "label": 12345678901234567890}')
         assert (sample.text, sample.label) == ('["é", null]', "12345678901234567890")
 
+    def test_a_list_of_one_label_is_that_label(self, tmp_path: Path) -> None:
+        assert rows(tmp_path, "d.jsonl", '{"text": "a", "label": ["x"]}') == [("a", "x", 1)]
+
     @pytest.mark.parametrize(
         ("name", "data", "message"),
         [
@@ -154,6 +196,10 @@ class TestJson:
             ("d.jsonl", f'\n{{"text": {"[" * 100}{"]" * 100}}}', "d.jsonl:2: nested deeper than 100 levels"),
             ("d.json", f'[{{"text": {"[" * 900}{"]" * 900}}}]', "d.json:1: nested deeper than 100 levels"),
             ("d.jsonl", f'\n{{"text": {"1" * 5000}}}', "d.jsonl:2: not JSON that can be read: *"),
+            ("d.jsonl", '{"text": "a", "label": NaN}', "d.jsonl:1: label: empty: expected the label of 'a'"),
+            ("d.jsonl", '{"text": "a", "label": ["x", "y"]}', "d.jsonl:1: label: *x*y* holds several labels: *"),
+            ("d.jsonl", "version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "d.jsonl:1: a Git LFS pointer*"),
+            ("d.json", "[\n<<<<<<< HEAD\n1\n=======\n2\n>>>>>>> b\n]", "d.json:2: an unresolved merge conflict: *"),
             ("d.json", "", "d.json:1: not JSON: *"),
             ("d.json", "[]", "d.json:1: empty: expected at least one sample"),
             ("d.json", '{"text": "a"}', "d.json:1: expected a list of objects, one a sample"),

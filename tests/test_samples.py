@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import unicodedata
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from pytest_promptfit import samples as samples_module
 from pytest_promptfit.chat import ChatBuilder
 from pytest_promptfit.errors import PromptFileError
+from pytest_promptfit.nfc import nfc
 from pytest_promptfit.prompt_file import Prompt, parse_prompt_file
 from pytest_promptfit.samples import SampleSet, normal_form, read_samples, text_id
 
@@ -244,3 +246,43 @@ def test_a_text_that_is_read_makes_a_request(tmp_path_factory: pytest.TempPathFa
     said = request.turns[-1].text
     assert json.loads(json.dumps(said, ensure_ascii=False).encode()) == said
     assert said == f"{around.replace('{labels}', 'x')}{text}END"
+
+
+class TestLabels:
+    """Labels are compared as texts are: however Unicode spells them, and each of them one."""
+
+    def test_two_spellings_are_one_label(self, tmp_path: Path) -> None:
+        data = "text,label\na,caf\u00e9\nb,cafe\u0301\nc,tea\n"
+        found = read(tmp_path, data, more="labels: [cafe\u0301, tea]\ngates: {recall: {cafe\u0301: 0.5}}\n")
+        assert found.labels == ("caf\u00e9", "tea")
+        assert [sample.label for sample in found.samples] == ["caf\u00e9", "caf\u00e9", "tea"]
+
+    @pytest.mark.parametrize("label", ["nan", "a, b", "a/b"])
+    def test_a_label_that_is_listed_is_meant(self, tmp_path: Path, label: str) -> None:
+        data = f'text,label\none,"{label}"\ntwo,a\nthree,b\n'
+        found = read(tmp_path, data, more=f'labels: [a, b, "{label}"]\n')
+        assert found.samples[0].label == label
+
+    def test_a_label_with_a_separator_is_one_where_its_parts_are_none(self, tmp_path: Path) -> None:
+        found = read(tmp_path, 'text,label\none,n/a\ntwo,"billing, refund"\n')
+        assert found.labels == ("billing, refund", "n/a")
+
+
+def test_many_samples_that_stand_twice_are_said_in_one_line(tmp_path: Path) -> None:
+    (line,) = read(tmp_path, "text,label\n" + "a,x\nb,y\n" * 5_000).warnings
+    data = tmp_path / "d.csv"
+    assert line == (
+        f"{data}:4: the same sample as {data}:2: counted once; so are 9,997 more, in lines 5, 6, 7, 8, 9, …"
+    )
+
+
+def test_marks_without_end_take_time_in_proportion_to_them(tmp_path: Path) -> None:
+    """Putting half a million of them in order one by one would take hours."""
+    text = "a" + "\u0301\u0323" * 250_000
+    assert text_id(text) == text_id("a" + "\u0323" * 250_000 + "\u0301" * 250_000)
+    assert text_id("e\u0301\u0323" * 3) == text_id("\u1eb9\u0301" * 3)
+
+
+@given(st.text(st.sampled_from("ae\u00e9\u1ec7\u0301\u0323\u0f73\u0f71\u0344\u1100\u1161\uac01"), max_size=200))
+def test_the_normal_form_is_unicodes(text: str) -> None:
+    assert nfc(text) == unicodedata.normalize("NFC", text)

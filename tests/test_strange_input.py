@@ -311,7 +311,7 @@ def test_large_files_are_read_in_time_and_memory_that_grow_with_them(tmp_path: P
     assert done.stderr == ""
     assert done.stdout.splitlines() == [
         "long.csv 1",
-        "wide.csv:1: '': two columns have this name: expected different names",
+        "p.prompt.yaml:3: samples.text: 'text': no such column in wide.csv; known: Unnamed: 0,"[:70],
         "p.prompt.yaml:3: samples.text: 'text': no such column in names.csv; known: c0,"[:70],
         "ragged.jsonl 10000",
         "labels.jsonl 50000",

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_promptfit.errors import CallError
+from pytest_promptfit.files import expanded, is_file
 from pytest_promptfit.providers.openai import OWN_URLS, OpenAIProvider
 from pytest_promptfit.providers.shared import endpoint
 
@@ -79,17 +80,17 @@ def find_gguf(name: str, folder: Path) -> Path:
     """Return the file of the model ``local/<name>``; a relative path counts from ``folder``."""
     places = list(_places(name, folder))
     for place in places:
-        if place.is_file():
+        if is_file(place):
             return place.resolve()
     raise CallError(f"local/{name}: {_where_to_put_it(name, places)}", fatal=True)
 
 
 def _places(name: str, folder: Path) -> Iterator[Path]:
     if _is_path(name):
-        yield folder / Path(name).expanduser()
+        yield folder / expanded(name)
         return
     models = os.environ.get("PROMPTFIT_MODELS") or "~/.cache/promptfit-models"
-    yield Path(models).expanduser() / f"{name}.gguf"
+    yield expanded(models) / f"{name}.gguf"
     if name == SMOLLM2:
         yield from _packaged()
 

@@ -6,7 +6,7 @@ Pure: everything random comes from the generators that are passed in.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytest_promptfit.chat import words_of
 from pytest_promptfit.prompt_file import Example
@@ -25,6 +25,9 @@ LONGEST_EXAMPLE = 600
 
 LONGEST_SET = 6000
 """Characters that all examples of a prompt may take together."""
+
+SPREAD_POOL = 1000
+"""Samples that are compared to spread examples out: each with each other, so that all of a large set take too long."""
 
 SIZES = (4, 8, 16)
 REPLY_PREFIX = "Label: <label>"
@@ -115,7 +118,7 @@ def _draw(
 ) -> list[Sample]:
     order = shuffled(pool, rng)
     if kind == "spread out":
-        order = farthest_first(order)
+        order = farthest_first(balanced(order, labels, SPREAD_POOL) if len(order) > SPREAD_POOL else order)
     if kind == "half mistakes":
         wrong = {sample.id for sample in mistakes}
         half = [sample for sample in order if sample.id in wrong][: size // 2]
@@ -160,12 +163,16 @@ def farthest_first(samples: Sequence[Sample]) -> list[Sample]:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     vectors = TfidfVectorizer(analyzer="char_wb", ngram_range=(2, 4)).fit_transform([s.text for s in samples])
-    likeness = (vectors @ vectors.T).toarray()
+
+    def likeness(index: int) -> Any:
+        """Return how like a sample each is; one at a time, because all of them take the square of the samples."""
+        return (vectors @ vectors[index].T).toarray().ravel()
+
     order, left = [0], set(range(1, len(samples)))
-    nearest = likeness[0].copy()
+    nearest = likeness(0)
     while left:
         at = min(left, key=lambda index: (round(float(nearest[index]), 9), index))
         order.append(at)
         left.remove(at)
-        nearest = nearest.clip(min=likeness[at])
+        nearest = nearest.clip(min=likeness(at))
     return [samples[at] for at in order]
