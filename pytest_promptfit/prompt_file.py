@@ -295,7 +295,7 @@ def parse_prompt_file(path: Path) -> ParsedPrompt:
     if not isinstance(source.value, dict):
         raise PromptFileError(f"{path}:1: expected a mapping with `model` and `prompt`, found {_kind(source.value)}")
     is_github = github_prompt.is_github_form(source.value)
-    value = github_prompt.convert(source) if is_github else source.value
+    value = github_prompt.convert(source, [*PromptConfig.model_fields]) if is_github else source.value
     try:
         config = PromptConfig.model_validate(value)
     except ValidationError as error:

@@ -125,8 +125,8 @@ class PromptfitSession:
         stopped = [run.stopped for run in runs if run.stopped]
         if stopped and len(stopped) == len(runs):
             raise stopped[0] if len(stopped) == 1 else PromptfitError("\n".join(told(e, self._config) for e in stopped))
-        for error in stopped:
-            *trace, line = told(error, self._config).split("\n")
+        for failure in stopped:
+            *trace, line = told(failure, self._config).split("\n")
             self._lines += [*trace, f"error: {line}"]
 
     @pytest.hookimpl(wrapper=True)

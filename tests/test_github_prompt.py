@@ -180,22 +180,118 @@ class TestReading:
         assert (project.path / "cassettes" / "Text-Mood classifier").is_dir()
 
 
+# What people keep in such files, each in a shape that was met: two variables, and a persona that all rows share.
+TWO_VARIABLES = """\
+name: Ticket queue
+model: gpt-4o-mini
+version: 1.2.0
+tags: [support]
+messages:
+  - role: system
+    content: You are {{persona}}. Say which queue a ticket belongs to.
+  - role: user
+    content: |
+      Product: {{product}}
+      Ticket: {{ ticket }}
+      Queue?
+testData:
+  - {product: phone, ticket: It does not ring., persona: a clerk, EXPECTED}
+  - {product: tablet, ticket: Where is my money?, persona: a clerk, EXPECTED}
+evaluators:
+  - name: exact
+    EVALUATOR
+"""
+
+
+def two_variables(expected: str, evaluator: str = "uses: github/similarity") -> str:
+    text = TWO_VARIABLES.replace("EVALUATOR", evaluator)
+    return text.replace("EXPECTED", f"{expected}: repair", 1).replace("EXPECTED", f"{expected}: billing", 1)
+
+
+class TestShapesThatPeopleUse:
+    @pytest.mark.parametrize(
+        ("expected", "evaluator"),
+        [
+            *((name, "uses: github/similarity") for name in ("expected", "label", "expectedOutput", "expected_label")),
+            ("queue", 'string: {equals: "{{queue}}"}'),
+            ("queue", "string: {equals: '{{ queue }}'}"),
+        ],
+    )
+    def test_variables_by_any_name(self, tmp_path: Path, expected: str, evaluator: str) -> None:
+        parsed = parse(tmp_path, two_variables(expected, evaluator))
+        assert [(sample.text, sample.label) for sample in read_samples(parsed).samples] == [
+            ("phone\nTicket: It does not ring.", "repair"),
+            ("tablet\nTicket: Where is my money?", "billing"),
+        ]
+        sent = load_prompt(parsed.path).payload("phone\nTicket: It does not ring.")
+        assert sent["messages"] == [
+            {"role": "system", "content": "You are a clerk. Say which queue a ticket belongs to."},
+            {"role": "user", "content": "Product: phone\nTicket: It does not ring.\nQueue?\n"},
+        ]
+
+    @pytest.mark.parametrize("group", ["inputs", "input", "vars"])
+    def test_variables_in_a_group_of_their_own(self, tmp_path: Path, group: str) -> None:
+        data = f"testData: [{{{group}: {{text: 'No dog reacted.'}}, expected: negative}}]\n"
+        text = f"{DOCUMENTED[: DOCUMENTED.index('testData')]}{data}".replace("{{input}}", "{{text}}")
+        (sample,) = read_samples(parse(tmp_path, text)).samples
+        assert (sample.text, sample.label, sample.line) == ("No dog reacted.", "negative", 17)
+
+    def test_a_name_that_leads_into_a_mapping(self, tmp_path: Path) -> None:
+        data = "testData: [{ticket: {subject: Late, body: Very}, expected: negative}]\n"
+        text = f"{DOCUMENTED[: DOCUMENTED.index('testData')]}{data}"
+        (sample,) = read_samples(
+            parse(tmp_path, text.replace("{{input}}", "{{ticket.subject}}: {{ticket.body}}"))
+        ).samples
+        assert sample.text == "Late: Very"
+
+    def test_a_label_that_only_the_evaluator_says(self, tmp_path: Path) -> None:
+        text = DOCUMENTED.replace("    expected: positive\n", "").replace("    expected: negative\n", "")
+        found = read_samples(parse(tmp_path, text.replace("'{{expected}}'", "positive")))
+        assert [sample.label for sample in found.samples] == ["positive", "positive"]
+
+    @pytest.mark.parametrize("key", ["required: true", "variables: [{name: input, required: true}]", "author: me"])
+    def test_keys_of_other_tools_are_passed_over(self, tmp_path: Path, key: str) -> None:
+        assert len(read_samples(parse(tmp_path, f"{DOCUMENTED}{key}\n")).samples) == 2
+
+    @pytest.mark.parametrize(
+        "data",
+        ["", "testData:\n  - {name: Ann, age: 30}\n  - {name: Bo, age: 25}\n", "testData: []\n"],
+        ids=["none", "nothing expected", "empty"],
+    )
+    def test_a_file_that_expects_nothing_is_skipped_beside_others(self, project: Project, data: str) -> None:
+        project.write()
+        head = "model: openai/gpt-4o\nmessages:\n  - {role: user, content: 'Tell of {{name}}, who is {{age}}.'}\n"
+        project.path.joinpath("tell.prompt.yml").write_text(f"{head}{data}")
+        result = project.record()
+        assert result.ret == 0
+        result.stdout.fnmatch_lines(["tell.prompt.yml:*: samples: none: expected *: skipped"])
+
+    def test_a_persona_that_nothing_fills_in_is_skipped_too(self, project: Project) -> None:
+        project.write()
+        system, user = "{role: system, content: 'You are {{who}}.'}", "{role: user, content: '{{input}}'}"
+        text = f"model: gpt-4o\nmessages:\n  - {system}\n  - {user}\n"
+        project.path.joinpath("chat.prompt.yml").write_text(text)
+        result = project.record()
+        assert result.ret == 0
+        result.stdout.fnmatch_lines(["chat.prompt.yml:3: messages: {{who}} has no value: *: skipped"])
+
+
 class TestMistakes:
     @pytest.mark.parametrize(
         ("written", "instead", "line"),
         [
-            ("{{input}}", "text", "8: messages: expected {{input}} once, in the last user message"),
-            ("{{input}}", "{{input}} {{ input }}", "8: messages: expected {{input}} once, in the last user message"),
-            ("You are a", "You are {{input}}, a", "8: messages: expected {{input}} once, in the last user message"),
-            (
-                "You are a",
-                "You are {{role-name}}, a",
-                "9: messages: {{role-name}} has no value: only {{input}} is filled in",
-            ),
+            ("{{input}}", "text", "8: messages: expected the text as a variable such as {{input}} in the last user *"),
+            ("You are a", "You are {{input}}, a", "9: messages: {{input}} says another thing in each row: expected *"),
+            ("You are a", "You are {{role-name}}, a", "9: messages: {{role-name}} has no value: `testData` has none"),
+            ("{{input}}", "{{input}} {{more}}", "18: testData: expected `input`, `more` and `expected`"),
             ("role: system", "role: developer", "9: messages: 'developer': expected the role system, user, assistant"),
             ("  - role: system\n    content:", "  - content:", "9: messages: None: expected the role *"),
             ("content: You", "contents: You", "9: messages: expected `content` as text"),
-            ("testData:", "  - {role: user, content: Now}\ntestData:", "8: messages: expected {{input}} once, *"),
+            (
+                "testData:",
+                "  - {role: user, content: Now}\ntestData:",
+                "11: messages: {{input}} says another thing in *",
+            ),
             (
                 "  - role: user",
                 "  - {role: assistant, content: a}\n  - role: user",
@@ -204,7 +300,7 @@ class TestMistakes:
             (
                 "  - role: user",
                 "  - {role: user, content: a}\n  - {role: assistant, content: a}\n  - role: user",
-                "11: messages: expected the example in the same words as the {{input}} message",
+                "11: messages: expected the example in the same words as the last user message",
             ),
             ("model: openai/gpt-4o-mini\n", "", "1: model: missing: expected it here"),
             ("temperature: 0.5", "temperature: 1e999", "4: modelParameters: {*}: expected values that JSON can carry"),

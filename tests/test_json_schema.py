@@ -137,7 +137,6 @@ def test_what_is_refused_is_invalid(validator: Draft202012Validator, mistake: st
         DOCUMENTED.replace("evaluators:", "evaluator:"),
         DOCUMENTED.replace("role: system", "role: developer"),
         DOCUMENTED.replace("model: openai/gpt-4o-mini\n", ""),
-        DOCUMENTED.replace("    expected: negative\n", ""),
         f"{DOCUMENTED}responseFormat: json\n",
     ],
 )

@@ -446,7 +446,7 @@ def test_several_github_messages_that_make_one_text_become_one() -> None:
         ({"label_words": {"good": "nice"}}, ":3: label_words: GitHub's form has no place for them"),
         ({"bot_reply_prefix": "Mood: "}, "cannot hold the new value of bot_reply_prefix"),
         ({"system_prompt": "Be {{mood}}."}, "{{mood}} has no value"),
-        ({"user_prompt_prefix": "{{input}}"}, "expected {{input}} once"),
+        ({"user_prompt_prefix": "{{input}}"}, "{{input}} has no value"),
         ({"examples": [{"text": "x", "label": "good", "reply": "bad"}]}, "cannot hold the new value of examples"),
     ],
 )

@@ -77,9 +77,7 @@ class _Messages:
         return {first: self._item(first, new) if is_there else _message(role, new)} if new else {}
 
     def _asking_item(self) -> ListItem:
-        content = self._messages[self._asking]["content"]
-        placeholder = "".join(github_prompt.INPUT.findall(content))
-        return self._item(self._asking, self._around(placeholder))
+        return self._item(self._asking, self._around(github_prompt.asked_parts(self._messages)[1]))
 
     def _pairs(self) -> list[ListItem]:
         """Return the examples: those that were there in their own messages."""
