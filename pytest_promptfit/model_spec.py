@@ -66,7 +66,7 @@ class ModelSpec(BaseModel):
             return value
         provider, slash, name = value.partition("/") if isinstance(value, str) else ("", "", "")
         if not slash:
-            raise ValueError("expected provider/model, such as openai/gpt-4.1-nano, or a mapping")
+            raise ValueError("expected provider/model, such as openai/gpt-6-luna, or a mapping")
         return {"provider": provider, "name": name}
 
     @classmethod

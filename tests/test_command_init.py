@@ -15,7 +15,9 @@ from command_line import Ran, promptfit
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_promptfit.init.models import OFFERS, Offer, is_deprecated
 from pytest_promptfit.init.starter import scalar
+from pytest_promptfit.prices import price_usd
 from pytest_promptfit.prompt_file import parse_prompt_file
 from pytest_promptfit.samples import SampleSet, read_samples
 from pytest_promptfit.yaml_source import YamlSource
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
     from conftest import Project
 
-MODEL = "openai/gpt-4.1-nano"
+MODEL = "openai/gpt-6-luna"
 TEXTS = [f"what a {word} thing this number {number} is" for number in range(10) for word in ("lovely", "dreadful")]
 MOODS = ["good", "bad"] * 10
 
@@ -109,9 +111,9 @@ def test_what_was_found_written_and_comes_next_is_said(tmp_path: Path) -> None:
         "  id:    id (by its name, and no value comes twice)",
         "  guessed wrong? Delete the prompt file and say --text COLUMN, --label COLUMN",
         "  note: 20 samples are few: only a large change can be told from chance",
-        "wrote prompts/data.prompt.yaml for openai/gpt-4.1-nano (as you say)",
+        "wrote prompts/data.prompt.yaml for openai/gpt-6-luna (as you say)",
         "",
-        "Next, ask the model once and accept what it says as the baseline (20 calls, about $0.0005):",
+        "Next, ask the model once and accept what it says as the baseline (20 calls, about $0.0006):",
         "  pytest --promptfit --promptfit-record --promptfit-update prompts/data.prompt.yaml",
         "From then on, replay: offline, no key, no cost:",
         "  pytest --promptfit prompts/data.prompt.yaml",
@@ -210,6 +212,21 @@ def test_spreadsheet_that_does_not_separate_by_commas(tmp_path: Path, separator:
     assert [sample.text for sample in written(tmp_path)[1].samples] == texts
 
 
+def test_the_spam_set_as_it_is_published(tmp_path: Path) -> None:
+    rows = "".join(f"{'ham' if at % 2 else 'spam'},{text},,,\n" for at, text in enumerate(TEXTS))
+    (tmp_path / "data.csv").write_text(f"v1,v2,,,\n{rows}")
+    assert init(tmp_path).code == 0
+    samples, sample_set = written(tmp_path)
+    assert (samples["text"], samples["label"], len(sample_set.samples)) == ("v2", "v1", 20)
+
+
+def test_labels_that_are_none_or_several_are_named(tmp_path: Path) -> None:
+    write(tmp_path, {"text": [*TEXTS, "a", "b"], "label": [*MOODS, "NaN", "good, bad"]})
+    missing, several, _ = init(tmp_path).mistake.splitlines()
+    assert missing.startswith("promptfit init: data.csv:22: the label 'NaN' stands for a missing value: expected ")
+    assert several.startswith("data.csv:23: the label 'good, bad' holds several labels: expected one, ")
+
+
 def test_data_elsewhere_is_referred_to_from_the_prompt_file(tmp_path: Path) -> None:
     (tmp_path / "data files").mkdir()
     write(tmp_path / "data files", {"text": TEXTS, "label": MOODS}, "my reviews (2).csv")
@@ -306,11 +323,11 @@ def test_large_set_gets_gates_for_the_whole_and_the_offer_of_a_draw(tmp_path: Pa
     assert (tmp_path / "again" / "mood.csv").read_bytes() == (tmp_path / "small" / "mood.csv").read_bytes()
 
 
-def test_small_set_gets_strict_cases(tmp_path: Path) -> None:
+def test_small_set_gets_gated_cases_too(tmp_path: Path) -> None:
     write(tmp_path, {"text": TEXTS, "label": MOODS})
     init(tmp_path)
     config = parse_prompt_file(tmp_path / "prompts" / "data.prompt.yaml").config
-    assert config.cases == "strict"
+    assert config.cases == "gated"
     assert config.gates.regression is not None
     assert config.labels == ("bad", "good")
 
@@ -332,9 +349,9 @@ def test_labels_that_differ_in_case_are_noted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("environment", "model", "why"),
     [
-        ({"OPENAI_API_KEY": "k"}, "openai/gpt-4.1-nano", "OPENAI_API_KEY is set"),
-        ({"ANTHROPIC_API_KEY": "k"}, "anthropic/claude-haiku-4-5", "ANTHROPIC_API_KEY is set"),
-        ({"GEMINI_API_KEY": "k"}, "gemini/gemini-2.5-flash-lite", "GEMINI_API_KEY is set"),
+        ({"OPENAI_API_KEY": "k"}, "openai/gpt-6-luna", "OPENAI_API_KEY is set"),
+        ({"ANTHROPIC_API_KEY": "k"}, "anthropic/claude-haiku-5-5", "ANTHROPIC_API_KEY is set"),
+        ({"GEMINI_API_KEY": "k"}, "gemini/gemini-3.5-flash-lite", "GEMINI_API_KEY is set"),
         ({}, "local/smollm2-135m", "no API key is set, and it needs none: pip install"),
     ],
 )
@@ -374,12 +391,42 @@ def test_model_that_is_none(tmp_path: Path, model: str) -> None:
     assert not (tmp_path / "prompts").exists()
 
 
-def test_reasoning_model_gets_the_parameters_it_takes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("offer", OFFERS, ids=lambda offer: offer.model)
+def test_a_model_that_is_offered_lives_and_gets_what_it_takes(tmp_path: Path, offer: Offer) -> None:
     write(tmp_path, {"text": TEXTS, "label": MOODS})
-    promptfit("init", "data.csv", "--model", "openai/gpt-5-nano", cwd=tmp_path)
-    params = parse_prompt_file(tmp_path / "prompts" / "data.prompt.yaml").config.params
-    assert "max_completion_tokens" in params
-    assert "temperature" not in params
+    ran = promptfit("init", "data.csv", "--model", offer.model, cwd=tmp_path)
+    assert "deprecated" not in ran.out
+    parsed = parse_prompt_file(tmp_path / "prompts" / "data.prompt.yaml")
+    assert "temperature" not in parsed.config.params
+    assert f"Sent to the API as they are: {offer.why}." in parsed.path.read_text(encoding="utf-8")
+    assert parsed.config.tune.model is not None
+    for spec in (parsed.config.model, parsed.config.tune.model):
+        assert price_usd(spec, 1, 1) is not None
+        assert not is_deprecated(spec)
+
+
+@pytest.mark.parametrize(
+    ("model", "params"),
+    [
+        ("openai/o3", {"max_completion_tokens": 2000}),
+        ("openai/gpt-4.1", {"max_completion_tokens": 2000}),
+        ("anthropic/claude-opus-5-5", {"max_tokens": 2000}),
+        ("gemini/gemini-3.8-flash", {"max_tokens": 2000}),
+        ("local/own.gguf", {"temperature": 0, "max_tokens": 50}),
+    ],
+)
+def test_another_model_gets_what_every_model_of_its_provider_takes(
+    tmp_path: Path, model: str, params: dict[str, Any]
+) -> None:
+    write(tmp_path, {"text": TEXTS, "label": MOODS})
+    promptfit("init", "data.csv", "--model", model, cwd=tmp_path)
+    assert parse_prompt_file(tmp_path / "prompts" / "data.prompt.yaml").config.params == params
+
+
+def test_a_model_that_will_be_shut_down_is_said(tmp_path: Path) -> None:
+    write(tmp_path, {"text": TEXTS, "label": MOODS})
+    ran = promptfit("init", "data.csv", "--model", "gemini/gemini-2.0-flash", cwd=tmp_path)
+    assert "  note: gemini/gemini-2.0-flash is deprecated: its provider is going to shut it down\n" in ran.out
 
 
 HOSTILE = ["a: b # c", "- x", "{y}", '"quoted"', "it's", "true", "null", "no", "1e3", "\x1b[2J", "a\u2028b", "日本"]

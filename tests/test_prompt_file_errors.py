@@ -206,9 +206,9 @@ def test_mistakes_in_the_prompt(tmp_path: Path, prompt: str, message: str) -> No
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ("gpt", "model: 'gpt': expected provider/model, such as openai/gpt-4.1-nano, or a mapping"),
-        ("", "model: None: expected provider/model, such as openai/gpt-4.1-nano, or a mapping"),
-        ("[openai/m]", "model: ['openai/m']: expected provider/model, such as openai/gpt-4.1-nano, or a mapping"),
+        ("gpt", "model: 'gpt': expected provider/model, such as openai/gpt-6-luna, or a mapping"),
+        ("", "model: None: expected provider/model, such as openai/gpt-6-luna, or a mapping"),
+        ("[openai/m]", "model: ['openai/m']: expected provider/model, such as openai/gpt-6-luna, or a mapping"),
         ("opnai/m", "model.provider: 'opnai': expected 'openai', 'anthropic', 'gemini' or 'local'"),
         ("openai/", "model.name: '': expected some text"),
         ("{provider: openai}", "model.name: missing: expected it here"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,8 @@ from pytest_promptfit.data_files import read_rows
 from pytest_promptfit.errors import PromptfitError
 from pytest_promptfit.estimate import estimate
 from pytest_promptfit.init.columns import Guess, guess_columns
-from pytest_promptfit.init.models import INSTALL_LOCAL, choose_model
+from pytest_promptfit.init.imports import imported
+from pytest_promptfit.init.models import INSTALL_LOCAL, choose_model, is_deprecated
 from pytest_promptfit.init.rows import as_csv, count_labels, draw, faults, similar_labels, without_twins
 from pytest_promptfit.init.starter import FEW_SAMPLES, Starter, balance
 from pytest_promptfit.prompt_file import parse_prompt_file
@@ -58,18 +59,22 @@ def init(options: InitOptions) -> Iterator[str]:
             that would be written is there already. Nothing is written then.
     """
     target = _target(options)
-    drawn = target.with_name(f"{_stem(target)}.csv") if options.rows is not None else None
+    others = imported(options.data)
+    drawn = target.with_name(f"{_stem(target)}.csv") if others or options.rows is not None else None
     _refuse_existing(target, drawn)
-    columns, rows = read_rows(options.data)
+    columns, rows = (others.columns, others.rows) if others else read_rows(options.data)
     if not rows:
         raise PromptfitError(f"{options.data}: no rows below the names of the columns: expected at least one sample")
     guess = _guess(options, columns, rows)
+    if others:
+        guess = replace(guess, remarks=(f"read as {others.kind}", *others.remarks, *guess.remarks))
     usable = _usable(options, rows, guess)
     kept = draw(usable, guess, options.rows) if options.rows is not None else usable
     labels = count_labels(kept, guess)
-    model = choose_model(options.model, target.parent)
+    named = options.model or (others.model if others else None)
+    model = choose_model(named, target.parent, "as you say" if options.model else f"as {options.data.name} says")
     data = drawn or options.data
-    starter = Starter(_from(target.parent, data), guess, labels, model)
+    starter = Starter(_from(target.parent, data), guess, labels, model, others)
     written = {drawn: as_csv(kept, guess, columns)} if drawn else {}
     _write({**written, target: starter.text()}, target)
     yield from _found_lines(options.data, starter, rows)
@@ -178,6 +183,8 @@ def _remarks(starter: Starter) -> Iterator[str]:
         yield f"{len(starter.labels)} labels are listed in every call: --label names another column"
     if starter.size < FEW_SAMPLES:
         yield f"{starter.size} samples are few: only a large change can be told from chance"
+    if is_deprecated(starter.model.spec):
+        yield f"{starter.model.spec} is deprecated: its provider is going to shut it down"
     if starter.size > MANY_ROWS:
         yield (
             f"{starter.size:,} samples are as many calls, and large cassettes: delete the prompt file and "

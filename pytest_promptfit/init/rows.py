@@ -9,7 +9,8 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from pytest_promptfit.metrics import MISSING
-from pytest_promptfit.samples import columns_in, filled_in, normal_form, text_id
+from pytest_promptfit.samples import columns_in, filled_in, normal_form, one_label, text_id, what_is_unclear
+from pytest_promptfit.validation_lines import short
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,12 +23,16 @@ def faults(rows: Sequence[Row], guess: Guess) -> dict[int, str]:
     """Return what is wrong with the rows that cannot be samples, by their place in ``rows``."""
     first: dict[str, tuple[str, int]] = {}
     found: dict[int, str] = {}
+    labels = {label_of(row, guess) for row in rows}
+    unclear = {label: why for label in labels if (why := what_is_unclear(label, labels))}
     for at, row in enumerate(rows):
         text, label = normal_form(text_of(row, guess)), label_of(row, guess)
         if not text:
             found[at] = "the text is empty"
         elif not label:
             found[at] = "the label is empty"
+        elif label in unclear:
+            found[at] = f"the label {short(label)} {unclear[label]}"
         elif label == MISSING:
             found[at] = f"the label {MISSING!r} stands for a reply without a label"
         else:
@@ -53,7 +58,7 @@ def text_of(row: Row, guess: Guess) -> str:
 
 def label_of(row: Row, guess: Guess) -> str:
     """Return the label of a row."""
-    return row.cells[guess.label.column].strip()
+    return one_label(row.cells[guess.label.column])
 
 
 def count_labels(rows: Iterable[Row], guess: Guess) -> dict[str, int]:

@@ -8,17 +8,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_promptfit.init.columns import is_number
-from pytest_promptfit.init.models import BY_KEY, LOCAL, OPTIMIZERS
+from pytest_promptfit.init.models import LOCAL, OFFERS, OPTIMIZERS
 from pytest_promptfit.report.text import cut, plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from pytest_promptfit.init.columns import Guess
+    from pytest_promptfit.init.imports import Imported
     from pytest_promptfit.init.models import Choice
 
-MANY_SAMPLES = 200
-"""From so many on nobody looks at each sample that flips: the gates decide."""
 FEW_SAMPLES = 60
 """Below this a tuning run can claim nothing."""
 LISTED_LABELS = 30
@@ -37,6 +36,7 @@ class Starter:
     labels: Mapping[str, int]
     """How many samples each label has."""
     model: Choice
+    imported: Imported | None = None
 
     @property
     def size(self) -> int:
@@ -55,13 +55,21 @@ class Starter:
     def _model(self) -> Iterator[str]:
         yield "# The model that is asked; a small one is cheap, and tuning makes up for much of its size."
         yield f"model: {scalar(str(self.model.spec))}"
-        others = [(name, f"needs {variable}") for name, variable in BY_KEY]
+        others = [(offer.model, f"needs {offer.variable}; params: {_flow(offer.params)}") for offer in OFFERS]
         for name, needs in [*others, (LOCAL, "runs inside the process, without a key")]:
             if name != str(self.model.spec):
                 yield f"# model: {name}  # {needs}"
-        yield f"params: {_flow(self.model.params)}  # sent to the API as they are"
+        yield f"# Sent to the API as they are: {self.model.why_params}."
+        yield f"params: {_flow(self.model.params)}"
 
     def _prompt(self) -> Iterator[str]:
+        if self.imported and self.imported.has_prompt:
+            yield f"# What is said to the model, around each text: that of {self.imported.kind}."
+            yield "prompt:"
+            yield f"  system_prompt: {scalar(self.imported.system_prompt)}"
+            yield f"  user_prompt_prefix: {scalar(self.imported.user_prompt_prefix)}"
+            yield f"  user_prompt_suffix: {scalar(self.imported.user_prompt_suffix)}"
+            return
         yield "# What is said to the model, around each text. {labels} stands for the labels, listed."
         yield "prompt:"
         yield "  # Say here what each label means, and what to do with doubtful texts: that helps most."
@@ -127,13 +135,9 @@ class Starter:
         yield f'#   - {{text: "…", label: {scalar(next(iter(self.labels)))}, note: "why it must be right"}}'
 
     def _gates(self) -> Iterator[str]:
-        if self.size >= MANY_SAMPLES:
-            yield "# gated: a single sample may flip, the gates decide. strict: each wrong sample that is not a known"
-            yield "# miss of the baseline fails."
-            yield "cases: gated"
-        else:
-            yield "# strict: a wrong sample fails, unless it is a known miss of the baseline. gated: the gates decide."
-            yield "cases: strict"
+        yield "# gated: a single sample may flip, the gates decide. strict: each wrong sample that is not a known"
+        yield "# miss of the baseline fails."
+        yield "cases: gated"
         yield "gates:"
         yield "  # accuracy: 0.80                # a floor; set it once you know what the prompt reaches"
         if len(self.labels) <= LISTED_LABELS:
