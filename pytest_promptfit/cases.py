@@ -33,7 +33,7 @@ class CaseFailure(Exception):  # noqa: N818 - what a user reads is its text
     """A failed case or gate; the text is what is shown."""
 
 
-class OutsideWarning(pytest.PytestWarning):
+class OutsideWarning(PromptfitError, pytest.PytestWarning):  # noqa: N818 - a warning that -W makes an error
     """A prompt file names a file outside pytest's root directory; ``-W error`` refuses to read it."""
 
 
@@ -72,7 +72,7 @@ class PromptFile(pytest.File):
 
     def repr_failure(self, excinfo: ExceptionInfo[BaseException], *args: Any, **kwargs: Any) -> str | TerminalRepr:
         """Show a mistake of the user as its line, without a traceback."""
-        if isinstance(excinfo.value, PromptfitError | OutsideWarning):
+        if isinstance(excinfo.value, PromptfitError):
             return told(excinfo.value, self.config)
         return super().repr_failure(excinfo, *args, **kwargs)
 

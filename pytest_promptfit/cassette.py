@@ -207,6 +207,7 @@ def _garbage_collector_off() -> Iterator[None]:
 
 
 def _recorded_of(file: CassetteFile, occurrences: dict[str, int], warnings: list[str]) -> Iterator[Recorded]:
+    failed: list[int] = []
     for index, interaction in enumerate(file.interactions):
         try:
             recorded = _recorded(interaction, occurrences, canonical=file.one_line_each)
@@ -217,7 +218,10 @@ def _recorded_of(file: CassetteFile, occurrences: dict[str, int], warnings: list
         if recorded is not None:
             yield recorded
         else:
-            warnings.append(f"{file.path}:{file.line_of(index)}: a recorded failure is left out: not a 2xx")
+            failed.append(index)
+    if failed:
+        more = f", and {len(failed) - 1:,} more in this file" if len(failed) > 1 else ""
+        warnings.append(f"{file.path}:{file.line_of(failed[0])}: a recorded failure is left out: not a 2xx{more}")
 
 
 def _fault(error: Exception) -> str:

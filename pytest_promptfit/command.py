@@ -54,7 +54,13 @@ def _add_init(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         description=f"{about.capitalize()}: guess its columns, say why, and tell what to do next. "
         "Asks no model, and never overwrites a file.",
     )
-    parser.add_argument("data", type=Path, metavar="DATA", help="csv, tsv, jsonl, json, yaml or parquet")
+    parser.add_argument(
+        "data",
+        type=Path,
+        metavar="DATA",
+        help="csv, tsv, jsonl, json, yaml or parquet; promptfoo's configuration or tests; OpenAI's evals or "
+        "fine-tuning data",
+    )
     parser.add_argument("--text", metavar="COLUMN", help="the texts: a column, or a template: '{title}\\n{body}'")
     parser.add_argument("--label", metavar="COLUMN", help="the labels")
     parser.add_argument(

@@ -68,7 +68,7 @@ def told_in_one_line(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (PromptfitError, Warning):  # a warning that the user made an error stays what it is
+    except PromptfitError:
         raise
     except Exception as error:
         said = " ".join(str(error)[: 2 * LONGEST_SAID].split())[:LONGEST_SAID]

@@ -175,6 +175,13 @@ def test_other_tools_bytes_packed_replies_and_repeats_by_occurrence(tmp_path):
     assert [warning.split(": ")[1] for warning in cassette.warnings] == ["a recorded failure is left out"]
 
 
+def test_failures_that_were_recorded_are_said_once_a_file(tmp_path):
+    failed = interaction("a", "busy")
+    failed["response"]["status"]["code"] = 503
+    (warning,) = load(tmp_path, yaml.safe_dump({"interactions": [failed] * 300, "version": 1})).warnings
+    assert warning.endswith(": a recorded failure is left out: not a 2xx, and 299 more in this file")
+
+
 @pytest.mark.parametrize("torn", ["-", '- {"promptfit": {"sam', line("b", "2")[:-3], "\0" * 40, "- {\ud83d"])
 def test_a_torn_last_line_is_left_out_with_a_warning(tmp_path, torn):
     cassette = load(tmp_path, (HEADER + line("a", "1") + torn).encode("utf-8", "surrogatepass"))
