@@ -420,7 +420,10 @@ def test_another_model_gets_what_every_model_of_its_provider_takes(
 ) -> None:
     write(tmp_path, {"text": TEXTS, "label": MOODS})
     promptfit("init", "data.csv", "--model", model, cwd=tmp_path)
-    assert parse_prompt_file(tmp_path / "prompts" / "data.prompt.yaml").config.params == params
+    parsed = parse_prompt_file(tmp_path / "prompts" / "data.prompt.yaml")
+    assert parsed.config.params == params
+    why = "always the same reply" if "local/" in model else "room for thoughts; add temperature: 0 where the model "
+    assert f"# Sent to the API as they are: {why}" in parsed.path.read_text(encoding="utf-8")
 
 
 def test_a_model_that_will_be_shut_down_is_said(tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ class Choice:
             return offer.params, offer.why
         return {
             LIMITS[self.spec.provider]: THOUGHT_AND_REPLY
-        }, "room for thoughts, which count into it; add temperature: 0 where the model takes it, and not all do"
+        }, "room for thoughts; add temperature: 0 where the model takes it"
 
 
 def choose_model(named: str | None, folder: Path, why: str = "as you say") -> Choice:
