@@ -191,8 +191,9 @@ def shown(message: str, config: pytest.Config) -> str:
 
 def told(error: BaseException, config: pytest.Config) -> str:
     """Return an error of the user as its line; one that nobody foresaw with its traceback, for ``--full-trace``."""
-    trace = "".join(format_exception(error.__cause__)) if isinstance(error, UnexpectedError) else ""
-    return shown(f"{trace if config.option.fulltrace else ''}{error}", config)
+    is_traced = isinstance(error, UnexpectedError) and config.getoption("fulltrace", False)
+    trace = "".join(format_exception(error.__cause__)) if is_traced else ""
+    return shown(f"{trace}{error}", config)
 
 
 def properties(outcome: Outcome) -> list[tuple[str, object]]:

@@ -93,8 +93,11 @@ class PromptfitSession:
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
         """Replay or ask all selected samples before the first case reports; a worker does it prompt by prompt."""
-        if not self._other_errors and any(run.selected for run in self._runs.values()):
-            # What is wrong with the files of one prompt is told, and fails, but leaves the others their results.
+        option = session.config.option
+        pays = self._settings.asking or option.promptfit_tune
+        if not (pays or self._other_errors) and any(run.selected for run in self._runs.values()):
+            # What is wrong with the files of one prompt fails, and leaves the others their results; before anything
+            # is paid for, it is mended first.
             session.config.option.continue_on_collection_errors = True
         stopped = session.testsfailed and not session.config.option.continue_on_collection_errors
         if not (session.config.option.collectonly or stopped or distributed.is_distributed(session.config)):
