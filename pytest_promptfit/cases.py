@@ -243,10 +243,7 @@ def headline(outcome: Outcome) -> str:
         return plain(outcome.error)
     if outcome.predicted is not None:
         return f"expected {plain(outcome.sample.label)}, read {plain(outcome.predicted)}"
-    why = {
-        "length": ": the reply was cut at the token limit: raise max_tokens",
-        "content_filter": ": the provider's content filter withheld the reply",
-    }.get(outcome.reply.stop_reason, "")
+    why = f": {plain(outcome.why_missing.text)}" if outcome.why_missing else ""
     return f"expected {plain(outcome.sample.label)}, and no label could be read{why}"
 
 

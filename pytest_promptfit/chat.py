@@ -5,10 +5,9 @@ Pure functions only: what an API's JSON looks like lives in ``providers``, and a
 
 from __future__ import annotations
 
+import json
 import math
 import re
-import string
-import unicodedata
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,6 +18,7 @@ from pytest_promptfit.errors import CallError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from pytest_promptfit.extraction import Extract
     from pytest_promptfit.prompt_file import Prompt
 
 Role = Literal["user", "assistant"]
@@ -33,13 +33,6 @@ MOST_COPIES = 100_000
 """Copies that the counted repeats of a pattern may make of its parts: each takes memory before anything is read."""
 
 _COUNTED_REPEAT = re.compile(r"\{(\d+)(?:,\d*)?\}")
-
-MARKS = string.punctuation + "‘’‚“”„‹›«»–—…·¡¿、。《》「」『』【】！（），．：；？،؛؟۔।"  # noqa: RUF001
-"""Marks that may stand around a label: ASCII, quotes and dashes, full-width, Arabic and Hindi ones."""
-
-_QUOTES = frozenset("\"'`‘’‚“”„‹›«»「」『』")  # noqa: RUF001
-QUOTED_CONTEXT = 12
-"""Characters of its surroundings that a label must share with the sample to count as a quotation of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +59,19 @@ class ChatRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A tool that the model called instead of, or besides, saying something; ``arguments`` is JSON."""
+
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
 class ChatReply:
     """What came back: the text (starting with the reply prefix), token counts and why the model stopped.
 
     ``cached_tokens`` are those of the ``input_tokens`` that the provider read from its prompt cache.
+    ``thought`` is what the model thought aloud: for people, no label is read from it.
     """
 
     text: str
@@ -77,6 +79,8 @@ class ChatReply:
     output_tokens: int = 0
     stop_reason: StopReason = "stop"
     cached_tokens: int = 0
+    thought: str = ""
+    calls: tuple[ToolCall, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +101,14 @@ class ChatBuilder:
     """Builds the requests of one prompt: everything constant is made once, the text is put in per sample."""
 
     def __init__(
-        self, prompt: Prompt, labels: Sequence[str], *, model: str, params: Mapping[str, Any], continues: bool
+        self,
+        prompt: Prompt,
+        labels: Sequence[str],
+        *,
+        model: str,
+        params: Mapping[str, Any],
+        continues: bool,
+        extract: Extract = DEFAULT_EXTRACT,
     ) -> None:
         words = words_of(labels, prompt.label_words)
         listed = ", ".join(words.values())
@@ -108,6 +119,7 @@ class ChatBuilder:
         self.reply_prefix = prompt.bot_reply_prefix.replace("{labels}", listed)
         self._model = model
         self._params = params
+        self._extract = extract
         self._examples = tuple(self._example_turns(prompt, words))
 
     def request(self, text: str) -> ChatRequest:
@@ -126,6 +138,9 @@ class ChatBuilder:
 
     def _example_reply(self, word: str) -> str:
         """Return the shortest reply that the prompt's own format asks for: ``Label: <label>word</label>``."""
+        if not isinstance(self._extract, str):
+            said = json.dumps(self._extract.put(word), ensure_ascii=False)
+            return said if said.startswith(self.reply_prefix) else f"{self.reply_prefix}{word}"
         if "<label>" in self.reply_prefix:
             return f"{self.reply_prefix}{word}</label>"
         asked = _TAG.search(self._suffix) or _TAG.search(self._system)
@@ -138,40 +153,6 @@ _TAG = re.compile(r"((?:\w+: ?)?)<label>")
 
 def _ask_for(reply_prefix: str) -> str:
     return f"\nBegin your reply with: {reply_prefix}"
-
-
-class LabelReader:
-    """Reads the label out of a reply; ``None`` where no label can be read."""
-
-    def __init__(self, extract: str, labels: Sequence[str], label_words: Mapping[str, str]) -> None:
-        self._pattern = compiled(extract)
-        self._exact: dict[str, str] = {}
-        for label in labels:
-            self._exact.setdefault(label, label)
-        self._exact.update({word: label for label, word in words_of(labels, label_words).items()})
-        self._cased = _unambiguous(self._exact, "")
-        self._bare = _unambiguous(self._exact, MARKS)
-
-    def read(self, reply: str, text: str) -> str | None:
-        """Return the label of the last match in ``reply``, else of the whole reply if it is just a label.
-
-        ``text`` is the sample: a match that the reply quotes from it, together with some of its
-        surroundings, is the sample talking and not the model, and does not count. Raises CallError when the
-        pattern takes too long on this reply.
-        """
-        return self.locate(reply, text)[0]
-
-    def locate(self, reply: str, text: str) -> tuple[str | None, int]:
-        """Return what ``read`` does, and where in ``reply`` the words that it was read from begin."""
-        for match in reversed(matches_of(self._pattern, reply)):
-            start, said = answer_of(match)
-            if match.end() > start and not _is_quoted(reply, start, match.end(), text):
-                return self._label_of(said), reply.index(said, start)
-        return self._label_of(reply), 0
-
-    def _label_of(self, said: str) -> str | None:
-        said = said.strip()
-        return self._exact.get(said) or self._cased.get(_folded(said)) or self._bare.get(_folded(said, MARKS))
 
 
 def compiled(extract: str) -> Any:
@@ -205,39 +186,3 @@ def answer_of(match: re.Match[str]) -> tuple[int, str]:
         return match.start(), match[group]
     skipped, again, said = match[group].rpartition(opening)
     return match.start() + len(skipped + again), said
-
-
-def _is_quoted(reply: str, start: int, end: int, text: str) -> bool:
-    if reply[start:end] not in text:
-        return False
-    if reply[start - 1 : start] in _QUOTES and reply[end : end + 1] in _QUOTES:
-        return True
-    return _shares_context(reply, start, end, text)
-
-
-def _shares_context(reply: str, start: int, end: int, text: str) -> bool:
-    """Tell whether ``reply[start:end]`` stands in ``text`` too, among enough of the same characters or as all there is.
-
-    Each way to take those characters from before and after is looked for: that is fast where a long sample,
-    full of labels, is repeated whole.
-    """
-    for before in range(QUOTED_CONTEXT + 1):
-        left, right = start - before, end + QUOTED_CONTEXT - before
-        if left >= 0 and right <= len(reply) and reply[left:right] in text:
-            return True
-    if not end - start < len(text) < end - start + QUOTED_CONTEXT:
-        return False
-    return any(reply.startswith(text, at) for at in range(max(0, end - len(text)), start + 1))
-
-
-def _folded(said: str, marks: str = "") -> str:
-    """Return the words without case, line breaks and the ``marks`` around them."""
-    return " ".join(unicodedata.normalize("NFC", said).strip(marks + string.whitespace).casefold().split())
-
-
-def _unambiguous(exact: Mapping[str, str], marks: str) -> dict[str, str]:
-    """Map folded words to labels where folding leaves them apart; ``a`` and ``A`` as two labels stay exact."""
-    folded: dict[str, set[str]] = {}
-    for word, label in exact.items():
-        folded.setdefault(_folded(word, marks), set()).add(label)
-    return {word: labels.pop() for word, labels in folded.items() if word and len(labels) == 1}

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
     from openai import AsyncOpenAI
 
-    from pytest_promptfit.chat import ChatReply, LabelReader
+    from pytest_promptfit.chat import ChatReply
+    from pytest_promptfit.label_reader import LabelReader
     from pytest_promptfit.model_spec import ModelSpec
     from pytest_promptfit.providers import Provider
 
@@ -69,7 +70,7 @@ class Custom:
         """Return the label of the reply to ``text``; raise HookError when the user's function cannot tell."""
         said = self._said(reply, text)
         if said is None:
-            return reader.read(reply.text, text)
+            return reader.read(reply.text, text, reply.calls)
         return said if said in labels else reader.read(said, "")
 
     def _said(self, reply: ChatReply, text: str) -> str | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from pytest_promptfit.chat import ChatReply
 from pytest_promptfit.estimate import Estimate
 from pytest_promptfit.metrics import Confusion, count
+from pytest_promptfit.missing import Missing
 from pytest_promptfit.samples import Sample
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ Status = Literal["right", "wrong", "missing", "no reply"]
 class Outcome:
     """One sample, the reply to it and the label read from that; ``error`` says why there is no reply.
 
-    ``asking_helps`` is false where the reply is recorded and a hook failed to read it.
+    ``asking_helps`` is false where the reply is recorded and a hook failed to read it. ``why_missing`` says why
+    no label could be read from a reply.
     """
 
     sample: Sample
@@ -34,6 +36,7 @@ class Outcome:
     replayed: bool = False
     seconds: float | None = None
     asking_helps: bool = True
+    why_missing: Missing | None = None
 
     @property
     def status(self) -> Status:

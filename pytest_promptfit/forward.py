@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 from pytest_promptfit.cassette import Cassette
+from pytest_promptfit.chat import ToolCall
 from pytest_promptfit.custom import OURS
 from pytest_promptfit.errors import HookError, PromptfitError
 from pytest_promptfit.evaluation import Evaluation, Outcome, Unrecorded, Usage
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from pytest_promptfit.asking import Answer, Question
     from pytest_promptfit.budget import Budget
+    from pytest_promptfit.chat import ChatReply
     from pytest_promptfit.custom import Custom
     from pytest_promptfit.model_spec import ModelSpec
     from pytest_promptfit.prompt_file import ParsedPrompt
@@ -76,7 +78,7 @@ def forward(
     outcomes = tuple(_outcome(wire, replies, *call) for call in keyed)
     is_full = len(samples) == len(sample_set.samples)
     obsolete = replies.cassette.obsolete() if is_full else 0
-    notes = [*_notes(wire, sample_set, replies.cassette), *_where_the_key_went(wire.model, outcomes)]
+    notes = [*_notes(wire, sample_set, replies.cassette), *_cut(outcomes), *_where_the_key_went(wire.model, outcomes)]
     if prune and not is_full:
         notes.append(f"not pruned: only {len(samples)} of {len(sample_set.samples)} samples are selected")
     elif prune and obsolete:
@@ -158,8 +160,16 @@ def _outcome(wire: Wire, replies: _Replies, sample: Sample, payload: dict[str, A
         reply, predicted = wire.read(recorded.body, sample.text)
     except PromptfitError as error:
         return Outcome(sample, error=str(error), asking_helps=not isinstance(error, HookError))
-    reply = replace(reply, text=_whole_characters(reply.text))
-    return Outcome(sample, reply, predicted, replayed=key not in replies.asked, seconds=recorded.seconds)
+    why = wire.why_missing(reply, sample.text) if predicted is None else None
+    reply = _in_whole_characters(reply)
+    asked = key in replies.asked
+    return Outcome(sample, reply, predicted, replayed=not asked, seconds=recorded.seconds, why_missing=why)
+
+
+def _in_whole_characters(reply: ChatReply) -> ChatReply:
+    calls = tuple(ToolCall(_whole_characters(call.name), _whole_characters(call.arguments)) for call in reply.calls)
+    text, thought = _whole_characters(reply.text), _whole_characters(reply.thought)
+    return replace(reply, text=text, thought=thought, calls=calls)
 
 
 def _whole_characters(text: str) -> str:
@@ -207,6 +217,14 @@ def _notes(wire: Wire, sample_set: SampleSet, cassette: Cassette) -> Iterator[st
     yield from cassette.warnings
     if wire.asks_for_prefix:
         yield f"{wire.model} does not continue a reply prefix: the user turn asks for it instead"
+
+
+def _cut(outcomes: Sequence[Outcome]) -> Iterator[str]:
+    """Tell how many replies have no label because they were cut, and which limit to raise."""
+    cut = [o.why_missing for o in outcomes if o.why_missing is not None and o.why_missing.cause == "cut"]
+    if cut:
+        replies = "1 reply was" if len(cut) == 1 else f"{len(cut)} replies were"
+        yield f"{replies} cut at the token limit before a label: raise {cut[0].detail}"
 
 
 def _where_the_key_went(model: ModelSpec, outcomes: Sequence[Outcome]) -> Iterator[str]:

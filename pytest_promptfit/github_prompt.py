@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import regex
 
+from pytest_promptfit.answers import json_objects, scalar
 from pytest_promptfit.chat import DEFAULT_EXTRACT, answer_of, compiled, matches_of
 from pytest_promptfit.errors import CallError, NoSamplesError, PromptFileError
+from pytest_promptfit.extraction import JsonPath
 from pytest_promptfit.model_spec import PROVIDER_NAMES
 from pytest_promptfit.placeholders import PLACEHOLDER, filled, names_in, parts_of, value_at
 from pytest_promptfit.validation_lines import short
@@ -236,6 +238,10 @@ def _examples(
 
 
 def _label_said(reply: str, extract: object) -> str:
+    if isinstance(extract, dict):
+        values = [value for _, _, value in json_objects(reply)]
+        said = [scalar(JsonPath.model_construct(path=str(extract.get("json"))).find(value)) for value in values]
+        return next((one for one in reversed(said) if one), reply.strip())
     try:
         found = matches_of(compiled(extract if isinstance(extract, str) else DEFAULT_EXTRACT), reply)
     except (regex.error, RecursionError, CallError):  # said where `extract` is read

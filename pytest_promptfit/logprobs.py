@@ -58,15 +58,27 @@ def without_logprobs(body: str) -> str:
 def _token_at(tokens: Sequence[TokenLogprobs], reply: str, start: int) -> tuple[int | None, int]:
     """Return which token holds the character ``start`` of the reply, and how many characters of it come before."""
     written = "".join(token.text for token in tokens)
-    at = reply.rfind(written.strip()) if written.strip() else -1
-    if at < 0:
+    begins = _begins(written, reply)
+    if begins is None or start < 0:
         return None, 0
-    left = start - at + len(written) - len(written.lstrip())
+    left = start + begins
     for index, token in enumerate(tokens):
         if 0 <= left < len(token.text):
             return index, left
         left -= len(token.text)
     return None, 0
+
+
+def _begins(written: str, reply: str) -> int | None:
+    """Return where in the words that the model wrote the reply begins: before them where it has a prefix, after
+    a thought where it had one.
+    """
+    said = written.strip()
+    at = reply.rfind(said) if said else -1
+    if at >= 0:
+        return len(written) - len(written.lstrip()) - at
+    after_thought = written.rfind(reply.strip()) if said and reply.strip() else -1
+    return after_thought - (len(reply) - len(reply.lstrip())) if after_thought >= 0 else None
 
 
 def _continuation(token: str, skipped: int) -> str:

@@ -8,11 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import warnings
 from collections import Counter
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
-import regex
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -28,8 +26,9 @@ from pydantic import (
 )
 
 from pytest_promptfit import github_prompt
-from pytest_promptfit.chat import DEFAULT_EXTRACT, compiled
+from pytest_promptfit.chat import DEFAULT_EXTRACT
 from pytest_promptfit.errors import PromptFileError
+from pytest_promptfit.extraction import ExtractField
 from pytest_promptfit.metrics import MISSING
 from pytest_promptfit.model_spec import ModelSpec, Params
 from pytest_promptfit.nfc import nfc
@@ -222,29 +221,15 @@ class PromptConfig(_Strict):
     params: Params = Field(default_factory=dict, description="Sent to the API as they are.")
     prompt: Prompt
     labels: tuple[Label, ...] = Field((), description="Default: those of the samples.")
-    extract: str = Field(DEFAULT_EXTRACT, description="A pattern with a group; the last match in the reply counts.")
+    extract: ExtractField = Field(
+        DEFAULT_EXTRACT,
+        description="A pattern with a group, whose last match in the reply counts, or {json: path.to.field}.",
+    )
     samples: SampleSource | None = None
     canonical: tuple[InlineSample, ...] = Field((), description="Samples that must never be got wrong.")
     gates: Gates = Field(default_factory=Gates)
     cases: Literal["strict", "gated"] = "gated"
     tune: TuneSettings = Field(default_factory=TuneSettings)
-
-    @field_validator("extract")
-    @classmethod
-    def _has_a_group(cls, pattern: str) -> str:
-        try:
-            with warnings.catch_warnings():
-                # What Python warns of here, such as [[…]] for \[\[…\]\], is not what was meant.
-                warnings.simplefilter("error", FutureWarning)
-                groups = re.compile(pattern, re.DOTALL).groups
-                compiled(pattern)
-        except RecursionError:
-            raise ValueError("expected a simpler regular expression") from None
-        except (re.error, regex.error, OverflowError, FutureWarning) as error:
-            raise ValueError(f"expected a regular expression: {error}") from None
-        if not groups:
-            raise ValueError("expected a group around the label, such as <label>(.*?)</label>")
-        return pattern
 
     @field_validator("labels")
     @classmethod

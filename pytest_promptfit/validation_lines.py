@@ -41,7 +41,7 @@ _EXPECTED = {
     "string_too_long": "at most {max_length} characters",
     "string_pattern_mismatch": "a name that a folder can have: no slashes, no dot or space at its end",
 }
-_INTERNAL_STEPS = ("inline", "[key]")
+_INTERNAL_STEPS = ("inline", "[key]", "[pattern]", "[json]")
 _SHOWN_WORDS = 12
 _SHOWN_MISTAKES = 50
 _COMPARED_WORDS, _COMPARED_LETTERS = 1000, 100
@@ -117,7 +117,8 @@ def _known_keys(model: Any, place: Sequence[str | int]) -> list[str]:
     for step in place:
         if isinstance(step, str) and step in model.model_fields:
             model = _model_inside(model.model_fields[step].annotation) or model
-    return [name for name in model.model_fields if name not in _INTERNAL_STEPS]
+    names = (field.alias or name for name, field in model.model_fields.items())
+    return [name for name in names if name not in _INTERNAL_STEPS]
 
 
 def _model_inside(annotation: Any) -> Any:

@@ -9,17 +9,21 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from pytest_promptfit.cassette import request_key
-from pytest_promptfit.chat import ChatBuilder, ChatReply, LabelReader, words_of
+from pytest_promptfit.chat import ChatBuilder, ChatReply, words_of
 from pytest_promptfit.custom import OURS
 from pytest_promptfit.errors import CallError
+from pytest_promptfit.label_reader import LabelReader
 from pytest_promptfit.logprobs import label_probabilities
 from pytest_promptfit.providers import provider_of
+from pytest_promptfit.providers.shared import limit_named
+from pytest_promptfit.thoughts import has_thought_tag, without_thought
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from pytest_promptfit.custom import Custom
+    from pytest_promptfit.missing import Missing
     from pytest_promptfit.prompt_file import Prompt, PromptConfig
 
 
@@ -49,11 +53,15 @@ class Wire:
             model=config.model.name,
             params={**config.all_params, **asked},
             continues=self.provider.continues_prefix,
+            extract=config.extract,
         )
         self._reader = LabelReader(config.extract, labels, prompt.label_words)
         self._custom = custom
         self._labels = tuple(labels)
         self._reply_prefix = self._builder.reply_prefix
+        self._mouthed = self._reply_prefix if self.provider.continues_prefix else ""
+        # A pattern that speaks of a thought's tags wants to see them.
+        self._sets_thoughts_aside = not (isinstance(config.extract, str) and has_thought_tag(config.extract))
         self.asks_for_prefix = bool(self._reply_prefix) and not self.provider.continues_prefix
 
     def payload(self, text: str) -> dict[str, Any]:
@@ -69,19 +77,30 @@ class Wire:
 
         Raises HookError when a user's own way to read labels fails.
         """
-        reply = self.provider.reply(parsed_body(body) if isinstance(body, str) else body, self._reply_prefix)
+        reply = self._reply(parsed_body(body) if isinstance(body, str) else body, text)
         return reply, self._custom.label(reply, text, self._reader, self._labels)
+
+    def why_missing(self, reply: ChatReply, text: str) -> Missing:
+        """Return why no label was read from a reply to ``text``."""
+        from pytest_promptfit.missing import why_missing
+
+        limit = limit_named(self.payload(text))
+        return why_missing(reply, text, self._reader, prefix=self._mouthed, limit=limit)
 
     def probabilities(self, body: str, text: str) -> dict[str, float]:
         """Return how likely each label was where the reply says one; ``{}`` where that is not known."""
         found = parsed_body(body)
-        reply = self.provider.reply(found, self._reply_prefix)
+        reply = self._reply(found, text)
         try:
-            label, start = self._reader.locate(reply.text, text)
+            read = self._reader.reading(reply.text, text)
         except CallError:  # the pattern takes too long
             return {}
-        tokens = self.provider.logprobs(found) if label is not None else ()
-        return label_probabilities(tokens, reply.text, start, self._words) if tokens else {}
+        tokens = self.provider.logprobs(found) if read.label is not None else ()
+        return label_probabilities(tokens, reply.text, read.start, self._words) if tokens else {}
+
+    def _reply(self, body: dict[str, Any], text: str) -> ChatReply:
+        reply = self.provider.reply(body, self._reply_prefix)
+        return without_thought(reply, text, prefix=self._mouthed) if self._sets_thoughts_aside else reply
 
     def is_reply(self, body: str) -> bool:
         """Tell whether a response body holds a reply, so that it is worth keeping."""

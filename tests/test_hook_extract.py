@@ -56,7 +56,7 @@ def test_recorded_replies_are_read_by_the_hook(project: Project) -> None:
     project.model.says = in_json
     project.write()
     project.record()
-    assert predicted(project) == [None, "good", None, "good"]
+    assert predicted(project) == ["good", "good", "bad", "good"]
     conftest(project, READ_JSON)
     assert predicted(project) == ["good", None, "bad", None]
 

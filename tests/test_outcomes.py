@@ -166,7 +166,7 @@ def test_missing_label(project: Project) -> None:
     project.record()
     result = project.replay()
     assert result.ret == 1
-    assert "expected bad, and no label could be read\n" in failure(result)
+    assert 'expected bad, and no label could be read: "I cannot tell." is no label\n' in failure(result)
     assert "read:    no label\n" in failure(result)
     assert "reply:   I cannot tell.\n" in failure(result)
 

@@ -15,6 +15,8 @@ from pytest_promptfit.providers.shared import (
     is_own,
     stop_reason,
     text_of,
+    thought_of,
+    tool_call,
     unreadable,
     with_prefix,
 )
@@ -91,6 +93,12 @@ class AnthropicProvider(SdkProvider):
             output_tokens=count(counts, "output_tokens"),
             stop_reason=stop_reason(STOP_REASONS, body.get("stop_reason")),
             cached_tokens=count(counts, "cache_read_input_tokens"),
+            thought=thought_of(content),
+            calls=tuple(
+                tool_call(part.get("name"), part.get("input"))
+                for part in content
+                if isinstance(part, dict) and part.get("type") == "tool_use"
+            ),
         )
 
     def asking_for_logprobs(self, count: int) -> dict[str, Any]:  # noqa: ARG002 - this API has none

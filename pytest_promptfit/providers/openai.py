@@ -11,20 +11,23 @@ from pytest_promptfit.providers.shared import (
     ApiKey,
     count,
     endpoint,
+    first_text,
     is_own,
     stop_reason,
     text_of,
+    thought_of,
+    tool_call,
     unreadable,
     with_prefix,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from types import ModuleType
 
     import httpx2
 
-    from pytest_promptfit.chat import ChatRequest
+    from pytest_promptfit.chat import ChatRequest, ToolCall
 
 OWN_URLS = {
     "openai": "https://api.openai.com/v1",
@@ -75,10 +78,13 @@ class OpenAIProvider(SdkProvider):
             choice = body["choices"][0]
             message = choice["message"]
             content, refusal = message.get("content"), message.get("refusal")
+            calls = tuple(_calls(message))
         except (AttributeError, IndexError, KeyError, TypeError):
             raise unreadable(self.spec, body, self.secrets()) from None
-        refused = not content and isinstance(refusal, str) and bool(refusal)
-        text = refusal if refused else text_of(content)
+        refusal = refusal or first_text(_part(content, "refusal"), ["refusal"])
+        said = text_of(content)
+        refused = not said and isinstance(refusal, str) and bool(refusal)
+        text = refusal if refused else said
         usage = _mapping(body.get("usage"))
         return ChatReply(
             with_prefix(text, reply_prefix) if self.continues_prefix else text,
@@ -86,6 +92,10 @@ class OpenAIProvider(SdkProvider):
             output_tokens=count(usage, "completion_tokens"),
             stop_reason="content_filter" if refused else stop_reason(STOP_REASONS, choice.get("finish_reason")),
             cached_tokens=count(_mapping(usage.get("prompt_tokens_details")), "cached_tokens"),
+            thought=thought_of(content)
+            or first_text(message, ("reasoning_content", "reasoning"))
+            or thought_of(message.get("reasoning_details")),
+            calls=calls,
         )
 
     def asking_for_logprobs(self, count: int) -> dict[str, Any]:
@@ -117,6 +127,19 @@ class OpenAIProvider(SdkProvider):
         # The SDK took these from the environment; a recorded run asks what the prompt file says.
         client.organization = client.project = None
         return client
+
+
+def _calls(message: Mapping[str, Any]) -> Iterator[ToolCall]:
+    calls = message.get("tool_calls")
+    functions = [_mapping(call).get("function") for call in calls] if isinstance(calls, list) else []
+    for function in (*functions, message.get("function_call")):
+        if isinstance(function, dict):
+            yield tool_call(function.get("name"), function.get("arguments"))
+
+
+def _part(content: object, kind: str) -> Mapping[str, Any]:
+    parts = content if isinstance(content, list) else []
+    return next((part for part in parts if isinstance(part, dict) and part.get("type") == kind), {})
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from pytest_promptfit.chat import ToolCall
 from pytest_promptfit.errors import CallError
 from pytest_promptfit.scrubbing import scrubber
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from pytest_promptfit.chat import StopReason
     from pytest_promptfit.model_spec import ModelSpec
 
 LONGEST_QUOTE = 200
 """Characters of a server's own words that fit into a message."""
+
+
+LIMITS = ("max_completion_tokens", "max_tokens")
+"""Parameters that limit a reply."""
+
+THOUGHT_PARTS = ("thinking", "reasoning", "reasoning.text", "reasoning.summary")
+HIDDEN_PARTS = ("redacted_thinking", "reasoning.encrypted")
+"""Types of the parts of a reply that are thoughts; APIs spell some of them in a way that only they can read."""
+
+THOUGHT_FIELDS = ("thinking", "reasoning", "text", "summary", "content")
+REDACTED = "(a thought that the API does not show)"
 
 
 class NoReplyError(CallError):
@@ -131,15 +144,43 @@ def text_of(content: object) -> str:
     """Return the text of a message's content: a string, a list of parts, or nothing at all."""
     if isinstance(content, str):
         return content
-    parts = content if isinstance(content, list) else []
-    return "".join(_texts(part for part in parts if isinstance(part, dict)))
+    return "".join(_texts(_parts(content), ("text", "output_text"), ("text",)))
 
 
-def _texts(parts: Iterable[Mapping[str, object]]) -> Iterable[str]:
+def thought_of(content: object) -> str:
+    """Return the thoughts among the parts of a message's content; some may be told of and not shown."""
+    found = _texts(_parts(content), THOUGHT_PARTS, THOUGHT_FIELDS)
+    hidden = [REDACTED for part in _parts(content) if part.get("type") in HIDDEN_PARTS]
+    return "\n\n".join([*filter(str.strip, found), *hidden])
+
+
+def first_text(message: Mapping[str, object], names: Iterable[str]) -> str:
+    """Return the text of the first field that has one."""
+    return next((text for name in names if isinstance(text := message.get(name), str) and text.strip()), "")
+
+
+def tool_call(name: object, arguments: object) -> ToolCall:
+    """Return the call of a tool; servers send its arguments as JSON or as what JSON says."""
+    said = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
+    return ToolCall(name if isinstance(name, str) else "", said)
+
+
+def _parts(content: object) -> list[dict[str, object]]:
+    return [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
+
+
+def _texts(parts: Iterable[Mapping[str, object]], kinds: Collection[str], names: Sequence[str]) -> Iterator[str]:
     for part in parts:
-        text = part.get("text")
-        if part.get("type") in ("text", "output_text") and isinstance(text, str):
-            yield text
+        if part.get("type") in kinds:
+            yield from _words(next((part[name] for name in names if part.get(name)), ""))
+
+
+def _words(value: object) -> Iterator[str]:
+    """Yield the words of a part's field: text, or parts with text."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        yield from (part["text"] for part in value if isinstance(part, dict) and isinstance(part.get("text"), str))
 
 
 def count(usage: Mapping[str, object], name: str) -> int:
@@ -150,8 +191,14 @@ def count(usage: Mapping[str, object], name: str) -> int:
 
 def reply_limit(payload: Mapping[str, object]) -> int | None:
     """Return the most tokens that a reply to a JSON body may have; ``None`` where it sets no limit."""
-    limits = (payload.get("max_completion_tokens"), payload.get("max_tokens"))
+    limits = (payload.get(name) for name in LIMITS)
     return next((limit for limit in limits if isinstance(limit, int) and limit > 0), None)
+
+
+def limit_named(payload: Mapping[str, object]) -> str:
+    """Return the parameter that limits a reply to a JSON body, with its value; where there is none, what may."""
+    named = (f"{name} ({payload[name]})" for name in LIMITS if payload.get(name))
+    return next(named, f"{LIMITS[1]} ({LIMITS[0]} for models that think)")
 
 
 def stop_reason(reasons: Mapping[str, StopReason], reason: object) -> StopReason:

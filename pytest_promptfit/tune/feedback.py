@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from pytest_promptfit.evaluation import Outcome
+    from pytest_promptfit.extraction import Extract
     from pytest_promptfit.prompt_file import Prompt, TextField
     from pytest_promptfit.tune.guard import Rules
     from pytest_promptfit.wire import Wire
@@ -108,7 +109,7 @@ def _label_list(words: Mapping[str, str]) -> str:
 
 def _wire_format(prompt: Prompt, rules: Rules, shown: Outcome | None, *, continues: bool) -> str:
     """Return the messages for one sample as they are sent, the reply to it, and how that is read."""
-    builder = ChatBuilder(prompt, rules.labels, model="", params={}, continues=continues)
+    builder = ChatBuilder(prompt, rules.labels, model="", params={}, continues=continues, extract=rules.extract)
     text = cut(shown.sample.text, LONGEST_NOTE) if shown else "the text of the sample"
     request = builder.request(text)
     messages = [("system", request.system)] if request.system else []
@@ -123,6 +124,8 @@ def _wire_format(prompt: Prompt, rules: Rules, shown: Outcome | None, *, continu
             one_line({"role": "assistant", "content": request.reply_prefix}) + " (the model goes on from here)"
         )
     if shown and shown.reply:
+        if shown.reply.thought:
+            lines.append(f"Its thought, which is not read: {one_line(cut_middle(shown.reply.thought, LONGEST_NOTE))}")
         lines.append(f"Its reply: {one_line(cut_middle(shown.reply.text, LONGEST_ON_THE_WIRE))}")
     made_of = "The user message is user_prompt_prefix + the sample's text + user_prompt_suffix."
     listed = " {labels} in a text is replaced by the label words, listed." if _lists_labels(prompt) else ""
@@ -133,8 +136,14 @@ def _lists_labels(prompt: Prompt) -> bool:
     return any("{labels}" in getattr(prompt, field) for field in TEXT_FIELDS)
 
 
-def _reading(extract: str) -> str:
+def _reading(extract: Extract) -> str:
     """Return in words how the label is read from a reply."""
+    if not isinstance(extract, str):
+        return (
+            f"The label is read from the reply: the field {one_line(extract.path)} of the JSON object in it, or of a "
+            "tool call. It must be one of the label words, else the answer is missing. The texts must go on asking "
+            "for this form."
+        )
     tags = re.fullmatch(r"([\w<>/: -]+)\((?:\.|\[\^<\])[*+]\??\)([\w<>/: -]*)", extract)
     found = f"what the first group of the last match of the pattern {one_line(extract)} finds"
     if tags and tags[2]:
@@ -196,6 +205,8 @@ def _sample_line(outcome: Outcome, words: Mapping[str, str]) -> str:
         line["answer"] = _said(outcome.predicted, words)
     if outcome.predicted is None and outcome.reply:
         line["reply"] = cut_middle(outcome.reply.text, LONGEST_NOTE)
+    if not outcome.correct and outcome.reply and outcome.reply.thought:
+        line["thought"] = cut_middle(outcome.reply.thought, LONGEST_NOTE)
     if sample.note:
         line["note"] = cut(sample.note, LONGEST_NOTE)
     return one_line(line)

@@ -13,6 +13,7 @@ from pytest_promptfit.tune.texts import words_pattern
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
+    from pytest_promptfit.extraction import Extract
     from pytest_promptfit.prompt_file import Prompt, TextField
 
 _TOKEN = re.compile(
@@ -39,7 +40,7 @@ class Rules:
     edit: Collection[str]
     """The fields that may change."""
     labels: Sequence[str]
-    extract: str
+    extract: Extract
     max_length: int
     """Characters that the four texts may have together, if they have not more already."""
 
@@ -64,10 +65,14 @@ def kept_pieces(prompt: Prompt, rules: Rules) -> tuple[str, ...]:
     return _present(protected_pieces(rules.labels, prompt.label_words, rules.extract), prompt)
 
 
-def protected_pieces(labels: Sequence[str], label_words: Mapping[str, str], extract: str) -> tuple[str, ...]:
-    """Return what the reader of labels relies on: label words, the literal parts of ``extract``, ``{labels}``."""
+def protected_pieces(labels: Sequence[str], label_words: Mapping[str, str], extract: Extract) -> tuple[str, ...]:
+    """Return what the reader of labels relies on: label words, ``{labels}`` and what ``extract`` looks for.
+
+    Of a pattern that is its literal parts, of a path the names of the fields.
+    """
     words = words_of(labels, label_words).values()
-    return tuple(dict.fromkeys(("{labels}", *literal_parts(extract), *words)))
+    parts = literal_parts(extract) if isinstance(extract, str) else extract.names
+    return tuple(dict.fromkeys(("{labels}", *parts, *words)))
 
 
 def literal_parts(pattern: str) -> list[str]:

@@ -10,6 +10,7 @@ from pytest_promptfit.chat import ChatRequest, Turn
 from pytest_promptfit.custom import OURS
 from pytest_promptfit.errors import CallError, PromptfitError
 from pytest_promptfit.providers import provider_of
+from pytest_promptfit.thoughts import without_thought
 from pytest_promptfit.transport import RecordingTransport, recording_for
 from pytest_promptfit.tune.meter import Rates
 from pytest_promptfit.wire import parsed_body
@@ -81,7 +82,7 @@ class Optimizer:
         seconds = recorded.seconds or 0.0
         self._rates.see(recorded.request_body, reply, seconds)
         self._count(reply, self._rates.cost(reply, seconds), was_recorded)
-        return reply.text
+        return without_thought(reply, "").text
 
     def _count(self, reply: ChatReply, cost: Cost, was_recorded: bool) -> None:
         meter = self._meter

@@ -86,6 +86,8 @@ class Proposals:
 
     def formats(self) -> list[Candidate]:
         """Return formats whose replies are easier to read."""
+        if not self._reads_tags:
+            return []
         return self._new(format_variants(self._incumbent, self._arena.labels, edit=self._edit))
 
     def racers(self) -> list[Candidate]:
@@ -122,7 +124,7 @@ class Proposals:
         labels = self._arena.labels
         if self.optimizer is None or self._incumbent.label_words or "label_words" not in self._edit:
             return []
-        if not label_words.are_opaque(labels):
+        if not label_words.are_opaque(labels) or self._spells_labels_elsewhere:
             return []
         found: dict[str, Candidate] = {}
         for draw in range(WORD_DRAWS):
@@ -141,7 +143,7 @@ class Proposals:
         arena = self._arena
         if "bot_reply_prefix" not in self._edit or self._incumbent.bot_reply_prefix:
             return []
-        if not arena.wire(self._incumbent).provider.continues_prefix or "<label>" not in arena.parsed.config.extract:
+        if not arena.wire(self._incumbent).provider.continues_prefix or not self._reads_tags:
             return []
         return [
             Candidate(changed(base.prompt, bot_reply_prefix=REPLY_PREFIX), _said(base.summary, "reply prefix"))
@@ -168,6 +170,17 @@ class Proposals:
     @property
     def _incumbent(self) -> Prompt:
         return self.duels.incumbent
+
+    @property
+    def _reads_tags(self) -> bool:
+        """Whether a label's tag is what the reader looks for: candidates that ask for it are of use."""
+        extract = self._rules.extract
+        return isinstance(extract, str) and "<label>" in extract
+
+    @property
+    def _spells_labels_elsewhere(self) -> bool:
+        """Whether a JSON schema or a tool among the parameters may list the labels, which other words do not fit."""
+        return bool({"response_format", "tools", "output_format"} & self._arena.parsed.config.all_params.keys())
 
     def _new(self, candidates: Iterable[Candidate]) -> list[Candidate]:
         """Return the candidates that were not tried yet, and note that they are now."""

@@ -37,6 +37,10 @@ class Case:
     before: str
     before_read: str | None
     reply: str | None
+    thought: str
+    """What the model thought aloud before it replied."""
+    why: str
+    """Why no label could be read."""
     stop: str
     tokens_in: int
     tokens_out: int
@@ -71,6 +75,8 @@ def _case(
         before=before.outcome if before else "",
         before_read=before.predicted if before else None,
         reply=reply.text if reply else None,
+        thought=reply.thought if reply else "",
+        why=outcome.why_missing.text if outcome.why_missing else "",
         stop=reply.stop_reason if reply and reply.stop_reason != "stop" else "",
         tokens_in=reply.input_tokens if reply else 0,
         tokens_out=reply.output_tokens if reply else 0,

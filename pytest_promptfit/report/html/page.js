@@ -252,7 +252,9 @@
       add("Text", this.long(c.text, `Text of ${c.name}`));
       add("Label", visible(c.label));
       if (c.reply !== null) {
-        add("Read", c.read === null ? element("em", "", "no label could be read") : visible(c.read));
+        const none = `no label could be read${c.why && ": "}${c.why}`;
+        add("Read", c.read === null ? element("em", "", visible(none)) : visible(c.read));
+        if (c.thought) add("Thought", this.long(c.thought, `Thought before the reply to ${c.name}`));
         add("Reply", this.long(c.reply, `Reply to ${c.name}`));
       }
       if (c.stop) add("Stopped", c.stop);
