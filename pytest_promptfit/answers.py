@@ -8,8 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections import deque
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -24,8 +23,7 @@ _LONGEST_LINE = 400
 _MOST_FAILED, _MOST_FIELDS = 50, 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """What a reply says at one place: ``text`` is the whole form, from ``start``, and ``said`` the words in it.
 
     ``at`` is where those words begin, -1 where they are none of the reply's text. ``lead`` is what stands before

@@ -9,8 +9,7 @@ import re
 import string
 import unicodedata
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pytest_promptfit import answers
 from pytest_promptfit.answers import Answer
@@ -35,8 +34,7 @@ _ONE_MORE = re.compile(r"[^\w.:;!?]*(?:\w+[^\w.:;!?]*)?")
 _LONGEST_JOIN = 24
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """The label of a reply, where in the reply its words begin (-1: not in the text), and what made it missing."""
 
     label: str | None
@@ -204,11 +202,11 @@ class LabelReader:
 
     def _of_the_sample(self, reply: str, source: Source, others: Sequence[Answer]) -> Reading:
         """Read an answer that stands in the sample too: a model that says just this, and no other, may mean it."""
-        meant = [a for a in others if a.start < 0 or not source.quotes(reply, a.start, a.end)]
+        meant = [a for a in others if not source.quotes(reply, a.start, a.end)]
         if not meant:
             return NOTHING
         reading = self._last(meant, _same_form, reply)
-        if reading.label is None or reading.start < 0:
+        if reading.label is None:
             return reading
         stated = {
             self.label_of(a.said)
@@ -222,17 +220,18 @@ class LabelReader:
         if not named - {reading.label}:
             return reading
         if len(stated) == 1:
-            return Reading(stated.pop())
+            return Reading(stated.pop(), -1)
         return Reading(None, 0, "contradiction", ", ".join(sorted({*map(str, named), reading.label})))
 
 
 def _is_of(source: Source, reply: str, answer: Answer) -> bool:
-    """Tell whether an answer is the sample talking: a mere word is where it is quoted, all else where it stands."""
-    if answer.framed or answer.start < 0:
-        return source.holds(answer.text)
-    if len(answer.text) == len(reply):
-        return False
-    return source.quotes(reply, answer.start, answer.end)
+    """Tell whether an answer is the sample talking: a mere word is where it is quoted, all else where it stands.
+
+    What is not in the text, a tool call, is the model's own, and so is a word that is all of the reply.
+    """
+    if answer.start < 0 or len(answer.text) == len(reply):
+        return answer.framed and answer.start >= 0 and source.holds(answer.text)
+    return source.holds(answer.text) if answer.framed else source.quotes(reply, answer.start, answer.end)
 
 
 def _in_json(text: str, start: int, said: str) -> Answer:
