@@ -204,7 +204,7 @@ def properties(outcome: Outcome) -> list[tuple[str, object]]:
     ]
     if outcome.reply is not None:
         found += [
-            ("reply", outcome.reply.text),
+            ("reply", outcome.reply.shown),
             ("input_tokens", outcome.reply.input_tokens),
             ("output_tokens", outcome.reply.output_tokens),
         ]
@@ -223,7 +223,7 @@ def failure_lines(outcome: Outcome, case: str) -> Iterator[str]:
     yield f"  label:   {plain(sample.label)}"
     if outcome.reply is not None:
         yield f"  read:    {plain(outcome.predicted) if outcome.predicted is not None else 'no label'}"
-        yield f"  reply:   {cut(outcome.reply.text, 300)}"
+        yield f"  reply:   {cut(outcome.reply.shown, 300)}"
     if sample.note:
         yield f"  note:    {cut(sample.note, 300)}"
     quoted = shlex.quote(case)

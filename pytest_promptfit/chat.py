@@ -82,6 +82,11 @@ class ChatReply:
     thought: str = ""
     calls: tuple[ToolCall, ...] = ()
 
+    @property
+    def shown(self) -> str:
+        """The reply as people read it: its words, and the tools that it calls."""
+        return "\n".join([*filter(None, [self.text]), *(f"{call.name}({call.arguments})" for call in self.calls)])
+
 
 @dataclass(frozen=True, slots=True)
 class TokenLogprobs:

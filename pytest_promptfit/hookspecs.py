@@ -60,7 +60,7 @@ def pytest_promptfit_extract(config: pytest.Config, reply: ChatReply, text: str,
     Called for every reply that is judged, recorded or new.
 
     :param config: The pytest config object.
-    :param reply: The reply: ``text``, ``stop_reason`` and token counts.
+    :param reply: The reply: ``text``, ``thought`` (set aside), ``calls`` of tools, ``stop_reason``, token counts.
     :param text: The text of the sample that was classified.
     :param path: The prompt file.
     :returns:

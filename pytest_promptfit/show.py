@@ -124,7 +124,7 @@ def _reply(recorded: _Recorded) -> Iterator[str]:
     read = plain(recorded.predicted) if recorded.predicted is not None else "no label"
     yield ""
     yield f"[recorded reply] read as {read}"
-    yield from _lines(recorded.reply.text)
+    yield from _lines(recorded.reply.shown)
 
 
 def _lines(text: str) -> list[str]:

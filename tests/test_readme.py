@@ -149,7 +149,7 @@ def test_the_scripts_run(project: Project, monkeypatch: pytest.MonkeyPatch, caps
     assert capsys.readouterr().out.splitlines() == ["positive", "Label: <label>positive</label>"]
     monkeypatch.chdir(ROOT)
     exec(compile(script, "README.md", "exec"), {})
-    assert capsys.readouterr().out == "39 of 164\n"
+    assert capsys.readouterr().out == "40 of 164\n"
 
 
 def test_the_hooks_shown_are_those_that_other_tests_run() -> None:

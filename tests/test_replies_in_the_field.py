@@ -214,6 +214,12 @@ class TestStructuredOutput:
         asked = json.loads(project.model.asked[0])
         assert (asked["tools"], asked["tool_choice"]) == ([TOOL], choice)
 
+    def test_a_call_is_shown_where_there_are_no_words(self, project: Project) -> None:
+        project.write(ROW)
+        says(project, call({"x": "y"}))
+        project.record()
+        assert 'reply:   file_mood({"x": "y"})' in project.replay().stdout.str()
+
     def test_claude_s_tools_are_read(self, project: Project) -> None:
         model = {"provider": "anthropic", "name": "m", "base_url": project.model.url}
         classify = load_prompt(project.write(ROW, model=model, extract={"json": "mood"}))

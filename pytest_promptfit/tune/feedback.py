@@ -126,7 +126,7 @@ def _wire_format(prompt: Prompt, rules: Rules, shown: Outcome | None, *, continu
     if shown and shown.reply:
         if shown.reply.thought:
             lines.append(f"Its thought, which is not read: {one_line(cut_middle(shown.reply.thought, LONGEST_NOTE))}")
-        lines.append(f"Its reply: {one_line(cut_middle(shown.reply.text, LONGEST_ON_THE_WIRE))}")
+        lines.append(f"Its reply: {one_line(cut_middle(shown.reply.shown, LONGEST_ON_THE_WIRE))}")
     made_of = "The user message is user_prompt_prefix + the sample's text + user_prompt_suffix."
     listed = " {labels} in a text is replaced by the label words, listed." if _lists_labels(prompt) else ""
     return "\n".join([f"# What is sent for one sample\n{made_of}{listed}", *lines, _reading(rules.extract)])
@@ -204,7 +204,7 @@ def _sample_line(outcome: Outcome, words: Mapping[str, str]) -> str:
     if not outcome.correct:
         line["answer"] = _said(outcome.predicted, words)
     if outcome.predicted is None and outcome.reply:
-        line["reply"] = cut_middle(outcome.reply.text, LONGEST_NOTE)
+        line["reply"] = cut_middle(outcome.reply.shown, LONGEST_NOTE)
     if not outcome.correct and outcome.reply and outcome.reply.thought:
         line["thought"] = cut_middle(outcome.reply.thought, LONGEST_NOTE)
     if sample.note:

@@ -74,7 +74,7 @@ def _case(
         change=_change(outcome, before, has_baseline),
         before=before.outcome if before else "",
         before_read=before.predicted if before else None,
-        reply=reply.text if reply else None,
+        reply=reply.shown if reply else None,
         thought=reply.thought if reply else "",
         why=outcome.why_missing.text if outcome.why_missing else "",
         stop=reply.stop_reason if reply and reply.stop_reason != "stop" else "",
