@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from pytest_promptfit import answers
 from pytest_promptfit.answers import Answer
 from pytest_promptfit.chat import DEFAULT_EXTRACT, answer_of, compiled, matches_of, words_of
-from pytest_promptfit.quoting import INVISIBLE, Source
+from pytest_promptfit.quoting import INVISIBLE, Source, spells_a_tag
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -82,9 +82,8 @@ class LabelReader:
         reply that is nothing but a label is one. What stands in the sample too is the sample talking while
         the model says another label, and wherever it is quoted. Raises CallError when a pattern takes too long.
         """
-        label = self._exact.get(reply.strip()) if self.extract == DEFAULT_EXTRACT else None
-        if label is not None:
-            return Reading(label, len(reply) - len(reply.lstrip()))
+        if self.extract == DEFAULT_EXTRACT and (plain := self._plain(reply, text)):
+            return plain
         source = Source(text)
         quotable: list[Answer] = []
         for found, rivals in self._forms(reply, calls):
@@ -93,6 +92,21 @@ class LabelReader:
                 return self._last(own, rivals, reply)
             quotable += others
         return self._of_the_sample(reply, source, quotable) if quotable else NOTHING
+
+    def _plain(self, reply: str, text: str) -> Reading | None:
+        """Read what most replies are: a label and nothing else, or one tag where the sample can hold none.
+
+        All else is left to the whole way, which reads these too and takes ten times as long.
+        """
+        label = self._exact.get(reply.strip())
+        if label is not None:
+            return Reading(label, len(reply) - len(reply.lstrip()))
+        start = reply.find("<label>") + 7
+        end = reply.find("</label>", start)
+        if not 7 <= start <= end or reply.count("<") != 2 or "&" in reply or "\\" in reply or spells_a_tag(text):
+            return None
+        label = self._exact.get(reply[start:end])
+        return None if label is None else Reading(label, start)
 
     @property
     def words(self) -> tuple[str, ...]:

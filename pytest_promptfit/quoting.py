@@ -41,6 +41,11 @@ def folded(text: str) -> str:
     return "".join(text.translate(_DROPPED).casefold().split())
 
 
+def spells_a_tag(text: str) -> bool:
+    """Tell fast whether a text may hold a tag, in whatever spelling."""
+    return "<" in text or "&" in text or "\\" in text or not text.isascii()
+
+
 class Source:
     """The text of a sample, asked what of a reply comes from it."""
 
@@ -69,8 +74,8 @@ class Source:
     def _holds(self, words: str) -> bool:
         if words in self.text:
             return True
-        if "<" in words and not any(mark in self.text for mark in "<&\\") and self.text.isascii():
-            return False  # it spells no tag, in whatever way
+        if "<" in words and not spells_a_tag(self.text):
+            return False
         said = folded(words)
         return bool(said) and said in self._folded
 

@@ -9,7 +9,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pytest_promptfit.quoting import Source
+from pytest_promptfit.quoting import Source, folded
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,6 +23,12 @@ _FINAL_CHANNEL = re.compile(r"<\|channel\|>\s*final\s*(?:<\|[^|<>]*\|>[^<]*)?<\|
 _MOST_TAGS = 1000
 
 
+def may_hold_thought(text: str) -> bool:
+    """Tell fast whether a text may hold a tag of a thought."""
+    small = text.casefold()
+    return "think" in small or "reasoning" in small or "<|channel|>" in small
+
+
 def has_thought_tag(text: str) -> bool:
     """Tell whether a text, such as a pattern, speaks of the tags that thoughts stand in."""
     return _TAG.search(text) is not None
@@ -33,7 +39,7 @@ def without_thought(reply: ChatReply, text: str, *, prefix: str = "") -> ChatRep
 
     ``prefix`` are words that were put in the model's mouth: they stay where they are.
     """
-    if "<" not in reply.text and "[" not in reply.text:
+    if not may_hold_thought(reply.text):
         return reply
     start = prefix if reply.text.startswith(prefix) else ""
     thought, said = split_thought(reply.text[len(start) :], text)
@@ -84,7 +90,7 @@ def _outside(said: str, spans: Sequence[tuple[int, int]]) -> str:
 
 
 def _tags(said: str, text: str) -> Iterator[tuple[int, int, bool]]:
-    source = Source(text) if _TAG.search(text) or "think" in text.casefold() or "reasoning" in text.casefold() else None
+    source = Source(text) if may_hold_thought(folded(text)) else None
     for count, tag in enumerate(_TAG.finditer(said)):
         if count == _MOST_TAGS:
             return

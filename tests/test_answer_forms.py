@@ -266,3 +266,19 @@ def test_a_reply_of_two_megabytes_is_read_in_seconds(piece: str) -> None:
 def test_a_json_reply_of_many_megabytes_is_read() -> None:
     reply = json.dumps({"why": "because " * 500_000, "label": "positive"})
     assert read(reply) == "positive"
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        TAG,
+        "positive",
+        f"Label: {TAG}",
+        f"{TAG} < 1",
+        f"<label>positive {TAG}",
+        "1 < 2 <label>positive.",
+        f"</label>{TAG}",
+    ],
+)
+def test_the_short_way_reads_what_the_whole_way_reads(reply: str) -> None:
+    assert read(reply, "a day") == read(reply, "a day &")

@@ -81,7 +81,8 @@ class OpenAIProvider(SdkProvider):
             calls = tuple(_calls(message))
         except (AttributeError, IndexError, KeyError, TypeError):
             raise unreadable(self.spec, body, self.secrets()) from None
-        refusal = refusal or first_text(_part(content, "refusal"), ["refusal"])
+        if isinstance(content, list):
+            refusal = refusal or text_of(content, ("refusal",), ("refusal",))
         said = text_of(content)
         refused = not said and isinstance(refusal, str) and bool(refusal)
         text = refusal if refused else said
@@ -135,11 +136,6 @@ def _calls(message: Mapping[str, Any]) -> Iterator[ToolCall]:
     for function in (*functions, message.get("function_call")):
         if isinstance(function, dict):
             yield tool_call(function.get("name"), function.get("arguments"))
-
-
-def _part(content: object, kind: str) -> Mapping[str, Any]:
-    parts = content if isinstance(content, list) else []
-    return next((part for part in parts if isinstance(part, dict) and part.get("type") == kind), {})
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

@@ -140,15 +140,17 @@ def with_prefix(text: str, reply_prefix: str) -> str:
     return f"{reply_prefix}{rest if bare == reply_prefix else rest.lstrip()}"
 
 
-def text_of(content: object) -> str:
-    """Return the text of a message's content: a string, a list of parts, or nothing at all."""
+def text_of(content: object, kinds: Collection[str] = ("text", "output_text"), names: Sequence[str] = ("text",)) -> str:
+    """Return the text of a message's content: a string, a list of parts of some ``kinds``, or nothing at all."""
     if isinstance(content, str):
         return content
-    return "".join(_texts(_parts(content), ("text", "output_text"), ("text",)))
+    return "".join(_texts(_parts(content), kinds, names))
 
 
 def thought_of(content: object) -> str:
     """Return the thoughts among the parts of a message's content; some may be told of and not shown."""
+    if not isinstance(content, list):
+        return ""
     found = _texts(_parts(content), THOUGHT_PARTS, THOUGHT_FIELDS)
     hidden = [REDACTED for part in _parts(content) if part.get("type") in HIDDEN_PARTS]
     return "\n\n".join([*filter(str.strip, found), *hidden])
@@ -156,7 +158,11 @@ def thought_of(content: object) -> str:
 
 def first_text(message: Mapping[str, object], names: Iterable[str]) -> str:
     """Return the text of the first field that has one."""
-    return next((text for name in names if isinstance(text := message.get(name), str) and text.strip()), "")
+    for name in names:
+        text = message.get(name)
+        if isinstance(text, str) and text.strip():
+            return text
+    return ""
 
 
 def tool_call(name: object, arguments: object) -> ToolCall:
