@@ -110,7 +110,7 @@ _SENTENCE_END = re.compile(r"[.!?;,)\]]\s+")
 _WORD = re.compile(r"[^\W_]+")
 _LATEX = re.compile(r"\\(?:boxed|text|textbf|textit|mathrm|mathbf)\s*(?=\{)")
 _BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
-_MOST_LEAD_WORDS, _MOST_SEPARATORS = 6, 12
+_MOST_LEAD_WORDS, _MOST_HEADING_WORDS, _MOST_SEPARATORS = 6, 3, 12
 
 
 def is_named(lead: str) -> bool:
@@ -143,7 +143,10 @@ def _lines(reply: str, start: int, end: int, is_label: Callable[[str], bool]) ->
 def _goes_on(reply: str, at: int) -> bool:
     """Tell whether the line at ``at`` goes on with the sentence of the line before: a label alone answers nothing."""
     before = reply[max(0, at - 80) : max(0, at - 1)].rstrip(" \t\r")
-    return before[-1:].isalnum() and reply[at : at + 1].isalnum()
+    if not before[-1:].isalnum() or not reply[at : at + 1].isalnum():
+        return False
+    heading = before.rpartition("\n")[2]
+    return not (is_named(heading) and len(_WORD.findall(heading)) <= _MOST_HEADING_WORDS)
 
 
 def _line_answer(line: str, at: int, is_label: Callable[[str], bool]) -> Answer | None:

@@ -9,6 +9,7 @@ import re
 import string
 import unicodedata
 from collections.abc import Callable
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pytest_promptfit import answers
@@ -64,10 +65,6 @@ class LabelReader:
         self._cased = _unambiguous(self._exact, "")
         self._bare = _unambiguous(self._exact, MARKS)
         self._longest = 4 * max(map(len, self._exact), default=0) + 64
-        self._mentions = re.compile(
-            "|".join(rf"(?<!\w){re.escape(word)}(?!\w)" for word in sorted(self._exact, key=len, reverse=True)),
-            re.IGNORECASE,
-        )
 
     def read(self, reply: str, text: str, calls: Sequence[ToolCall] = ()) -> str | None:
         """Return the label that ``reading`` finds."""
@@ -116,6 +113,11 @@ class LabelReader:
     def like(self, extract: Extract) -> LabelReader:
         """Return a reader of the same labels that finds them in another way."""
         return LabelReader(extract, self._labels, self._label_words)
+
+    @cached_property
+    def _mentions(self) -> re.Pattern[str]:
+        longest_first = sorted(self._exact, key=len, reverse=True)
+        return re.compile("|".join(rf"(?<!\w){re.escape(word)}(?!\w)" for word in longest_first), re.IGNORECASE)
 
     def label_of(self, said: str) -> str | None:
         """Return the label that words say, whatever their case and the marks around them."""

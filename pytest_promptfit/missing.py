@@ -154,7 +154,8 @@ def _proposals(said: str, calls: Sequence[ToolCall], reader: LabelReader) -> Ite
         yield f"<{tag}>…</{tag}>", f"<{tag}>(.*?)</{tag}>"
     for answer in answers.answer_lines(said, lambda words: reader.label_of(words) is not None):
         if answer and (words := re.search(r"[^\W_][\w -]*(?=\W*$)", answer.lead)):
-            yield f"{words[0].strip()}: …", rf"{words[0].strip()}\W*[:=]([^\n]+)"
+            lead = words[0].strip().casefold()
+            yield f"{lead}: …", rf"(?i){lead}\W*[:=]([^\n]+)"
     yield from _MARKED
     if reader.extract == DEFAULT_EXTRACT and len(reader.words) <= _MOST_WORDS and len(reader.mentioned(said)) == 1:
         yield "of a sentence", rf"\b({'|'.join(map(re.escape, reader.words))})\b"

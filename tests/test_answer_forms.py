@@ -44,6 +44,7 @@ def read(reply: str, text: str = "the sample", *calls: ToolCall, labels: tuple[s
         "It is mixed.\n\npositive\n",
         "It is mixed.\n\n**Positive**",
         "Kategorie: positive",
+        "# Label\npositive",
         "Label: positive\n```\n",
         "```\nLabel: positive\n```",
         '{"label": "positive"}',

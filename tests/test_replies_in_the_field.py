@@ -316,8 +316,8 @@ MISSING: dict[str, tuple[str | Answer, str, str]] = {
 }
 FORMS = {
     "<mood>good</mood> is what I say.": "`extract: '<mood>(.*?)</mood>'` would read it",
-    "Mood: good\n\nIt praises the day.": r"`extract: 'Mood\W*[:=]([^\n]+)'` would read it",
-    "**Label:** good\n\nIt praises the day.": r"`extract: 'Label\W*[:=]([^\n]+)'` would read it",
+    "Mood: good\n\nIt praises the day.": r"`extract: '(?i)mood\W*[:=]([^\n]+)'` would read it",
+    "**Label:** good\n\nIt praises the day.": r"`extract: '(?i)label\W*[:=]([^\n]+)'` would read it",
     "I say [[good]], as it praises the day.": r"`extract: '\[\[([^\]\n]+)\]\]'` would read it",
     "Label: <label>good": r"`extract: '<label>([^<\n]+)'` would read it",
     "It is **good** because of the day.": r"`extract: '\*\*([^*\n]+)\*\*'` would read it",

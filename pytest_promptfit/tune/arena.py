@@ -256,8 +256,7 @@ class Arena:
             reply, predicted = call.wire.read(recorded.body, sample.text)
         except CallError as error:
             return Outcome(sample, error=str(error))
-        why = call.wire.why_missing(reply, sample.text) if predicted is None else None
-        return Outcome(sample, reply, predicted, seconds=recorded.seconds, why_missing=why)
+        return Outcome(sample, reply, predicted, seconds=recorded.seconds)
 
 
 def sum_of(costs: Iterable[Cost]) -> Cost:
