@@ -26,6 +26,9 @@ StopReason = Literal["stop", "length", "content_filter", "other"]
 
 DEFAULT_EXTRACT = "<label>(.*?)</label>"
 
+ASKS_FOR_PREFIX = "\nBegin your reply with: "
+"""What the user turn says before the reply prefix where the API does not go on from a trailing assistant turn."""
+
 PATTERN_SECONDS = 2.0
 """Seconds of processor time that a pattern may take on one reply; Python's own ``re`` could not be stopped."""
 
@@ -70,7 +73,8 @@ class ToolCall:
 class ChatReply:
     """What came back: the text (starting with the reply prefix), token counts and why the model stopped.
 
-    ``cached_tokens`` are those of the ``input_tokens`` that the provider read from its prompt cache.
+    ``cached_tokens`` are those of the ``input_tokens`` that the provider read from its prompt cache, and
+    ``written_tokens`` those that it put there.
     ``thought`` is what the model thought aloud: for people, no label is read from it.
     """
 
@@ -81,6 +85,7 @@ class ChatReply:
     cached_tokens: int = 0
     thought: str = ""
     calls: tuple[ToolCall, ...] = ()
+    written_tokens: int = 0
 
     @property
     def shown(self) -> str:
@@ -117,7 +122,7 @@ class ChatBuilder:
     ) -> None:
         words = words_of(labels, prompt.label_words)
         listed = ", ".join(words.values())
-        asked = "" if continues or not prompt.bot_reply_prefix else _ask_for(prompt.bot_reply_prefix)
+        asked = "" if continues or not prompt.bot_reply_prefix else f"{ASKS_FOR_PREFIX}{prompt.bot_reply_prefix}"
         self._prefix = prompt.user_prompt_prefix.replace("{labels}", listed)
         self._suffix = prompt.user_prompt_suffix.replace("{labels}", listed) + asked.replace("{labels}", listed)
         self._system = prompt.system_prompt.replace("{labels}", listed)
@@ -154,10 +159,6 @@ class ChatBuilder:
 
 _TAG = re.compile(r"((?:\w+: ?)?)<label>")
 """The tag that a prompt asks for, with the word before it: ``Label: <label>``."""
-
-
-def _ask_for(reply_prefix: str) -> str:
-    return f"\nBegin your reply with: {reply_prefix}"
 
 
 def compiled(extract: str) -> Any:

@@ -37,11 +37,21 @@ class CallError(PromptfitError):
 
     ``fatal`` says that no other call of this run can do better (refused key, unknown model, no server),
     so the run stops asking. ``passing`` says that the same call may do better later (rate limit, time-out);
-    ``too_many`` that it was one of too many at once.
+    ``too_many`` that it was one of too many at once. ``hopeless_after`` counts the questions that have to meet
+    such an error, before any reply, for it to be nothing of theirs; 0 where it is always the question's own.
     """
 
-    def __init__(self, message: str, *, fatal: bool = False, passing: bool = False, too_many: bool = False) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        fatal: bool = False,
+        passing: bool = False,
+        too_many: bool = False,
+        hopeless_after: int = 0,
+    ) -> None:
         super().__init__(message)
+        self.hopeless_after = hopeless_after
         self.fatal = fatal
         self.passing = passing or too_many
         self.too_many = too_many

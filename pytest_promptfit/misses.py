@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from pytest_promptfit.chat import ASKS_FOR_PREFIX
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -70,12 +72,26 @@ def _turn_changes(old: str, new: str, text: str) -> list[str]:
     if text not in old:
         return [_OTHER_TEXT]
     (old_before, _, old_after), (new_before, _, new_after) = old.partition(text), new.partition(text)
-    changed = [] if old_before == new_before else ["user_prompt_prefix"]
-    return changed if old_after == new_after else [*changed, "user_prompt_suffix"]
+    old_suffix, _, old_prefix = old_after.partition(ASKS_FOR_PREFIX)
+    new_suffix, _, new_prefix = new_after.partition(ASKS_FOR_PREFIX)
+    parts = {
+        "user_prompt_prefix": (old_before, new_before),
+        "user_prompt_suffix": (old_suffix, new_suffix),
+        "bot_reply_prefix": (old_prefix, new_prefix),
+    }
+    return [name for name, (before, now) in parts.items() if before != now]
 
 
 def _shown(value: object) -> str:
     return "none" if value is None else json.dumps(value, ensure_ascii=False)[:40]
+
+
+def ends_with_assistant(request_body: str) -> bool:
+    """Tell whether words were put in the model's mouth by a turn of their own."""
+    try:
+        return bool(json.loads(request_body)["messages"][-1]["role"] == "assistant")
+    except (IndexError, KeyError, TypeError, ValueError):
+        return False
 
 
 def _parts(payload: Mapping[str, Any]) -> dict[str, Any]:

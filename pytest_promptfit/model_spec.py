@@ -24,10 +24,17 @@ PROVIDER_NAMES: tuple[str, ...] = get_args(ProviderName)
 
 OURS = ("model", "messages", "system")
 """What a request is made of besides parameters: in the parameters it would take the prompt's place."""
+_NOT_RECORDED = "is not part of the JSON body, which is what recordings are found by; use a client of your own"
+NO_PARAMETERS = {
+    "extra_headers": _NOT_RECORDED,
+    "extra_query": "write it into base_url, as ?name=value",
+    "stream": "a reply is read whole; leave it out",
+}
+"""Names that an SDK's call takes and a JSON body does not, or whose answer is no JSON; and what to do instead."""
 
 
 def _as_json(params: dict[str, Any]) -> dict[str, Any]:
-    """Return the parameters as JSON carries them: keys are text, at every depth."""
+    """Return the parameters as JSON carries them: keys are text, at every depth, and ``extra_body`` is merged in."""
     try:
         value: dict[str, Any] = json.loads(json.dumps(params, allow_nan=False))
     except (RecursionError, TypeError, ValueError):
@@ -35,7 +42,13 @@ def _as_json(params: dict[str, Any]) -> dict[str, Any]:
     ours = next((key for key in OURS if key in value), None)
     if ours:
         raise ValueError(f"expected no `{ours}`: it is made from the prompt")
-    return value
+    refused = next((name for name in NO_PARAMETERS if value.get(name) not in (None, False)), None)
+    if refused:
+        raise ValueError(f"{refused}: {NO_PARAMETERS[refused]}")
+    extra = value.pop("extra_body", {})
+    if not isinstance(extra, dict):
+        raise ValueError("extra_body: expected a mapping, whose entries are sent beside the other parameters")
+    return {**value, **extra}
 
 
 Params = Annotated[dict[str, Any], AfterValidator(_as_json)]
@@ -53,10 +66,23 @@ class ModelSpec(BaseModel):
     )
     api_key_env: str | None = Field(None, description="The environment variable that holds the key.")
     params: Params = Field(default_factory=dict, description="Sent to the API as they are.")
-    timeout: float = Field(120.0, gt=0, strict=True, description="Seconds to wait for one reply.")
-    reply_prefix: Literal["continue", "ask"] | None = Field(
+    timeout: float = Field(
+        120.0, gt=0, strict=True, description="Seconds to wait for one reply, each time it is tried."
+    )
+    deadline: float | None = Field(
         None,
-        description="Whether the API continues a trailing assistant turn; default: what is known of the provider.",
+        gt=0,
+        strict=True,
+        description="Seconds that a call may take in all, its retries included; default: no end.",
+    )
+    max_retries: int | None = Field(
+        None, ge=0, strict=True, description="How often a call that failed in passing is tried again; default: 2 to 6."
+    )
+    reply_prefix: Literal["continue", "continue_final_message", "prefix", "ask"] | None = Field(
+        None,
+        description="How the API goes on from the bot_reply_prefix: by a trailing assistant turn alone "
+        "(continue), marked as vLLM and SGLang (continue_final_message) or Mistral and DeepSeek (prefix) want it, or "
+        "in the user turn (ask); default: what is known of the provider, and ask at a base_url.",
     )
 
     @model_validator(mode="before")

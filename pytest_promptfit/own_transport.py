@@ -14,6 +14,7 @@ import httpx2
 
 from pytest_promptfit.custom import shown
 from pytest_promptfit.errors import CallError, PromptfitError
+from pytest_promptfit.providers.refusals import refusal_of
 from pytest_promptfit.providers.sending import NETWORK_ERRORS, unsendable
 
 if TYPE_CHECKING:
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from pytest_promptfit.custom import ModelFunction, Said
     from pytest_promptfit.model_spec import ModelSpec
     from pytest_promptfit.providers import Send
-
-HOPELESS = frozenset({401, 402, 403, 404})
-"""Statuses that no other question of the run escapes: a refused key, no credit, no such model."""
 
 CONNECTION_HEADERS = frozenset({"accept", "accept-encoding", "connection"})
 """What every client has of its own accord; the SDK knows better what it wants."""
@@ -109,7 +107,24 @@ class FunctionTransport(httpx2.AsyncBaseTransport):
         except PromptfitError:
             raise
         except Exception as error:
-            raise CallError(f"{self._spec}: {self._told(error)}", fatal=_is_hopeless(error)) from None
+            raise self._call_error(error, payload) from None
+
+    def _call_error(self, error: Exception, payload: dict[str, Any]) -> CallError:
+        """Return an error of the function, or of the SDK behind it, as far as it tells who else would meet it."""
+        told = f"{self._spec}: {self._told(error)}"
+        status = getattr(error, "status_code", None)
+        if not isinstance(status, int):
+            unreachable = isinstance(error.__cause__ or error, httpx2.ConnectError | ConnectionError)
+            return CallError(told, fatal=unreachable)
+        refusal = refusal_of(status, {"error": getattr(error, "body", None)}, payload)
+        meant = refusal.error("", url="", key="")
+        return CallError(
+            f"{told}; {refusal.cure}" if refusal.cure else told,
+            fatal=meant.fatal,
+            passing=meant.passing,
+            too_many=meant.too_many,
+            hopeless_after=meant.hopeless_after,
+        )
 
     async def aclose(self) -> None:
         """Close the client behind the function."""
@@ -162,9 +177,3 @@ async def sending_through(transport: httpx2.AsyncBaseTransport, url: str, spec: 
         yield send
     finally:
         await transport.aclose()
-
-
-def _is_hopeless(error: Exception) -> bool:
-    """Tell whether an error of a function or an SDK would meet every other question too."""
-    unreachable = isinstance(error.__cause__ or error, httpx2.ConnectError | ConnectionError)
-    return unreachable or getattr(error, "status_code", None) in HOPELESS

@@ -10,19 +10,23 @@ if TYPE_CHECKING:
 PRICE_LISTS = {"openai": "openai", "anthropic": "anthropic", "gemini": "google"}
 
 
-def price_usd(spec: ModelSpec, input_tokens: int, output_tokens: int, cached_tokens: int = 0) -> float | None:
+def price_usd(
+    spec: ModelSpec, input_tokens: int, output_tokens: int, cached_tokens: int = 0, written_tokens: int = 0
+) -> float | None:
     """Return the price of a call in USD; ``None`` for a local model and one that the list does not have.
 
-    ``cached_tokens`` are those of the ``input_tokens`` that came from the provider's prompt cache.
+    ``cached_tokens`` are those of the ``input_tokens`` that came from the provider's prompt cache, and
+    ``written_tokens`` those that were put into it, which some providers charge more for than for others.
     """
     if spec.provider == "local":
         return None
     import genai_prices
 
     usage = genai_prices.Usage(
-        input_tokens=max(input_tokens, cached_tokens),
+        input_tokens=max(input_tokens, cached_tokens + written_tokens),
         output_tokens=output_tokens,
         cache_read_tokens=cached_tokens,
+        cache_write_tokens=written_tokens,
     )
     try:
         if spec.base_url:
@@ -34,6 +38,10 @@ def price_usd(spec: ModelSpec, input_tokens: int, output_tokens: int, cached_tok
     return float(price.total_price)
 
 
-def cost_usd(spec: ModelSpec, input_tokens: int, output_tokens: int, cached_tokens: int = 0) -> float | None:
+def cost_usd(
+    spec: ModelSpec, input_tokens: int, output_tokens: int, cached_tokens: int = 0, written_tokens: int = 0
+) -> float | None:
     """Return what a call costs in USD: nothing for a local model; ``None`` only where nobody knows."""
-    return 0.0 if spec.provider == "local" else price_usd(spec, input_tokens, output_tokens, cached_tokens)
+    if spec.provider == "local":
+        return 0.0
+    return price_usd(spec, input_tokens, output_tokens, cached_tokens, written_tokens)

@@ -15,7 +15,7 @@ from pytest_promptfit.errors import CallError
 from pytest_promptfit.label_reader import LabelReader
 from pytest_promptfit.logprobs import label_probabilities
 from pytest_promptfit.providers import provider_of
-from pytest_promptfit.providers.shared import limit_named
+from pytest_promptfit.providers.shared import NoReplyError, limit_named
 from pytest_promptfit.thoughts import has_thought_tag, without_thought
 
 if TYPE_CHECKING:
@@ -112,12 +112,12 @@ class Wire:
 
 
 def parsed_body(body: str) -> dict[str, Any]:
-    """Return the JSON object of a response body; raise CallError when it is none."""
+    """Return the JSON object of a response body; raise NoReplyError when it is none."""
     try:
         value = json.loads(body)
     except (ValueError, RecursionError):  # a number of thousands of digits is a plain ValueError
         value = None
     if not isinstance(value, dict):
         start = " ".join(body[:80].split()) or "an empty body"
-        raise CallError(f"the API answered no JSON object: {start!r}")
+        raise NoReplyError(f"the API answered no JSON object: {start!r}")
     return value

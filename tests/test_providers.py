@@ -135,9 +135,9 @@ def test_a_wrong_base_url_is_told_before_anything_is_sent(base_url: str, said: s
         ("anthropic/claude-haiku-5", False),
         ("anthropic/claude-haiku-5-20270101", False),
         ("anthropic/something-new", False),
-        ({"provider": "openai", "name": "m", "base_url": "http://localhost:1/v1"}, True),
+        ({"provider": "openai", "name": "m", "base_url": "http://localhost:1/v1"}, False),
         ({"provider": "openai", "name": "m", "base_url": "https://eu.api.openai.com/v1"}, False),
-        ({"provider": "anthropic", "name": "claude-opus-4-6", "base_url": "http://localhost:1"}, True),
+        ({"provider": "anthropic", "name": "claude-opus-4-6", "base_url": "http://localhost:1"}, False),
         ({"provider": "openai", "name": "m", "reply_prefix": "continue"}, True),
         ({"provider": "anthropic", "name": "claude-3-opus", "reply_prefix": "ask"}, False),
         ({"provider": "local", "name": "m", "reply_prefix": "ask"}, False),
@@ -162,7 +162,7 @@ def test_which_apis_continue_a_prefix(model: str | dict[str, Any], continues: bo
     ],
 )
 def test_a_reply_starts_with_the_prefix_whether_or_not_the_server_echoes_it(said: str, text: str) -> None:
-    openai = provider("openai/m", base_url="http://localhost:1/v1")
+    openai = provider("openai/m", base_url="http://localhost:1/v1", reply_prefix="continue")
     anthropic = provider("anthropic/claude-3-opus")
 
     assert openai.reply(json.loads(chat(said).body), "Label: ").text == text
@@ -286,6 +286,26 @@ def test_an_error_of_the_wrapping_transport_is_raised_and_nothing_is_sent_again(
         with pytest.raises(OSError, match="No space left"):
             send(provider(f"{name}/m", base_url="http://127.0.0.1:9"), {}, wrap=lambda _: Full(), max_retries=3)
         assert len(tries) == 1
+
+
+@pytest.mark.parametrize(
+    ("treatment", "turn", "more"),
+    [
+        ("continue", {}, {}),
+        ("prefix", {"prefix": True}, {}),
+        ("continue_final_message", {}, {"add_generation_prompt": False, "continue_final_message": True}),
+    ],
+)
+def test_the_words_in_the_models_mouth_are_marked_as_the_server_wants_it(
+    treatment: str, turn: dict[str, Any], more: dict[str, Any]
+) -> None:
+    asked = provider({"provider": "openai", "name": "m", "base_url": "http://localhost:1", "reply_prefix": treatment})
+    body = asked.payload(QUESTION)
+
+    assert body.pop("messages")[-1] == {"role": "assistant", "content": "Label: ", **turn}
+    assert body == {"model": "some-model", "temperature": 0, **more}
+    plain = asked.payload(ChatRequest("some-model", "", (Turn("user", "awful"),)))
+    assert plain == {"model": "some-model", "messages": [{"role": "user", "content": "awful"}]}
 
 
 # What comes back
@@ -433,7 +453,8 @@ def test_a_compatible_server_is_not_sent_the_providers_own_key(monkeypatch: pyte
             True,
             "the key in MY_KEY was refused (401): Incorrect key: [REDACTED]",
         ),
-        (error(403, "not here"), True, "the key in MY_KEY was refused (403): not here"),
+        (error(403, "not here"), False, "the API does not let this one pass (403): not here"),
+        (error(403, "This API key may not"), True, "the key in MY_KEY was refused (403): This API key may not"),
         (
             json_answer([{"error": {"code": 400, "message": "API key not valid."}}], 400),
             True,
@@ -459,7 +480,7 @@ def test_a_compatible_server_is_not_sent_the_providers_own_key(monkeypatch: pyte
             "redirects to https://elsewhere",
         ),
         (HTML, False, "the reply is not JSON (<!DOCTYPE html> <html>"),
-        (raw(""), False, "the reply is not in the form this API has"),
+        (raw(""), False, "the server failed, still after the retries (200, with an error, or nothing, in it)"),
         (raw('{"choices": [{"mess'), False, "the reply is not JSON"),
         (raw("[1]"), False, "the reply is not in the form this API has"),
         (CUT, False, "the connection was cut"),

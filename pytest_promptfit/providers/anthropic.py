@@ -12,6 +12,7 @@ from pytest_promptfit.providers.shared import (
     ApiKey,
     count,
     endpoint,
+    failure_status,
     is_own,
     stop_reason,
     text_of,
@@ -59,10 +60,10 @@ class AnthropicProvider(SdkProvider):
 
     @property
     def continues_prefix(self) -> bool:
-        """Whether the API goes on from a trailing assistant turn: compatible servers and older Claudes do."""
+        """Whether the API goes on from a trailing assistant turn: older Claudes do; of others it must be said."""
         if self.spec.reply_prefix is not None:
-            return self.spec.reply_prefix == "continue"
-        return not is_own(self.spec, OWN_URL) or claude_continues(self.spec.name)
+            return self.spec.reply_prefix != "ask"
+        return is_own(self.spec, OWN_URL) and claude_continues(self.spec.name)
 
     def payload(self, request: ChatRequest) -> dict[str, Any]:
         """Return the JSON body as the API wants it, constant parts first and marked for the prompt cache."""
@@ -82,7 +83,7 @@ class AnthropicProvider(SdkProvider):
         Where the prefix is only asked for, the words of the reply are the model's alone and stay as they are.
         """
         content = body.get("content") if isinstance(body, dict) else None
-        if not isinstance(content, list | str):
+        if not isinstance(content, list | str) or failure_status(body) is not None:
             raise unreadable(self.spec, body, self.secrets())
         usage = body.get("usage")
         counts: Mapping[str, Any] = usage if isinstance(usage, dict) else {}
@@ -99,6 +100,7 @@ class AnthropicProvider(SdkProvider):
                 for part in content
                 if isinstance(part, dict) and part.get("type") == "tool_use"
             ),
+            written_tokens=count(counts, "cache_creation_input_tokens"),
         )
 
     def asking_for_logprobs(self, count: int) -> dict[str, Any]:  # noqa: ARG002 - this API has none

@@ -75,7 +75,8 @@ class SdkProvider(ABC):
         wanted = sending.Wanted(self.spec, self.url, self._key)
         async with sending.http_client(wrap(self._transport()), timeout or self.spec.timeout) as http:
             key = self._key.value() or sending.NO_KEY
-            client = self._client(sdk, http, api_key=key, max_retries=max_retries, timeout=http.timeout)
+            retries = max_retries if self.spec.max_retries is None else self.spec.max_retries
+            client = self._client(sdk, http, api_key=key, max_retries=retries, timeout=http.timeout)
             yield sending.sender(client, sdk, wanted)
 
     def _transport(self) -> httpx2.AsyncBaseTransport:

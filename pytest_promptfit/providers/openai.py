@@ -11,6 +11,7 @@ from pytest_promptfit.providers.shared import (
     ApiKey,
     count,
     endpoint,
+    failure_status,
     first_text,
     is_own,
     stop_reason,
@@ -55,25 +56,29 @@ class OpenAIProvider(SdkProvider):
 
     @property
     def continues_prefix(self) -> bool:
-        """Whether the API goes on from a trailing assistant turn: compatible servers do."""
-        if self.spec.reply_prefix is not None:
-            return self.spec.reply_prefix == "continue"
-        return not is_own(self.spec, OWN_URLS[self.spec.provider])
+        """Whether the API goes on from a trailing assistant turn: of a server that nobody knows it must be said."""
+        return self.spec.reply_prefix not in (None, "ask")
 
     def payload(self, request: ChatRequest) -> dict[str, Any]:
         """Return the JSON body as the API wants it, constant parts first."""
-        messages = [{"role": turn.role, "content": turn.text} for turn in request.turns]
+        messages: list[dict[str, Any]] = [{"role": turn.role, "content": turn.text} for turn in request.turns]
         if request.system:
             messages.insert(0, {"role": "system", "content": request.system})
+        body: dict[str, Any] = {}
         if request.reply_prefix and self.continues_prefix:
-            messages.append({"role": "assistant", "content": request.reply_prefix})
-        return {"model": request.model, "messages": messages, **request.params}
+            mark = {"prefix": True} if self.spec.reply_prefix == "prefix" else {}
+            messages.append({"role": "assistant", "content": request.reply_prefix, **mark})
+            if self.spec.reply_prefix == "continue_final_message":
+                body |= {"add_generation_prompt": False, "continue_final_message": True}
+        return {"model": request.model, "messages": messages, **body, **request.params}
 
     def reply(self, body: Mapping[str, Any], reply_prefix: str) -> ChatReply:
         """Return what the API's JSON says; raise ``CallError`` when it is not a reply.
 
         Where the prefix is only asked for, the words of the reply are the model's alone and stay as they are.
         """
+        if failure_status(body) is not None:
+            raise unreadable(self.spec, body, self.secrets())
         try:
             choice = body["choices"][0]
             message = choice["message"]
@@ -87,12 +92,14 @@ class OpenAIProvider(SdkProvider):
         refused = not said and isinstance(refusal, str) and bool(refusal)
         text = refusal if refused else said
         usage = _mapping(body.get("usage"))
+        details = _mapping(usage.get("prompt_tokens_details"))
         return ChatReply(
             with_prefix(text, reply_prefix) if self.continues_prefix else text,
             input_tokens=count(usage, "prompt_tokens"),
             output_tokens=count(usage, "completion_tokens"),
             stop_reason="content_filter" if refused else stop_reason(STOP_REASONS, choice.get("finish_reason")),
-            cached_tokens=count(_mapping(usage.get("prompt_tokens_details")), "cached_tokens"),
+            cached_tokens=count(details, "cached_tokens"),
+            written_tokens=count(details, "cache_write_tokens"),
             thought=thought_of(content)
             or first_text(message, ("reasoning_content", "reasoning"))
             or thought_of(message.get("reasoning_details")),

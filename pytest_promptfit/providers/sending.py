@@ -20,12 +20,20 @@ import anyio
 import httpx2
 
 from pytest_promptfit.errors import CallError
-from pytest_promptfit.providers.shared import NoReplyError, error_message, one_line, unreadable
+from pytest_promptfit.providers.refusals import refusal_of
+from pytest_promptfit.providers.shared import (
+    TRIES,
+    NoReplyError,
+    error_message,
+    failure_status,
+    one_line,
+    unreadable,
+)
 from pytest_promptfit.scrubbing import scrubber
 from pytest_promptfit.whole_reply import body_of, text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from types import ModuleType
 
     from pytest_promptfit.model_spec import ModelSpec
@@ -37,7 +45,13 @@ NO_KEY = "no-key-needed"
 
 LIMITS = httpx2.Limits(max_connections=None, max_keepalive_connections=100)
 CONNECT_SECONDS = 10.0
+RETRY_HEADERS = ("retry-after", "retry-after-ms", "x-should-retry")
 NETWORK_ERRORS = (httpx2.RequestError, ssl.SSLError, anyio.EndOfStream)
+UNSENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError, httpx2.UnsupportedProtocol)
+"""What of those says that the request never reached a model, so that nobody can want money for it."""
+
+FAILED_200 = "with an error, or nothing, in it"
+"""Marks the response to a 200 that is no reply, among its extensions, and says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,26 +79,51 @@ class _Broken(BaseException):
 
 
 class GuardedTransport(httpx2.AsyncBaseTransport):
-    """Lets only whole replies, and the network's own errors, reach the SDK and its retries."""
+    """Lets only whole replies, and the network's own errors, reach the SDK and its retries.
+
+    A 200 that carries an error, or nothing, goes on with the status that it should have had. The ``TRIES`` of the
+    call are told of each.
+    """
 
     def __init__(self, inner: httpx2.AsyncBaseTransport) -> None:
         self._inner = inner
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send ``request``; a full disk under the recording, say, is no reason to ask again."""
+        tries = TRIES.get()
+        may_be_paid = False
         try:
+            await tries.begin()
+            may_be_paid = True
             response = await self._inner.handle_async_request(request)
+            may_be_paid = response.is_success
             async with body_of(response, request) as content:
-                text_of(response, content)
-        except NETWORK_ERRORS:
-            raise
+                text = text_of(response, content)
+            whole = _as_it_should_be(response, text)
         except Exception as error:
+            if may_be_paid and not isinstance(error, UNSENT):
+                tries.lose()
+            if isinstance(error, NETWORK_ERRORS):
+                raise
             raise _Broken(error) from error
-        return response
+        finally:
+            tries.end()
+        if whole is not response:
+            tries.lose()
+        return whole
 
     async def aclose(self) -> None:
         """Close what is below."""
         await self._inner.aclose()
+
+
+def _as_it_should_be(response: httpx2.Response, text: str) -> httpx2.Response:
+    """Return a response as it is, or with the status of the failure that it carries."""
+    status = (failure_status(json_or_text(text)) if text.strip() else 502) if response.is_success else None
+    if status is None:
+        return response
+    headers = {name: response.headers[name] for name in RETRY_HEADERS if name in response.headers}
+    return httpx2.Response(status, headers=headers, text=text, extensions={**response.extensions, FAILED_200: True})
 
 
 class LoopbackTransport(httpx2.AsyncBaseTransport):
@@ -172,11 +211,15 @@ def sender(client: Any, sdk: ModuleType, wanted: Wanted) -> Send:
 
     async def send(payload: dict[str, Any]) -> dict[str, Any]:
         try:
-            response = await client.post(wanted.url, cast_to=httpx2.Response, body=payload)
+            async with asyncio.timeout(wanted.spec.deadline):
+                response = await client.post(wanted.url, cast_to=httpx2.Response, body=payload)
+        except TimeoutError:
+            within = f"within {wanted.spec.deadline:g} s, retries included"
+            raise NoReplyError(f"{wanted.spec}: no reply {within}; raise model.deadline", passing=True) from None
         except _Broken as broken:
             raise broken.error from None
         except sdk.APIError as error:
-            raise _call_error(error, sdk, wanted) from None
+            raise _call_error(error, sdk, wanted, payload) from None
         except UnicodeEncodeError:
             raise unsendable(wanted.spec) from None
         return _json_object(response, wanted)
@@ -201,16 +244,20 @@ def _json_object(response: httpx2.Response, wanted: Wanted) -> dict[str, Any]:
 
 def _body_of(response: httpx2.Response) -> object:
     """Return a response's JSON, or its text where it is none."""
-    text = response.content.decode("utf-8", "replace")
+    return json_or_text(response.content.decode("utf-8", "replace"))
+
+
+def json_or_text(text: str) -> object:
+    """Return the JSON value that a text holds, or the text where it is none."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
         return text
 
 
-def _call_error(error: Any, sdk: ModuleType, wanted: Wanted) -> CallError:
+def _call_error(error: Any, sdk: ModuleType, wanted: Wanted, payload: Mapping[str, Any]) -> CallError:
     if isinstance(error, sdk.APIStatusError):
-        return _status_error(error.response, wanted)
+        return _status_error(error.response, wanted, payload)
     cause = error.__cause__
     if isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.ProxyError | httpx2.UnsupportedProtocol):
         why = one_line(str(cause)) or "no answer"
@@ -221,83 +268,19 @@ def _call_error(error: Any, sdk: ModuleType, wanted: Wanted) -> CallError:
     return NoReplyError(f"{wanted.spec}: the connection was cut: {why}", passing=True)
 
 
-@dataclass(frozen=True, slots=True)
-class _Refusal:
-    """An error status and what the server said about it."""
-
-    status: int
-    said: str
-    code: str
-
-    @property
-    def is_key(self) -> bool:
-        words = self.said.lower()
-        bad_key = "api key" in words and ("not valid" in words or "invalid" in words)
-        return self.status in {401, 403} or (self.status == 400 and bad_key)
-
-    @property
-    def is_quota(self) -> bool:
-        no_credit = "credit balance" in self.said.lower()
-        return self.status == 402 or no_credit or self.code in {"insufficient_quota", "billing_error"}
-
-    @property
-    def is_model(self) -> bool:
-        return self.status == 404 or self.code == "model_not_found"
-
-    @property
-    def is_filter(self) -> bool:
-        return self.status == 400 and self.code in {"content_filter", "content_policy_violation"}
-
-
-def _status_error(response: httpx2.Response, wanted: Wanted) -> CallError:
-    refusal = _refusal(response, wanted)
-    status, said = refusal.status, f": {refusal.said}" if refusal.said else ""
+def _status_error(response: httpx2.Response, wanted: Wanted, payload: Mapping[str, Any]) -> CallError:
+    status = response.status_code
     if 300 <= status < 400:
         target = one_line(wanted.scrub(response.headers.get("location", "somewhere else")))
-        what, fatal = (
-            f"{wanted.url} redirects to {target} ({status}): set base_url to where the API is",
-            False,
-        )
-    elif refusal.is_quota:
-        what, fatal = f"the account has no quota left ({status}){said}; add credit or use another key", True
-    elif refusal.is_model:
-        what, fatal = f"not found at {wanted.url} ({status}){said}; check the model's name and base_url", True
-    elif refusal.is_key:
-        what, fatal = f"{_whose_key(wanted)} was refused ({status}){said}", True
-    else:
-        what, fatal = _not_this_one(refusal, said), False
-    too_many, failed = not fatal and status == 429, not fatal and status >= 500
-    return CallError(f"{wanted.spec}: {what}", fatal=fatal, passing=failed, too_many=too_many)
-
-
-def _not_this_one(refusal: _Refusal, said: str) -> str:
-    """Tell of a refusal that other questions of the run may not meet."""
-    status = refusal.status
-    if status == 429:
-        return f"over the rate limit, still after the retries (429){said}; lower --promptfit-concurrency or wait"
-    if status >= 500:
-        return f"the server failed, still after the retries ({status}){said}; try again later"
-    if refusal.is_filter:
-        return f"refused by the content filter ({status}){said}"
-    return f"the API does not take the request ({status}){said}"
+        moved = f"{wanted.url} redirects to {target} ({status}): set base_url to where the API is"
+        return CallError(f"{wanted.spec}: {moved}")
+    body = _body_of(response)
+    said = wanted.scrub(error_message(body))
+    shown = f"200, {FAILED_200}" if FAILED_200 in response.extensions else ""
+    refusal = refusal_of(status, body, payload, said=said, shown=shown)
+    return refusal.error(str(wanted.spec), url=wanted.url, key=_whose_key(wanted))
 
 
 def _whose_key(wanted: Wanted) -> str:
     names = wanted.key.names()
     return f"the key in {' or '.join(names)}" if names else "a request without a key (name one: model.api_key_env)"
-
-
-def _refusal(response: httpx2.Response, wanted: Wanted) -> _Refusal:
-    body = _body_of(response)
-    said = one_line(wanted.scrub(error_message(body)))
-    return _Refusal(response.status_code, said, _code_of(body))
-
-
-def _code_of(body: object) -> str:
-    if isinstance(body, list):
-        body = body[0] if body else None
-    error = body.get("error", body) if isinstance(body, dict) else None
-    if not isinstance(error, dict):
-        return ""
-    codes = [error.get("code"), error.get("type")]
-    return next((code for code in codes if isinstance(code, str)), "")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import re
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -32,9 +34,36 @@ HIDDEN_PARTS = ("redacted_thinking", "reasoning.encrypted")
 THOUGHT_FIELDS = ("thinking", "reasoning", "text", "summary", "content")
 REDACTED = "(a thought that the API does not show)"
 
+DEEPEST_ERROR = 8
+"""Levels of an error object that are looked into for its words."""
+
+MOST_FIELDS = 5
+"""Refused fields of a request that a message names."""
+
 
 class NoReplyError(CallError):
     """The request went out, but no reply could be read: it may have been paid for all the same."""
+
+
+class Tries:
+    """What is told of the tries of one call, since a retry may cost as much as the first; this one takes no note.
+
+    ``begin`` waits until a try may be sent, or raises what forbids it; ``end`` says that it is not under way any
+    more, ``lose`` that it may be paid for and brought no reply.
+    """
+
+    async def begin(self) -> None:
+        """Wait until the next try may be sent."""
+
+    def end(self) -> None:
+        """Take note that the try is over."""
+
+    def lose(self) -> None:
+        """Take note that the try may be paid for all the same."""
+
+
+TRIES: ContextVar[Tries] = ContextVar("promptfit_tries", default=Tries())  # noqa: B039 - it holds nothing
+"""The tries of the call that the current task makes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +120,16 @@ def _host_of(url: str) -> str:
         return urlsplit(url).hostname or ""
     except ValueError:
         return ""
+
+
+def where_a_key_goes(spec: ModelSpec) -> list[str]:
+    """Return the line that names the server of a key which the prompt file chose for it, if there is one.
+
+    The file may be a stranger's.
+    """
+    if not (spec.api_key_env and spec.base_url):
+        return []
+    return [f"the key in {spec.api_key_env} was sent to {urlsplit(spec.base_url).netloc}"]
 
 
 def check_base_url(spec: ModelSpec) -> None:
@@ -219,12 +258,71 @@ def unreadable(spec: ModelSpec, body: object, secrets: Sequence[str]) -> NoReply
     return NoReplyError(f"{spec}: the reply {what}")
 
 
-def error_message(body: object) -> str:
-    """Return the words of an error object, in any of the forms that APIs and servers use; else ``""``."""
+def error_message(body: object, depth: int = 0) -> str:
+    """Return the words of an error object, in any of the forms that APIs and servers use; else ``""``.
+
+    Those are OpenAI's and Anthropic's ``error.message``, a bare ``message``, FastAPI's ``detail`` (a text, or a list
+    of fields), which Mistral puts into ``message``, and the error that a router puts into a choice.
+    """
+    if isinstance(body, str):
+        return body
+    if depth == DEEPEST_ERROR or not isinstance(body, dict | list):
+        return ""
     if isinstance(body, list):
-        body = body[0] if body else None
+        return "; ".join(filter(None, (_field_message(detail, depth + 1) for detail in body[:MOST_FIELDS])))
+    choices = body.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    found = (body.get("error"), body.get("message"), body.get("detail"), choice)
+    said = next(filter(None, (error_message(value, depth + 1) for value in found)), "")
+    metadata = body.get("metadata")
+    raw = metadata.get("raw") if isinstance(metadata, dict) else None  # what a router was told itself
+    return f"{said} ({raw})" if said and isinstance(raw, str) and raw else said
+
+
+def _field_message(detail: object, depth: int) -> str:
+    """Return what is wrong with one field of a request, as FastAPI tells it, or the words of a listed error."""
+    if not isinstance(detail, dict) or not isinstance(detail.get("msg"), str):
+        return error_message(detail, depth)
+    place = detail.get("loc")
+    name = place[-1] if isinstance(place, list) and place else ""
+    return f"{name}: {detail['msg']}" if name else str(detail["msg"])
+
+
+def failure_status(body: object) -> int | None:
+    """Return the status that a 2xx reply should have had: it carries an error, or nothing at all; else ``None``.
+
+    An error's own code is that status where it is one (a router's ``{"error": {"code": 429}}``); else it is 502.
+    """
     if not isinstance(body, dict):
-        return body if isinstance(body, str) else ""
-    error = body.get("error", body)
-    message = error.get("message") if isinstance(error, dict) else error
-    return message if isinstance(message, str) else ""
+        return None
+    choices = body.get("choices")
+    choice = choices[0] if isinstance(choices, list) and choices else None
+    choice = choice if isinstance(choice, dict) else {}
+    failed = body.get("error") or choice.get("error")
+    if failed:
+        code = str(failed.get("code")) if isinstance(failed, dict) else ""
+        return int(code) if re.fullmatch("[45][0-9][0-9]", code) else 502
+    says_nothing = _is_empty_choice(body, choice) if "choices" in body else _is_empty_message(body)
+    return 502 if choice.get("finish_reason") == "error" or says_nothing else None
+
+
+def _is_empty_choice(body: Mapping[str, object], choice: Mapping[str, object]) -> bool:
+    """Tell whether there is no choice, or one that holds nothing and for which no token was written."""
+    if not body["choices"]:
+        return True
+    message = choice.get("message")
+    if not isinstance(message, dict) or any(value for name, value in message.items() if name != "role"):
+        return False
+    return choice.get("finish_reason") is None or _wrote_nothing(body, "completion_tokens", choice["finish_reason"])
+
+
+def _is_empty_message(body: Mapping[str, object]) -> bool:
+    """Tell whether a message of Anthropic's form holds nothing and no token was written for it."""
+    if "content" not in body or body["content"]:
+        return False
+    return body.get("stop_reason") is None or _wrote_nothing(body, "output_tokens", body["stop_reason"])
+
+
+def _wrote_nothing(body: Mapping[str, object], name: str, why: object) -> bool:
+    usage = body.get("usage")
+    return isinstance(usage, dict) and usage.get(name) == 0 and why in {"stop", "end_turn"}
