@@ -61,7 +61,8 @@ def evaluate(
     if record is not None:
         from pytest_promptfit.budget import Budget, Limits
 
-        asking = Asking(Budget(Limits(max_calls=max_calls, max_usd=max_usd)), mode=record, concurrency=concurrency)
+        limits = Limits(max_calls, max_usd, calls_option="max_calls", usd_option="max_usd")
+        asking = Asking(Budget(limits), mode=record, concurrency=concurrency)
     return forward(parsed, sample_set, sample_set.samples, folder, asking=asking, custom=custom)
 
 

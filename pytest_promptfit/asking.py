@@ -17,11 +17,12 @@ from pytest_promptfit.budget import Budget
 from pytest_promptfit.errors import BudgetExceeded, CallError, PromptfitError
 from pytest_promptfit.prices import cost_usd
 from pytest_promptfit.providers import unwrapped
-from pytest_promptfit.providers.shared import NoReplyError, reply_limit
+from pytest_promptfit.providers.shared import TRIES, NoReplyError, Tries, reply_limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 
+    from pytest_promptfit.budget import Limits
     from pytest_promptfit.model_spec import ModelSpec
     from pytest_promptfit.providers import Provider, Send, Wrap
 
@@ -35,7 +36,7 @@ RETRIES = 6
 """A model that answers can be waited for: with the SDKs' waits about half a minute, or what it asks for."""
 
 DEFAULT_MAX_OUTPUT = 4096
-"""Tokens that a reply is assumed to take at most, where the parameters set no limit."""
+"""Tokens that a reply is assumed to take at most, where the parameters set no limit and none in USD has to hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +69,13 @@ def ask(
     first_alone: bool = True,
     on_answer: Callable[[int, Answer], None],
     before_send: Callable[[Question], None] | None = None,
+    on_wait: Callable[[str], None] = lambda _message: None,
 ) -> Spending:
     """Ask all questions, at most ``concurrency`` at a time, and return what it took.
 
     The first one goes alone, unless the model is known to answer. An error that no other question can
-    escape (refused key, no server) ends the run: the rest is answered with it. So does a budget, before it is passed.
+    escape (refused key, no server) ends the run: the rest is answered with it. So does a budget, before it is passed:
+    each try that may be paid for counts, one whose reply was cut off too.
 
     A question that the rate limit turns away, after all of the SDK's retries, is asked again as long as others
     are answered meanwhile, so it is lost only where nothing gets through any more.
@@ -86,25 +89,70 @@ def ask(
         budget: shared with the other calls of this run; default: no limit.
         first_alone: whether to wait for the first answer before the others are asked.
         on_answer: called in the asking thread, once for every question, as ``(index, answer)`` when it is
-            answered. What it raises ends the run.
+            answered. What it raises ends the run, once what is in flight has arrived.
         before_send: called in the task that sends: a context variable set there reaches the transport.
+        on_wait: told, after Ctrl-C, what is still waited for.
 
     Raises:
-        PromptfitError: a limit in USD is set and the price of the model is not known.
+        PromptfitError: a limit in USD is set, and the price of the model or the length of its replies has no bound.
         Exception: whatever ``on_answer`` or the transport of ``wrap`` raised.
-        KeyboardInterrupt: once what was in flight is cancelled; answers that had arrived are with the caller.
+        KeyboardInterrupt: once what was in flight has arrived, or at the second one is cancelled; answers that had
+            arrived are with the caller.
     """
     budget = budget or Budget()
     if not questions:
         return Spending()
-    is_priced = cost_usd(spec, 1, 1) is not None
-    if budget.limits.max_usd is not None and not is_priced:
-        raise PromptfitError(f"{spec}: its price is not known: limit the calls, with --promptfit-max-calls, not USD")
-    asking = _Asking(questions, provider, spec, budget, on_answer, before_send)
-    if is_priced:
+    price = cost_usd(spec, 1, 1)
+    if budget.limits.max_usd is not None:
+        _check_usd_can_be_limited(questions, spec, budget.limits, price)
+    asking = _Asking(questions, provider, spec, budget, on_answer, before_send, on_wait)
+    if price is not None:
         asking.spending.usd = 0.0
-    _run_in_own_thread(asking.run(wrap, max(1, concurrency), first_alone=first_alone))
+    _run_in_own_thread(asking.run(wrap, max(1, concurrency), first_alone=first_alone), asking.interrupt)
     return asking.spending
+
+
+def _check_usd_can_be_limited(
+    questions: Sequence[Question], spec: ModelSpec, limits: Limits, price: float | None
+) -> None:
+    """Raise PromptfitError where nobody can tell, before it is made, what a call may cost at most."""
+    if price is None:
+        raise PromptfitError(f"{spec}: its price is not known: limit the calls, with {limits.calls_option}, not USD")
+    if price and any(reply_limit(question.payload) is None for question in questions):
+        raise PromptfitError(
+            f"{spec}: {limits.usd_option} cannot hold while a reply may be of any length: set max_tokens, "
+            f"or max_completion_tokens, in params, or limit the calls, with {limits.calls_option}"
+        )
+
+
+class _Call(Tries):
+    """One question on its way: each of its tries has a place in the budget before it is sent."""
+
+    def __init__(self, asking: _Asking, most: float) -> None:
+        self.most = most
+        self.is_reserved = self.is_sent = False
+        self._asking = asking
+
+    async def begin(self) -> None:
+        """Wait for a place in the budget; raise what stops the run where there is none."""
+        if not self.is_reserved:
+            await self._asking.reserve(self.most)
+            self.is_reserved = True
+        self.is_sent = True
+
+    def end(self) -> None:
+        """Take note that nothing is waited for but the next try."""
+        self.is_sent = False
+
+    def lose(self) -> None:
+        """Count the try as one that was paid for."""
+        self.settle(self.most, calls=1)
+
+    def settle(self, usd: float, *, calls: int) -> None:
+        """Put what the last try did cost in its place in the budget."""
+        if self.is_reserved:
+            self._asking.settle(self.most, usd, calls)
+        self.is_reserved = False
 
 
 class _Asking:
@@ -118,6 +166,7 @@ class _Asking:
         budget: Budget,
         on_answer: Callable[[int, Answer], None],
         before_send: Callable[[Question], None] | None,
+        on_wait: Callable[[str], None],
     ) -> None:
         self.spending = Spending()
         self._questions = questions
@@ -126,14 +175,21 @@ class _Asking:
         self._budget = budget
         self._on_answer = on_answer
         self._before_send = before_send
+        self._on_wait = on_wait
         self._in_flight = 0
         self._settled = asyncio.Event()
         self._stopped: CallError | BudgetExceeded | None = None
+        self._is_ending = False
+        self._raised: Exception | None = None
+        self._refused: set[int] = set()
+        self._calls: dict[asyncio.Task[Any] | None, _Call] = {}
 
     async def run(self, wrap: Wrap, concurrency: int, *, first_alone: bool) -> None:
         """Ask the first question alone, if wanted, and then all others."""
         answered = first_alone and await self._is_first_answered(wrap)
         left = iter(range(answered, len(self._questions)))
+        if self._is_ending:
+            return
         if self._stopped is not None:
             self._give_up(left)
             return
@@ -144,7 +200,7 @@ class _Asking:
     async def _is_first_answered(self, wrap: Wrap) -> bool:
         """Ask the first question; an error that the others may not meet is not yet its answer."""
         first = await self._ask_first(wrap)
-        if isinstance(first, CallError) and not first.fatal:
+        if isinstance(first, CallError) and self._stopped is None:
             return False
         self._on_answer(0, first)
         return True
@@ -158,20 +214,43 @@ class _Asking:
             return error
 
     async def _ask_rest(self, wrap: Wrap, left: Iterator[int], workers: int) -> None:
-        async with self._provider.connect(wrap=wrap, max_retries=RETRIES) as send:
-            try:
-                async with asyncio.TaskGroup() as group:
-                    for _ in range(workers):
-                        group.create_task(self._work(left, send))
-            except BaseExceptionGroup as errors:
-                raise errors.exceptions[0] from None
+        async with self._provider.connect(wrap=wrap, max_retries=RETRIES) as send, asyncio.TaskGroup() as group:
+            for _ in range(workers):
+                group.create_task(self._work(left, send))
+        if self._raised is not None:
+            raise self._raised
 
     async def _work(self, left: Iterator[int], send: Send) -> None:
-        for index in left:
-            if self._stopped is not None:
-                self._give_up(chain([index], left))
-                return
-            self._on_answer(index, await self._patient_answer(self._questions[index], send))
+        """Ask one question after the other; an error ends the run for all, but only once what was sent has arrived."""
+        try:
+            for index in left:
+                if self._is_ending:
+                    return
+                if self._stopped is not None:
+                    self._give_up(chain([index], left))
+                    return
+                self._on_answer(index, await self._patient_answer(self._questions[index], send))
+        except Exception as error:
+            self._raised = self._raised or error
+            self._end()
+
+    def interrupt(self) -> None:
+        """Send nothing more, and say what is waited for: it is paid for."""
+        self._end()
+        waited_for = len(self._calls)
+        if waited_for:
+            self._on_wait(
+                f"Ctrl-C: waiting for {waited_for} replies that are on their way, they are paid for; "
+                "Ctrl-C again stops at once"
+            )
+
+    def _end(self) -> None:
+        """Let the calls that were sent come to their end, and no other begin."""
+        self._is_ending = True
+        for task, call in list(self._calls.items()):
+            if task is not None and not call.is_sent and task is not asyncio.current_task():
+                del self._calls[task]
+                task.cancel()
 
     async def _patient_answer(self, question: Question, send: Send) -> Answer:
         """Ask again what the rate limit turned away in spite of the retries, as long as others get through."""
@@ -188,32 +267,46 @@ class _Asking:
             self._on_answer(index, self._stopped)
 
     async def _answer(self, question: Question, send: Send) -> Answer:
-        most = self._most_it_can_cost(question)
-        try:
-            await self._reserve(most)
-        except (BudgetExceeded, CallError) as error:
-            self._stopped = error
-            return error
+        call = _Call(self, self._most_it_can_cost(question))
+        task = asyncio.current_task()
+        self._calls[task] = call
+        TRIES.set(call)
         calls, usd = 0, 0.0
         try:
+            await call.begin()
             if self._before_send is not None:
                 self._before_send(question)
             body = await send(question.payload)
-            calls, usd = 1, most
+            calls, usd = 1, call.most
             usd = self._add(body)
             return body
+        except BudgetExceeded as error:
+            self._stopped = error
+            return error
         except NoReplyError as error:
-            calls, usd = 1, most  # nobody can tell whether it was paid for
+            calls, usd = 1, call.most  # nobody can tell whether it was paid for
             return error
         except CallError as error:
-            if error.fatal:
-                self._stop_for(error)
+            self._note(question, error)
             return error
         finally:
-            self._settle(most, usd, calls)
+            self._calls.pop(task, None)
+            call.settle(usd, calls=calls)
 
-    async def _reserve(self, most: float) -> None:
-        """Wait until the call fits into the budget; raise what stops the run when it never will."""
+    def _note(self, question: Question, error: CallError) -> None:
+        """Stop the run for an error that every other question would meet."""
+        if error.fatal:
+            self._stop_for(error)
+        elif error.hopeless_after and not self.spending.calls:
+            self._refused.add(id(question))
+            if len(self._refused) >= error.hopeless_after:
+                many = len(self._refused) > 1
+                self._stop_for(error, f"the first {len(self._refused)} questions were all refused: " if many else "")
+
+    async def reserve(self, most: float) -> None:
+        """Wait until a try fits into the budget; raise what stops the run when it never will."""
+        if self._is_ending:
+            raise CallError(f"{self._spec}: not asked again: the run has ended")
         while not self._budget.fits(most):
             if not self._in_flight:
                 raise self._budget.exceeded()
@@ -223,7 +316,8 @@ class _Asking:
         self._budget.reserve(most)
         self._in_flight += 1
 
-    def _settle(self, most: float, usd: float, calls: int) -> None:
+    def settle(self, most: float, usd: float, calls: int) -> None:
+        """Put what a try did cost in the place of the most that it could, and let the next one begin."""
         self._budget.settle(most, usd, calls=calls)
         self._in_flight -= 1
         self._settled.set()
@@ -232,7 +326,7 @@ class _Asking:
     def _add(self, body: Mapping[str, Any]) -> float:
         """Count a reply and return what it cost; raise ``NoReplyError`` when it is none."""
         reply = self._provider.reply(body, "")
-        usd = cost_usd(self._spec, reply.input_tokens, reply.output_tokens, reply.cached_tokens)
+        usd = cost_usd(self._spec, reply.input_tokens, reply.output_tokens, reply.cached_tokens, reply.written_tokens)
         spending = self.spending
         spending.calls += 1
         spending.input_tokens += reply.input_tokens
@@ -241,13 +335,15 @@ class _Asking:
             spending.usd += usd or 0.0
         return usd or 0.0
 
-    def _stop_for(self, error: CallError) -> None:
-        self._stopped = self._stopped or CallError(f"not asked: {error}", fatal=True)
+    def _stop_for(self, error: CallError, why: str = "") -> None:
+        self._stopped = self._stopped or CallError(f"not asked: {why}{error}", fatal=True)
 
     def _most_it_can_cost(self, question: Question) -> float:
         if self._budget.limits.max_usd is None:
             return 0.0
-        return cost_usd(self._spec, _most_input(question.payload), _most_output(question.payload)) or 0.0
+        given, written = _most_input(question.payload), _most_output(question.payload)
+        kinds = ((given, written), (given, written, 0, given))  # all of it may be put into the prompt cache
+        return max(cost_usd(self._spec, *tokens) or 0.0 for tokens in kinds)
 
 
 def _most_input(payload: Mapping[str, Any]) -> int:
@@ -261,8 +357,11 @@ def _most_output(payload: Mapping[str, Any]) -> int:
     return most * choices if isinstance(choices, int) and choices > 0 else most
 
 
-def _run_in_own_thread(main: Coroutine[Any, Any, None]) -> None:
-    """Run ``main`` in a new event loop and thread, since the caller may itself sit inside a running loop."""
+def _run_in_own_thread(main: Coroutine[Any, Any, None], interrupt: Callable[[], None]) -> None:
+    """Run ``main`` in a new event loop and thread, since the caller may itself sit inside a running loop.
+
+    The first Ctrl-C calls ``interrupt`` there and waits on; the second cancels ``main``.
+    """
     loop = asyncio.new_event_loop()
     task = loop.create_task(main)
     # Not Thread.join: interrupted by Ctrl-C, it takes the thread for ended (CPython 3.11 and 3.12).
@@ -270,16 +369,26 @@ def _run_in_own_thread(main: Coroutine[Any, Any, None]) -> None:
     thread = threading.Thread(target=_run_and_close, args=(loop, task, ended), name="promptfit-asking", daemon=True)
     thread.start()
     try:
-        while not ended.wait(0.5):  # with a timeout, or Ctrl-C is not heard on Windows
-            pass
+        try:
+            _wait_for(ended)
+        except KeyboardInterrupt:
+            with suppress(RuntimeError):  # it has just ended
+                loop.call_soon_threadsafe(interrupt)
+            _wait_for(ended)
+            raise
     except BaseException:
-        with suppress(RuntimeError):  # it has just ended
+        with suppress(RuntimeError):
             loop.call_soon_threadsafe(task.cancel)
         ended.wait()
         if task.done() and not task.cancelled():
             task.exception()  # it gives way to what interrupted it
         raise
     task.result()
+
+
+def _wait_for(ended: threading.Event) -> None:
+    while not ended.wait(0.5):  # with a timeout, or Ctrl-C is not heard on Windows
+        pass
 
 
 def _run_and_close(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None], ended: threading.Event) -> None:

@@ -9,10 +9,12 @@ from pytest_promptfit.errors import BudgetExceeded
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a run may use at most: calls that are answered, and USD."""
+    """What a run may use at most: calls that may be paid for, and USD; and what the limits are called by their user."""
 
     max_calls: int | None = None
     max_usd: float | None = None
+    calls_option: str = "--promptfit-max-calls"
+    usd_option: str = "--promptfit-budget"
 
 
 @dataclass(slots=True)
@@ -52,10 +54,10 @@ class Budget:
         """Return the error that tells which limit stopped the run."""
         limits = self.limits
         if limits.max_calls is not None and self.calls >= limits.max_calls:
-            limit, option = f"limit of {limits.max_calls} calls", "--promptfit-max-calls"
+            limit, option = f"limit of {limits.max_calls} calls", limits.calls_option
         else:
-            limit, option = f"budget of ${limits.max_usd or 0:.2f}", "--promptfit-budget"
+            limit, option = f"budget of ${limits.max_usd or 0:.2f}", limits.usd_option
+        spent = f" (${self.usd:.4f} spent)" if self.usd else ""
         return BudgetExceeded(
-            f"{limit} reached after {self.calls} calls (${self.usd:.4f} spent): the rest was not asked; "
-            f"run again with a larger {option}"
+            f"{limit} reached after {self.calls} calls{spent}: the rest was not asked; run again with a larger {option}"
         )

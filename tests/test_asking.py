@@ -7,13 +7,27 @@ import gzip
 import os
 import signal
 import threading
+import time
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
-from faulty_server import AT_ONCE, HANG, HTML, Answer, FaultyServer, Seen, broken, busy, chat, error, message
+from faulty_server import (
+    AT_ONCE,
+    HANG,
+    HTML,
+    Answer,
+    FaultyServer,
+    Seen,
+    broken,
+    busy,
+    chat,
+    error,
+    json_answer,
+    message,
+)
 
 from pytest_promptfit.asking import Question, Spending, ask
 from pytest_promptfit.budget import Budget, Limits
@@ -299,7 +313,7 @@ def test_a_limit_of_calls_is_met_exactly(concurrency: int) -> None:
     assert len(server.seen) == spending.calls == 37
     assert {type(stop) for stop in answers.errors.values()} == {BudgetExceeded}
     assert str(next(iter(answers.errors.values()))) == (
-        "limit of 37 calls reached after 37 calls ($0.0000 spent): the rest was not asked; "
+        "limit of 37 calls reached after 37 calls: the rest was not asked; "
         "run again with a larger --promptfit-max-calls"
     )
 
@@ -335,7 +349,7 @@ def test_a_budget_in_usd_is_used_but_never_passed(concurrency: int) -> None:
 
 def test_a_budget_too_small_for_one_call_asks_nothing() -> None:
     with FaultyServer(chat()) as server:
-        answers, _ = run(server, questions(3), budget=Budget(Limits(max_usd=1e-6)), price_of=PRICED)
+        answers, _ = run(server, questions(3, max_tokens=9), budget=Budget(Limits(max_usd=1e-6)), price_of=PRICED)
 
     assert server.seen == []
     assert str(answers[0]).startswith("budget of $0.00 reached after 0 calls")
@@ -344,11 +358,47 @@ def test_a_budget_too_small_for_one_call_asks_nothing() -> None:
 def test_a_failed_call_gives_its_reservation_back() -> None:
     budget = Budget(Limits(max_usd=1.0))
     with FaultyServer(error(400, "no")) as server:
-        run(server, questions(5), budget=budget, price_of=PRICED)
+        run(server, questions(5, max_tokens=9), budget=budget, price_of=PRICED)
 
     assert len(server.seen) == 6
     assert (budget.calls, budget.usd) == (0, 0.0)
     assert budget.fits(1.0)
+
+
+@pytest.mark.parametrize("concurrency", [1, 16])
+def test_replies_that_are_cut_off_count_each_time(concurrency: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of them was generated, whatever became of it on its way."""
+    monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.001)
+    cut = Answer(200, chat().body, AT_ONCE, withheld=1)
+    budget = Budget(Limits(max_calls=10))
+    with FaultyServer(cut) as server:
+        answers, _ = run(server, questions(60), budget=budget, concurrency=concurrency)
+
+    assert len(server.seen) == budget.calls == 10
+    assert "limit of 10 calls reached after 10 calls" in str(answers[59])
+
+
+def test_usd_cannot_limit_replies_of_any_length() -> None:
+    with FaultyServer(chat()) as server, pytest.raises(PromptfitError) as caught:
+        run(server, questions(3), budget=Budget(Limits(max_usd=1.0)), price_of=PRICED)
+
+    assert server.seen == []
+    assert "--promptfit-budget cannot hold while a reply may be of any length: set max_tokens" in str(caught.value)
+
+
+def test_what_goes_into_the_prompt_cache_counts_against_a_budget() -> None:
+    """A server that puts all of each prompt into its cache, for which Claude takes a quarter more."""
+    claude = ModelSpec(provider="anthropic", name="claude-3-5-haiku-latest")
+    usage = {"input_tokens": 0, "cache_creation_input_tokens": 1000, "output_tokens": 0}
+    answer = json_answer({"content": [{"type": "text", "text": "1"}], "stop_reason": "end_turn", "usage": usage})
+    budget = Budget(Limits(max_usd=1.0))
+    plain = price_usd(claude, 1000, 0)
+    with FaultyServer(answer) as server:
+        _, spending = run(server, questions(4, max_tokens=9), name="anthropic", budget=budget, price_of=claude)
+
+    assert plain is not None
+    assert spending.usd == pytest.approx(4 * 1.25 * plain)
+    assert budget.usd == pytest.approx(spending.usd)
 
 
 def test_usd_cannot_limit_a_model_whose_price_is_unknown() -> None:
@@ -365,23 +415,277 @@ def test_a_local_model_costs_nothing() -> None:
     assert len(answers.replies) == 3
 
 
+# What fails with a 200, and what fails for all
+
+
+ROUTER_ERROR = {
+    "choices": [
+        {"message": {"content": ""}, "finish_reason": "error", "error": {"code": 502, "message": "upstream broke"}}
+    ]
+}
+NOTHING = {"choices": [{"message": {"content": None}, "finish_reason": None}], "usage": {"completion_tokens": 0}}
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (ROUTER_ERROR, "upstream broke"),
+        ({"choices": None, "error": {"message": "no capacity"}}, "no capacity"),
+        ({"choices": None}, "the server failed"),
+        ({"choices": []}, "the server failed"),
+        ({"error": {"message": "overloaded"}}, "overloaded"),
+        ({"error": "overloaded"}, "overloaded"),
+        (NOTHING, "an error, or nothing, in it"),
+    ],
+)
+def test_a_200_that_is_no_reply_is_asked_again_as_a_failed_server_is(body: Any, said: str) -> None:
+    failed = json_answer(body, **AT_ONCE)
+    with FaultyServer(lambda seen: failed if seen.number < 2 else chat()) as server:
+        answers, _ = run(server, questions(1))
+    assert (len(server.seen), list(answers.replies)) == (3, [0])
+
+    with FaultyServer(lambda seen: failed if seen.body["messages"][0]["content"] == "1" else chat()) as server:
+        answers, _ = run(server, questions(3))
+    assert list(answers.errors) == [1]
+    assert said in str(answers[1])
+    assert isinstance(answers[1], CallError)
+    assert answers[1].passing
+
+
+def test_an_error_in_a_200_is_taken_for_what_its_code_says() -> None:
+    with FaultyServer(json_answer({"error": {"code": 401, "message": "No auth credentials found"}})) as server:
+        answers, _ = run(server, questions(9))
+
+    assert len(server.seen) == 1
+    assert "was refused (200, with an error, or nothing, in it): No auth credentials found" in str(answers[0])
+
+
+def test_an_empty_text_that_the_model_wrote_is_a_reply() -> None:
+    with FaultyServer(chat("")) as server:
+        answers, _ = run(server, questions(3))
+
+    assert answers.texts == {0: "", 1: "", 2: ""}
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (
+            403,
+            {"error": {"code": 403, "message": "flagged", "metadata": {"reasons": ["violence"], "flagged_input": "…"}}},
+        ),
+        (403, {"type": "error", "error": {"type": "permission_error", "message": "This input is not permitted"}}),
+        (400, {"error": {"code": "content_filter", "message": "The response was filtered", "innererror": {}}}),
+        (400, {"error": {"code": "x", "message": "no", "innererror": {"code": "ResponsibleAIPolicyViolation"}}}),
+        (403, {"message": "Forbidden by the gateway"}),
+    ],
+    ids=["openrouter", "anthropic", "azure", "azure-inner", "gateway"],
+)
+@pytest.mark.parametrize("at", ["0", "7"])
+def test_one_flagged_text_fails_alone(status: int, body: Any, at: str) -> None:
+    with FaultyServer(lambda seen: json_answer(body, status) if said_in(seen) == at else chat()) as server:
+        answers, spending = run(server, questions(40))
+
+    assert list(answers.errors) == [int(at)]
+    assert spending.calls == 39
+
+
+@pytest.mark.parametrize(
+    ("body", "calls"),
+    [
+        ({"error": {"message": "Your API key does not have permission to use the specified resource."}}, 1),
+        ({"error": {"message": "Country, region, or territory not supported"}}, 4),
+    ],
+)
+def test_a_403_is_the_keys_where_it_says_so_or_everybody_gets_it(body: Any, calls: int) -> None:
+    with FaultyServer(json_answer(body, 403)) as server:
+        answers, _ = run(server, questions(50), concurrency=1)
+
+    assert len(server.seen) == calls
+    assert str(answers[49]).startswith("not asked: ")
+    assert body["error"]["message"] in str(answers[49])
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "params", "said"),
+    [
+        (
+            400,
+            {
+                "error": {
+                    "message": "Unsupported parameter: 'max_tokens' is not supported with this model. "
+                    "Use 'max_completion_tokens' instead.",
+                    "type": "invalid_request_error",
+                    "param": "max_tokens",
+                    "code": "unsupported_parameter",
+                }
+            },
+            {"max_tokens": 5},
+            "write max_completion_tokens in the place of max_tokens",
+        ),
+        (
+            400,
+            {"error": {"message": "Unsupported value: 'temperature' does not support 0", "param": "temperature"}},
+            {"temperature": 0},
+            "leave temperature out of params",
+        ),
+        (
+            400,
+            {"type": "error", "error": {"message": "`temperature` is deprecated for this model."}},
+            {"max_tokens": 5, "temperature": 0},
+            "leave temperature out of params",
+        ),
+        (
+            422,
+            {"detail": [{"type": "extra_forbidden", "loc": ["body", "seed"], "msg": "Extra inputs are not permitted"}]},
+            {"seed": 1},
+            "seed: Extra inputs are not permitted; leave seed out of params",
+        ),
+        (
+            422,
+            {"object": "error", "message": {"detail": [{"loc": ["body", "seed"], "msg": "Extra inputs"}]}},
+            {"seed": 1},
+            "seed: Extra inputs; leave seed out of params",
+        ),
+        (400, {"detail": "Unknown parameter: top_k"}, {"top_k": 1}, "leave top_k out of params"),
+        (
+            400,
+            [{"error": {"code": 400, "message": 'Invalid JSON payload received. Unknown name "top_k": no field.'}}],
+            {"top_k": 1},
+            "leave top_k out of params",
+        ),
+    ],
+    ids=["max_tokens", "value", "anthropic", "fastapi", "mistral", "text", "google"],
+)
+def test_a_refused_parameter_stops_after_the_first_call(status: int, body: Any, params: Any, said: str) -> None:
+    with FaultyServer(json_answer(body, status)) as server:
+        answers, spending = run(server, questions(30, **params))
+
+    assert (len(server.seen), spending.calls) == (1, 0)
+    assert said in str(answers[0])
+    assert said in str(answers[29])
+    assert str(answers[29]).startswith("not asked: ")
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "This model does not support assistant message prefill. The conversation must end with a user message.",
+        "Expected last role User or Tool (or Assistant with prefix True) for serving but got assistant",
+        "Cannot set `add_generation_prompt` to True when the last message is from the assistant.",
+    ],
+)
+def test_a_refused_trailing_assistant_turn_stops_after_the_first_call(message: str) -> None:
+    begun = [
+        Question(f"s{n}", {"messages": [{"role": "user", "content": f"{n}"}, {"role": "assistant", "content": "L:"}]})
+        for n in range(20)
+    ]
+    with FaultyServer(error(400, message)) as server:
+        answers, _ = run(server, begun)
+
+    assert len(server.seen) == 1
+    assert message[:40] in str(answers[19])
+    assert "write reply_prefix: ask under model" in str(answers[19])
+
+
+def test_a_text_that_is_too_long_fails_alone_though_the_message_names_a_parameter() -> None:
+    long = "max_tokens is too large: 50. This model's maximum context length is 100 tokens and your prompt has 90."
+    with FaultyServer(lambda seen: error(400, long) if said_in(seen) == "0" else chat()) as server:
+        answers, _ = run(server, questions(9, max_tokens=50))
+
+    assert list(answers.errors) == [0]
+
+
+def said_in(seen: Seen) -> str:
+    said: str = seen.body["messages"][0]["content"]
+    return said
+
+
+def test_a_deadline_is_for_all_tries_together() -> None:
+    with FaultyServer(HANG) as server:
+        spec = ModelSpec(provider="openai", name="m", base_url=server.url, timeout=0.2, deadline=0.7)
+        answers, started = Answers(), time.monotonic()
+        ask(questions(1), provider_of(spec, Path()), spec, on_answer=answers, first_alone=False)
+
+    assert time.monotonic() - started < 3
+    assert str(answers[0]) == "openai/m: no reply within 0.7 s, retries included; raise model.deadline"
+
+
+@pytest.mark.parametrize("max_retries", [0, 1])
+def test_the_prompt_file_says_how_often_to_try_again(max_retries: int) -> None:
+    with FaultyServer(busy()) as server:
+        spec = ModelSpec(provider="openai", name="m", base_url=server.url, max_retries=max_retries)
+        answers = Answers()
+        ask(questions(1), provider_of(spec, Path()), spec, on_answer=answers, first_alone=False)
+
+    assert len(server.seen) == max_retries + 1
+    assert "over the rate limit, still after the retries (429)" in str(answers[0])
+    assert "--promptfit" not in str(answers[0])
+
+
 # Ctrl-C
 
 
+def press_ctrl_c() -> None:
+    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="a process cannot send itself Ctrl-C there")
-def test_ctrl_c_keeps_what_has_arrived_and_cancels_the_rest() -> None:
+def test_ctrl_c_lets_arrive_what_was_sent_and_sends_nothing_more() -> None:
+    answers, said = Answers(), list[str]()
+
+    def on_answer(index: int, answer: Any) -> None:
+        answers(index, answer)
+        if len(answers) == 5:
+            press_ctrl_c()
+
+    with FaultyServer(chat(), latency=0.3) as server, pytest.raises(KeyboardInterrupt):
+        run(server, questions(100), on_answer=on_answer, concurrency=4, on_wait=said.append)
+
+    assert len(answers.replies) == len(answers) == len(server.seen) == 9
+    assert said == [
+        "Ctrl-C: waiting for 4 replies that are on their way, they are paid for; Ctrl-C again stops at once"
+    ]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a process cannot send itself Ctrl-C there")
+def test_ctrl_c_does_not_wait_for_what_is_to_be_asked_again() -> None:
+    """Between two tries nothing is on its way, however long the server wants them to wait."""
+    answers = Answers()
+
+    def answer(seen: Seen) -> Answer:
+        if seen.body["messages"][0]["content"] != "1":
+            return chat()
+        threading.Timer(0.2, press_ctrl_c).start()
+        return error(503, "later", **{"retry-after": "50"})
+
+    with FaultyServer(answer) as server, pytest.raises(KeyboardInterrupt):
+        run(server, questions(2), on_answer=answers, concurrency=4)
+
+    assert (len(server.seen), list(answers)) == (2, [0])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a process cannot send itself Ctrl-C there")
+def test_a_second_ctrl_c_stops_at_once() -> None:
     answers = Answers()
 
     def on_answer(index: int, answer: Any) -> None:
         answers(index, answer)
         if len(answers) == 5:
-            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            press_ctrl_c()
 
     with (
         FaultyServer(lambda seen: chat() if seen.number < 5 else HANG) as server,
         pytest.raises(KeyboardInterrupt),
     ):
-        run(server, questions(100), on_answer=on_answer, concurrency=4, timeout=600)
+        run(
+            server,
+            questions(100),
+            on_answer=on_answer,
+            concurrency=4,
+            timeout=600,
+            on_wait=lambda _: threading.Timer(0.2, press_ctrl_c).start(),
+        )
 
     assert len(answers.replies) == len(answers) == 5
     asking = [thread for thread in threading.enumerate() if thread.name == "promptfit-asking"]

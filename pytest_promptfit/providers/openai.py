@@ -13,7 +13,6 @@ from pytest_promptfit.providers.shared import (
     endpoint,
     failure_status,
     first_text,
-    is_own,
     stop_reason,
     text_of,
     thought_of,
