@@ -174,11 +174,25 @@ class Cassette:
 
 
 def cassette_paths(folder: Path) -> list[Path]:
-    """Return the cassette files of a folder in the order they are read: what is newer first, then by name."""
+    """Return the cassette files of a folder in the order they are read: what is newer first, then by name.
+
+    Raises CassetteError for a name of a cassette that is no file.
+    """
     if not folder.is_dir():
         return []
     paths = (path for path in folder.iterdir() if path.suffix in (".yaml", ".yml") and path.name[0] != ".")
-    return sorted((path for path in paths if path.is_file()), key=lambda path: (path.name != NEW_FILE, path.name))
+    return sorted((path for path in paths if _is_cassette(path)), key=lambda path: (path.name != NEW_FILE, path.name))
+
+
+def _is_cassette(path: Path) -> bool:
+    """Tell a file from a folder; raise CassetteError for what could hold nothing, or hold a reader up for ever."""
+    if path.is_file():
+        return True
+    if path.is_symlink() and not path.exists():
+        raise CassetteError(f"{path}: a link to a file that is not there; restore that file, or delete the link")
+    if path.exists() and not path.is_dir():
+        raise CassetteError(f"{path}: not a regular file, so it can hold no recordings; delete it")
+    return False
 
 
 def _read(folder: Path) -> tuple[list[Recorded], list[str]]:

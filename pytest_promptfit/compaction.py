@@ -32,6 +32,8 @@ LEFTOVERS = ".replies*.tmp"
 OURS = re.compile(r"replies(-new|-[0-9a-f]{1,2})?\.yaml")
 """The names of our files: an empty one of another name holds nothing that was taken over, so it is not ours."""
 
+EVERYTHING_KEPT = ": everything recorded so far is kept"
+
 # What JSON takes as it is and YAML does not, or reads as the end of a line.
 NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
@@ -128,9 +130,7 @@ def remove_leftovers(folder: Path) -> None:
 
 def cannot_write(path: Path, error: OSError) -> CassetteError:
     """Return the one line that says why a cassette cannot be written and what to do."""
-    return CassetteError(
-        f"{path}: {error.strerror}; {_remedy(error)} and run again: everything recorded so far is kept"
-    )
+    return CassetteError(f"{path}: {error.strerror}; {_remedy(error)} and run again{EVERYTHING_KEPT}")
 
 
 def _remedy(error: OSError) -> str:

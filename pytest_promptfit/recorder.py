@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_promptfit.cassette import NEW_FILE, Cassette, Recorded, canonical_body, request_key
 from pytest_promptfit.cassette_file import HEADER
 from pytest_promptfit.compaction import (
+    EVERYTHING_KEPT,
     cannot_write,
     canonical_entries,
     put_in_order,
@@ -39,14 +40,16 @@ class Recorder:
     """Writes replies into a folder's cassette as they arrive; made by ``Recorder.open``.
 
     ``cassette`` holds what is recorded so far. ``failure`` is set once a reply could not be written: asking
-    further would pay for what cannot be kept.
+    further would pay for what cannot be kept. Such a reply stays in memory and is written as soon as there is room.
     """
 
     def __init__(self, folder: Path, cassette: Cassette, secrets: Sequence[str], *, replace: bool) -> None:
         self.cassette = cassette
         self.failure: CassetteError | None = None
+        self.folder = folder
         self._path = folder / NEW_FILE
         self._file: int | None = None
+        self._unwritten: list[bytes] = []
         self._synced = time.monotonic()
         self._scrub = scrubber(secrets)
         self._replace = replace
@@ -77,13 +80,18 @@ class Recorder:
             recorder = cls(folder, _ready(folder), secrets, replace=replace)
             try:
                 yield recorder
-            except BaseException:
+            except BaseException as error:
                 with suppress(CassetteError):  # every reply is safe in the file it was appended to
                     recorder._finish()
+                if isinstance(error, CassetteError):
+                    raise recorder._told(error) from None
                 raise
-            recorder._finish()
+            try:
+                recorder._finish()
+            except CassetteError as error:
+                raise recorder._told(error) from None
             if recorder.failure is not None:
-                raise recorder.failure
+                raise recorder._told(recorder.failure)
 
     def append(
         self,
@@ -105,7 +113,7 @@ class Recorder:
 
         Raises:
             ValueError: the status is not 2xx; failures are never recorded.
-            CassetteError: it cannot be written; what was recorded before is kept.
+            CassetteError: it cannot be written yet; what was recorded before is kept.
         """
         if not 200 <= response_status < 300:
             raise ValueError(f"a reply with status {response_status} is not recorded")
@@ -125,8 +133,9 @@ class Recorder:
         )
         with self._one_at_a_time:
             if replace or self._replace or self.cassette.find(recorded.key) is None:
-                self._write(render(recorded).encode())
                 self.cassette.add(recorded, also=request_key(method, url, sent, repeat))
+                self._unwritten.append(render(recorded).encode())
+                self._write()
 
     def keep(self, recorded: Recorded) -> None:
         """Put in a reply that is recorded elsewhere; raises as ``append`` does."""
@@ -142,11 +151,14 @@ class Recorder:
             repeat=recorded.repeat,
         )
 
-    def _write(self, line: bytes) -> None:
+    def _write(self) -> None:
+        """Write what has arrived and is not on the disk yet."""
         try:
             if self._file is None:
                 self._file = _open_to_append(self._path)
-            _write_whole(self._file, line)
+            for line in tuple(self._unwritten):
+                _write_whole(self._file, line)
+                self._unwritten.remove(line)
             if time.monotonic() - self._synced >= SYNC_SECONDS:
                 self._sync()
         except OSError as error:
@@ -158,7 +170,20 @@ class Recorder:
         os.fsync(self._file)
         self._synced = time.monotonic()
 
+    def _told(self, error: CassetteError) -> CassetteError:
+        """Return an error with the number of replies that are lost, if any are."""
+        lost = len(self._unwritten)
+        if not lost:
+            return error
+        kept = len(self.cassette) - lost
+        return CassetteError(
+            f"{str(error).removesuffix(EVERYTHING_KEPT)}: {kept} replies are kept; lost, though they arrived: {lost}"
+        )
+
     def _finish(self) -> None:
+        if self._unwritten:
+            with suppress(CassetteError):
+                self._write()
         if self._file is not None:
             with suppress(OSError):  # putting in order meets, and tells, the same
                 self._sync()
@@ -216,6 +241,8 @@ def _ready(folder: Path) -> Cassette:
         remove_leftovers(folder)
     except OSError as error:
         raise cannot_write(folder, error) from None
+    if (folder / NEW_FILE).is_symlink():
+        raise CassetteError(f"{folder / NEW_FILE}: a link, which no replies are written through; delete it")
     cassette = Cassette.load(folder)
     if (folder / NEW_FILE).exists():
         put_in_order(folder, canonical_entries(cassette).values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -62,6 +63,41 @@ def test_recording(project: Project) -> None:
     assert len(project.model.asked) == asked + 120 - len(kept)
     assert kept.items() <= recorded(project.path).items()
     assert names(project.path / "cassettes" / "mood") == ["replies.yaml"]
+
+
+@pytest.mark.parametrize("concurrency", [1, 16])
+def test_what_was_in_flight_is_counted(project: Project, concurrency: int) -> None:
+    """What was sent before the first failed write is let in, and nothing is sent after it."""
+    project.write(rows(120))
+    project.model.server.latency = 0.02
+    project.model.says = lambda text: f"{'because ' * 1000}{by_keyword(text)}"
+    fill(project.path, but_for=160_000)
+    result = project.record(f"--promptfit-concurrency={concurrency}")
+    kept = len(recorded(project.path))
+    answered = len(project.model.server.answered)
+    assert answered == len(project.model.asked)
+    assert 0 < answered - kept <= concurrency
+    one_line(result, f"{kept} replies are kept; lost, though they arrived: {answered - kept}")
+
+
+def test_what_there_is_room_for_again_is_kept(project: Project) -> None:
+    """While the last replies come in somebody clears the disk up: they are written when the run ends."""
+    project.write(rows(60))
+    project.model.says = lambda text: f"{'because ' * 1000}{by_keyword(text)}"
+    ballast = fill(project.path, but_for=160_000)
+    folder = project.path / "cassettes" / "mood"
+
+    def clear_up(text: str) -> str:
+        if folder.exists() and sum(path.stat().st_size for path in folder.iterdir()) > 120_000:
+            time.sleep(0.5)
+            ballast.unlink(missing_ok=True)
+        return f"{'because ' * 1000}{by_keyword(text)}"
+
+    project.model.says = clear_up
+    result = project.record("--promptfit-concurrency=16")
+    assert len(recorded(project.path)) == len(project.model.server.answered)
+    said = result.outlines + result.errlines
+    assert not [line for line in said if "lost" in line]
 
 
 def test_putting_in_order(project: Project) -> None:
