@@ -14,7 +14,8 @@ from pytest_promptfit.chat import ToolCall
 from pytest_promptfit.custom import OURS
 from pytest_promptfit.errors import HookError, PromptfitError
 from pytest_promptfit.evaluation import Evaluation, Outcome, Unrecorded, Usage
-from pytest_promptfit.misses import explain_miss
+from pytest_promptfit.misses import ends_with_assistant, explain_miss
+from pytest_promptfit.providers.shared import NoReplyError, where_a_key_goes
 from pytest_promptfit.wire import Wire
 
 if TYPE_CHECKING:
@@ -50,6 +51,8 @@ class _Replies:
 
     cassette: Cassette
     errors: dict[str, str] = field(default_factory=dict)
+    no_reply: dict[str, str] = field(default_factory=dict)
+    """Why what is recorded is no reply, by key: it counts as not recorded."""
     asked: set[str] = field(default_factory=set)
     usd: float | None = 0.0
 
@@ -78,7 +81,7 @@ def forward(
     outcomes = tuple(_outcome(wire, replies, *call) for call in keyed)
     is_full = len(samples) == len(sample_set.samples)
     obsolete = replies.cassette.obsolete() if is_full else 0
-    notes = [*_notes(wire, sample_set, replies.cassette), *_cut(outcomes), *_where_the_key_went(wire.model, outcomes)]
+    notes = [*_notes(wire, sample_set, replies), *_cut(outcomes), *_where_the_key_went(wire.model, outcomes)]
     if prune and not is_full:
         notes.append(f"not pruned: only {len(samples)} of {len(sample_set.samples)} samples are selected")
     elif prune and obsolete:
@@ -94,7 +97,7 @@ def forward(
         usage=_usage(outcomes, replies.usd),
         obsolete=obsolete,
         notes=tuple(notes),
-        unrecorded=None if asking else _unrecorded(wire, replies.cassette, keyed),
+        unrecorded=None if asking else _unrecorded(wire, replies, keyed),
     )
 
 
@@ -146,6 +149,7 @@ def _ask_for(wanted: dict[str, Question], wire: Wire, recorder: Recorder, asking
         budget=asking.budget,
         before_send=lambda question: recording_for(question.sample, question.repeat),
         on_answer=on_answer,
+        on_wait=asking.on_wait,
     )
     replies.usd = spending.usd
 
@@ -158,6 +162,9 @@ def _outcome(wire: Wire, replies: _Replies, sample: Sample, payload: dict[str, A
         return Outcome(sample, error=explain_miss(replies.cassette, wire.provider.url, payload, sample))
     try:
         reply, predicted = wire.read(recorded.body, sample.text)
+    except NoReplyError as error:
+        replies.no_reply[key] = str(error)
+        return Outcome(sample, error="no reply is recorded for this sample: what stands in its place is none")
     except PromptfitError as error:
         return Outcome(sample, error=str(error), asking_helps=not isinstance(error, HookError))
     why = wire.why_missing(reply, sample.text) if predicted is None else None
@@ -178,9 +185,10 @@ def _whole_characters(text: str) -> str:
 
 
 def _unrecorded(
-    wire: Wire, cassette: Cassette, keyed: Sequence[tuple[Sample, dict[str, Any], str]]
+    wire: Wire, replies: _Replies, keyed: Sequence[tuple[Sample, dict[str, Any], str]]
 ) -> Unrecorded | None:
-    payloads = [payload for _, payload, key in keyed if key not in cassette]
+    cassette = replies.cassette
+    payloads = [payload for _, payload, key in keyed if key not in cassette or key in replies.no_reply]
     if not payloads:
         return None
     from pytest_promptfit.estimate import estimate
@@ -212,11 +220,30 @@ def _usage(outcomes: Sequence[Outcome], usd: float | None) -> Usage:
     )
 
 
-def _notes(wire: Wire, sample_set: SampleSet, cassette: Cassette) -> Iterator[str]:
+def _notes(wire: Wire, sample_set: SampleSet, replies: _Replies) -> Iterator[str]:
     yield from sample_set.warnings
-    yield from cassette.warnings
+    yield from replies.cassette.warnings
+    if replies.no_reply:
+        first = next(iter(replies.no_reply.values()))
+        yield f"{len(replies.no_reply)} recordings hold no reply and count as not recorded; the first: {first}"
     if wire.asks_for_prefix:
-        yield f"{wire.model} does not continue a reply prefix: the user turn asks for it instead"
+        yield from _prefix_notes(wire, replies)
+
+
+def _prefix_notes(wire: Wire, replies: _Replies) -> Iterator[str]:
+    model = wire.model
+    if model.reply_prefix is not None or model.base_url is None:
+        yield f"{model} does not continue a reply prefix: the user turn asks for it instead"
+        return
+    recorded = next(iter(replies.cassette), None)
+    if recorded is not None and ends_with_assistant(recorded.request_body):
+        yield "the recordings were made with the reply prefix as a turn of its own: write reply_prefix: continue"
+        return
+    yield (
+        f"whether {urlsplit(model.base_url).netloc} continues a reply prefix is not known, so the user turn asks for "
+        "it; where it does, write reply_prefix: continue under model (continue_final_message for vLLM and SGLang, "
+        "prefix for Mistral and DeepSeek)"
+    )
 
 
 def _cut(outcomes: Sequence[Outcome]) -> Iterator[str]:
@@ -228,7 +255,5 @@ def _cut(outcomes: Sequence[Outcome]) -> Iterator[str]:
 
 
 def _where_the_key_went(model: ModelSpec, outcomes: Sequence[Outcome]) -> Iterator[str]:
-    """Name the server that got a key which the prompt file chose for it: the file may be a stranger's."""
-    was_asked = any(outcome.reply is not None and not outcome.replayed for outcome in outcomes)
-    if was_asked and model.api_key_env and model.base_url:
-        yield f"the key in {model.api_key_env} was sent to {urlsplit(model.base_url).netloc}"
+    if any(outcome.reply is not None and not outcome.replayed for outcome in outcomes):
+        yield from where_a_key_goes(model)

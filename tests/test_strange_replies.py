@@ -58,16 +58,22 @@ def fails_alone(project: Project, line: str) -> None:
     ("answer", "line"),
     [
         (HTML, "*the reply is not JSON (<!DOCTYPE html>*); is base_url right?"),
-        (raw(""), "*the reply is not in the form this API has; is base_url right?"),
+        (
+            raw(""),
+            "*the server failed, still after the retries (200, with an error, or nothing, in it); try again later",
+        ),
         (raw(GOOD.body.decode()[:60]), "*the reply is not JSON ({*); is base_url right?"),
         (raw("[1]"), "*the reply is not in the form this API has; is base_url right?"),
-        (raw('{"error": {"message": "over capacity"}}'), "*the reply says: over capacity"),
+        (
+            raw('{"error": {"message": "over capacity"}}'),
+            "*the server failed, still after the * (200, *): over capacity; *",
+        ),
         (Answer(200, b"\xff\xfe\x00{", {}), "*the reply is not JSON (*); is base_url right?"),
         (raw("[" * 100_000), "*the reply is not JSON (*); is base_url right?"),
     ],
     ids=["html", "nothing", "half", "list", "error", "no-utf-8", "deep"],
 )
-def test_what_is_no_reply(project: Project, answer: Answer, line: str) -> None:
+def test_what_is_no_reply(project: Project, no_waits: None, answer: Answer, line: str) -> None:
     answer_strangely(project, answer)
     fails_alone(project, line)
 
