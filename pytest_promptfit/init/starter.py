@@ -156,6 +156,8 @@ class Starter:
         optimizer = OPTIMIZERS.get(self.model.spec.provider)
         if optimizer and not self.model.spec.base_url:
             yield f"  model: {optimizer}  # proposes texts; without it, only searches"
+            limit = "max_completion_tokens" if optimizer.startswith("openai/") else "max_tokens"
+            yield f"  params: {{{limit}: 10000}}  # how long its replies may be, thoughts included: usd needs a limit"
             yield "  budget: {task_calls: 600, optimizer_calls: 10, usd: 1.00}"
         else:
             yield "  # Without a model it searches for examples, words and formats; this one would propose texts too:"

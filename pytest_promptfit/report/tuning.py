@@ -69,8 +69,12 @@ def _figures(result: TuneResult) -> Iterator[str]:
     yield (
         f"{usage.task_calls} task calls, {usage.optimizer_calls} optimizer calls, "
         f"{usage.replayed} of {needed} replayed, {usage.input_tokens} tokens in, {usage.output_tokens} out, "
-        f"${usage.paid_usd:.4f} paid (all: task ${usage.task_usd:.4f}, optimizer ${usage.optimizer_usd:.4f})"
+        f"{_usd(usage.paid_usd)} paid (all: task {_usd(usage.task_usd)}, optimizer {_usd(usage.optimizer_usd)})"
     )
+
+
+def _usd(usd: float | None) -> str:
+    return "an unknown sum" if usd is None else f"${usd:.4f}"
 
 
 def _suspects(result: TuneResult) -> Iterator[str]:

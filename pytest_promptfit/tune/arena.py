@@ -14,8 +14,11 @@ from pytest_promptfit.asking import Question, ask
 from pytest_promptfit.custom import OURS
 from pytest_promptfit.errors import BudgetExceeded, CallError, PromptfitError
 from pytest_promptfit.evaluation import Outcome
+from pytest_promptfit.files import write_atomically
 from pytest_promptfit.transport import RecordingTransport, recording_for
 from pytest_promptfit.tune.meter import Cost, Rates
+from pytest_promptfit.tune.result import plus
+from pytest_promptfit.tune.soft import ALTERNATIVES
 from pytest_promptfit.wire import Wire, parsed_body
 
 if TYPE_CHECKING:
@@ -32,6 +35,10 @@ if TYPE_CHECKING:
 
 OUTAGE = 3
 """So many calls that fail in a passing way, and a tenth of those made at once, end the run: it can go on later."""
+
+
+REFUSED_PREFIX = "reply-prefix-refused.txt"
+"""Beside the tuner's recordings: which model does not go on from a reply prefix, though it should."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +65,7 @@ class Arena:
         *,
         concurrency: int,
         on_call: Callable[[], None],
+        on_wait: Callable[[str], None] = lambda _message: None,
         custom: Custom = OURS,
     ) -> None:
         self._custom = custom
@@ -68,9 +76,12 @@ class Arena:
         self._harness = harness
         self._concurrency = concurrency
         self._on_call = on_call
+        self._on_wait = on_wait
         self._rates = Rates(parsed.config.model)
         self._counted: set[str] = set()
         self._asked: set[str] = set()
+        self._replied: set[str] = set()
+        """Keys whose recordings are replies, which is read once."""
         self._outcomes: dict[tuple[str, str], Outcome] = {}
         self._wires: dict[str, Wire] = {}
         self._is_answering = False
@@ -102,10 +113,36 @@ class Arena:
         """Tell whether the API answers a request in this form, which is asked unless it is recorded."""
         payload = wire.payload(sample.text)
         key = wire.key(payload)
-        if not self._is_recorded(key):
+        if not self._is_recorded(wire, key):
             self.meter.check_task(1, self._rates.foresee(payload))
             self._ask(wire, {key: Question(sample.id, payload)})
-        return self._is_recorded(key)
+        return self._is_recorded(wire, key)
+
+    def takes_prefix(self, candidate: Prompt, sample: Sample, also: Sequence[Sample]) -> bool:
+        """Tell whether the API goes on from a candidate's reply prefix: tried once, and kept beside the recordings.
+
+        A refusal is no reply, so a replay would not find it among those. What an earlier run has asked the
+        candidate, about ``also`` too, shows without asking. Where nobody can be asked it is taken for granted.
+        """
+        wire = self.wire(candidate)
+        note, found = self.recorder.folder / REFUSED_PREFIX, f"{wire.provider.url} {wire.model}\n"
+        if note.is_file() and note.read_text(encoding="utf-8", errors="replace") == found:
+            return False
+        forms = (wire, self.new_wire(candidate, alternatives=ALTERNATIVES))
+        keys = (form.key(form.payload(about.text)) for form in forms for about in (sample, *also))
+        if any(key in self.recorder.cassette for key in keys):
+            return True
+        payload = wire.payload(sample.text)
+        key = wire.key(payload)
+        self.meter.check_task(1, self._rates.foresee(payload))
+        try:
+            error = self._ask(wire, {key: Question(sample.id, payload)}).get(key)
+        except CallError:
+            return True
+        is_refused = isinstance(error, CallError) and error.hopeless_after == 1
+        if is_refused:
+            write_atomically(note, found)
+        return not is_refused
 
     def outcomes(self, candidate: Prompt, samples: Sequence[Sample]) -> list[Outcome]:
         """Return the candidate's outcomes on the samples, in their order.
@@ -133,6 +170,11 @@ class Arena:
         """Return for each sample whether the candidate gets it right."""
         return [outcome.correct for outcome in self.outcomes(candidate, samples)]
 
+    @property
+    def has_asked(self) -> bool:
+        """Whether the model was asked in this run."""
+        return bool(self._asked)
+
     def seen(self) -> dict[tuple[str, str], Outcome]:
         """Return every outcome of the run by candidate and case."""
         return dict(self._outcomes)
@@ -155,7 +197,8 @@ class Arena:
             return
         new = {call.key: call for call in calls if call.key not in self._counted}
         self.meter.check_task(len(new), self._foreseen(new.values()))
-        wanted = {call.key: Question(call.sample.id, call.payload) for call in calls if not self._is_recorded(call.key)}
+        missing = (call for call in calls if not self._is_recorded(call.wire, call.key))
+        wanted = {call.key: Question(call.sample.id, call.payload) for call in missing}
         errors = self._ask(calls[0].wire, wanted) if wanted else {}
         self._count(new)
         for call in calls:
@@ -173,26 +216,30 @@ class Arena:
         total = sum_of(shared)
         return total._replace(seconds=max([total.seconds, *(cost.seconds for cost in costs)]))
 
-    def _is_recorded(self, key: str) -> bool:
+    def _is_recorded(self, wire: Wire, key: str) -> bool:
         """Tell whether a reply is recorded; one of the harness's is taken over, so that a replay needs no other."""
-        if key in self.recorder.cassette:
+        if key in self._replied:
             return True
-        found = self._harness.find(key)
-        if found is not None:
-            self.recorder.keep(found)
-        return found is not None
+        recorded = self.recorder.cassette.find(key)
+        if recorded is None or not wire.is_reply(recorded.body):
+            recorded = self._harness.find(key)
+            if recorded is None or not wire.is_reply(recorded.body):
+                return False
+            self.recorder.keep(recorded)
+        self._replied.add(key)
+        return True
 
-    def _ask(self, wire: Wire, wanted: dict[str, Question]) -> dict[str, str]:
+    def _ask(self, wire: Wire, wanted: dict[str, Question]) -> dict[str, PromptfitError]:
         wire.provider.check()
         keys = list(wanted)
-        errors: dict[str, str] = {}
+        errors: dict[str, PromptfitError] = {}
         passing: list[CallError] = []
 
         def on_answer(index: int, answer: Answer) -> None:
             if isinstance(answer, BudgetExceeded) or (isinstance(answer, CallError) and answer.fatal):
                 raise answer
             if isinstance(answer, PromptfitError):
-                errors[keys[index]] = str(answer)
+                errors[keys[index]] = answer
             else:
                 self._is_answering = True
             if isinstance(answer, CallError) and answer.passing:
@@ -210,6 +257,7 @@ class Arena:
             first_alone=not self._is_answering,
             before_send=lambda question: recording_for(question.sample, question.repeat),
             on_answer=on_answer,
+            on_wait=self._on_wait,
         )
         if len(passing) >= max(OUTAGE, len(wanted) / 10):
             raise PromptfitError(
@@ -240,18 +288,18 @@ class Arena:
         except CallError:
             return
         self._rates.see(recorded.request_body, reply, recorded.seconds or 0.0)
-        usd = self._rates.cost(reply, 0.0).usd
+        usd = self._rates.usd(reply)
         meter = self.meter
         meter.input_tokens += reply.input_tokens
         meter.output_tokens += reply.output_tokens
-        meter.task_usd += usd
-        meter.paid_usd += usd if call.key in self._asked else 0.0
+        meter.task_usd = plus(meter.task_usd, usd)
+        meter.paid_usd = plus(meter.paid_usd, usd if call.key in self._asked else 0.0)
 
-    def _outcome(self, call: _Call, errors: Mapping[str, str]) -> Outcome:
+    def _outcome(self, call: _Call, errors: Mapping[str, PromptfitError]) -> Outcome:
         sample = call.sample
         recorded = self.recorder.cassette.find(call.key)
         if recorded is None:
-            return Outcome(sample, error=errors.get(call.key, "no reply"))
+            return Outcome(sample, error=str(errors.get(call.key, "no reply")))
         try:
             reply, predicted = call.wire.read(recorded.body, sample.text)
         except CallError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pytest_promptfit.tune.result import Score, StageUsage, Step
 
@@ -56,5 +56,11 @@ class History:
 def _with(stage: StageUsage, before: TuneUsage, after: TuneUsage) -> StageUsage:
     """Return a stage's usage with what was needed in between."""
     counts = [count.name for count in fields(StageUsage) if count.name != "stage"]
-    added = (getattr(stage, name) + (getattr(after, name) - getattr(before, name)) for name in counts)
-    return StageUsage(stage.stage, *added)
+    return StageUsage(
+        stage.stage, *(_more(*(getattr(usage, name) for usage in (stage, before, after))) for name in counts)
+    )
+
+
+def _more(so_far: Any, before: Any, after: Any) -> Any:
+    """Return a count with what was added in between; a cost that is not known stays so."""
+    return None if None in (so_far, before, after) else so_far + (after - before)

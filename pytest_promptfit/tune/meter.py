@@ -15,7 +15,7 @@ from pytest_promptfit.asking import DEFAULT_MAX_OUTPUT
 from pytest_promptfit.errors import PromptfitError
 from pytest_promptfit.prices import cost_usd
 from pytest_promptfit.providers.shared import reply_limit
-from pytest_promptfit.tune.result import TuneUsage
+from pytest_promptfit.tune.result import TuneUsage, plus
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -85,12 +85,13 @@ class Rates:
         most = reply_limit(payload) or DEFAULT_MAX_OUTPUT
         given = math.ceil(size * (self.tokens_per_byte if self.are_known else 1))  # no token is shorter than a byte
         written = min(most, self.output_tokens) if self.are_known else most
-        return Cost(cost_usd(self.spec, given, written) or 0.0, self.seconds, given + written)
+        kinds = ((given, written), (given, written, 0, given))  # all of it may be put into the prompt cache
+        usd = max(cost_usd(self.spec, *tokens) or 0.0 for tokens in kinds)
+        return Cost(usd, self.seconds, given + written)
 
-    def cost(self, reply: ChatReply, seconds: float) -> Cost:
-        """Return what a reply took."""
-        usd = cost_usd(self.spec, reply.input_tokens, reply.output_tokens, reply.cached_tokens)
-        return Cost(usd or 0.0, seconds, reply.input_tokens + reply.output_tokens)
+    def usd(self, reply: ChatReply) -> float | None:
+        """Return what a reply cost; ``None`` where nobody knows."""
+        return cost_usd(self.spec, reply.input_tokens, reply.output_tokens, reply.cached_tokens, reply.written_tokens)
 
 
 @dataclass
@@ -129,7 +130,8 @@ class Meter(TuneUsage):
     @property
     def spent(self) -> Cost:
         """What all replies of the run took, paid now or earlier."""
-        return Cost(self.task_usd + self.optimizer_usd, self.seconds, self.input_tokens + self.output_tokens)
+        usd = plus(self.task_usd, self.optimizer_usd) or 0.0  # no limit in USD is set where it is not known
+        return Cost(usd, self.seconds, self.input_tokens + self.output_tokens)
 
     @property
     def limits(self) -> dict[str, tuple[float, float, float]]:

@@ -13,6 +13,7 @@ from pytest_promptfit.providers import provider_of
 from pytest_promptfit.thoughts import without_thought
 from pytest_promptfit.transport import RecordingTransport, recording_for
 from pytest_promptfit.tune.meter import Rates
+from pytest_promptfit.tune.result import plus
 from pytest_promptfit.wire import parsed_body
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from pytest_promptfit.custom import Custom
     from pytest_promptfit.model_spec import ModelSpec
     from pytest_promptfit.recorder import Recorder
-    from pytest_promptfit.tune.meter import Cost, Meter
+    from pytest_promptfit.tune.meter import Meter
 
 LOCAL_MAX_TOKENS = 400
 """A small local model may never come to an end of its own."""
@@ -43,9 +44,11 @@ class Optimizer:
         meter: Meter,
         *,
         on_call: Callable[[], None],
+        on_wait: Callable[[str], None] = lambda _message: None,
         custom: Custom = OURS,
     ) -> None:
         self.problem = ""
+        self.has_asked = False
         self._spec = spec
         self._provider = custom.provider(provider_of(spec, folder))
         self._params = {**spec.params, **params}
@@ -57,6 +60,7 @@ class Optimizer:
         self._recorder = recorder
         self._meter = meter
         self._on_call = on_call
+        self._on_wait = on_wait
 
     def answer(self, system: str, user: str, *, schema: Mapping[str, Any]) -> str:
         """Return the model's answer; ``""`` when it failed.
@@ -74,24 +78,20 @@ class Optimizer:
         self._meter.optimizer_calls += 1
         if recorded is None:
             return ""
-        try:
-            reply = self._provider.reply(parsed_body(recorded.body), "")
-        except CallError as error:
-            self.problem = str(error)
-            return ""
+        reply = self._provider.reply(parsed_body(recorded.body), "")
         seconds = recorded.seconds or 0.0
         self._rates.see(recorded.request_body, reply, seconds)
-        self._count(reply, self._rates.cost(reply, seconds), was_recorded)
+        self._count(reply, seconds, was_recorded)
         return without_thought(reply, "").text
 
-    def _count(self, reply: ChatReply, cost: Cost, was_recorded: bool) -> None:
-        meter = self._meter
+    def _count(self, reply: ChatReply, seconds: float, was_recorded: bool) -> None:
+        meter, usd = self._meter, self._rates.usd(reply)
         meter.replayed += was_recorded
-        meter.seconds += cost.seconds
+        meter.seconds += seconds
         meter.input_tokens += reply.input_tokens
         meter.output_tokens += reply.output_tokens
-        meter.optimizer_usd += cost.usd
-        meter.paid_usd += 0.0 if was_recorded else cost.usd
+        meter.optimizer_usd = plus(meter.optimizer_usd, usd)
+        meter.paid_usd = plus(meter.paid_usd, 0.0 if was_recorded else usd)
 
     def _payload(self, system: str, user: str, schema: Mapping[str, Any] | None) -> dict[str, Any]:
         params = dict(self._params)
@@ -103,7 +103,15 @@ class Optimizer:
     def _recorded(self, payloads: Iterable[dict[str, Any]]) -> Recorded | None:
         """Return the reply that is recorded to one of the payloads."""
         keys = (request_key("POST", self._provider.url, payload) for payload in payloads)
-        return next(filter(None, map(self._recorder.cassette.find, keys)), None)
+        found = filter(None, map(self._recorder.cassette.find, keys))
+        return next((recorded for recorded in found if self._is_reply(recorded.body)), None)
+
+    def _is_reply(self, body: str) -> bool:
+        try:
+            self._provider.reply(parsed_body(body), "")
+        except CallError:
+            return False
+        return True
 
     def _asked(self, payloads: Sequence[dict[str, Any]]) -> Recorded | None:
         """Ask; a server that refuses the form of the answer is asked for it in words alone."""
@@ -126,16 +134,18 @@ class Optimizer:
                 if answer.fatal:
                     raise answer
                 refused = not answer.passing
+            self.has_asked = True
             self._on_call()
 
         ask(
             [question],
             self._provider,
             self._spec,
-            wrap=lambda inner: RecordingTransport(inner, self._recorder),
+            wrap=lambda inner: RecordingTransport(inner, self._recorder, keep=self._is_reply),
             concurrency=1,
             first_alone=False,
             before_send=lambda asked: recording_for(asked.sample, asked.repeat),
             on_answer=on_answer,
+            on_wait=self._on_wait,
         )
         return refused

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pytest_promptfit.chat import ChatRequest, Turn
 from pytest_promptfit.estimate import BYTES_PER_TOKEN, SHORT_REPLY
 from pytest_promptfit.prices import cost_usd
+from pytest_promptfit.providers import provider_of
 from pytest_promptfit.providers.shared import reply_limit
 from pytest_promptfit.tune.candidates import SIZES
 from pytest_promptfit.tune.messages import LONGEST_MESSAGE
@@ -77,11 +79,22 @@ def shares_of(parts: Split, budget: Budget) -> Shares:
 
 
 def check_prices(parsed: ParsedPrompt) -> None:
-    """Raise PromptFileError when USD are limited and a model's price is not known."""
-    if parsed.config.tune.budget.usd is None:
+    """Raise PromptFileError when USD are limited and nobody can tell what a model's next reply costs at most."""
+    config = parsed.config
+    if config.tune.budget.usd is None:
         return
-    for model in models_of(parsed):
-        if cost_usd(model, 1, 1) is None:
+    for model, params in ((config.model, config.all_params), (config.tune.model, config.tune.params)):
+        if model is None:
+            continue
+        asked = ChatRequest(model.name, "", (Turn("user", ""),), params={**model.params, **params})
+        limit, price = reply_limit(provider_of(model, parsed.path.parent).payload(asked)), cost_usd(model, 1, 1)
+        if price and limit is None:
+            raise parsed.error(
+                f"tune.budget.usd: cannot hold while a reply of {model} may be of any length: set max_tokens, or "
+                "max_completion_tokens, in its params, or limit task_calls, optimizer_calls or tokens",
+                *("tune", "budget", "usd"),
+            )
+        if price is None:
             raise parsed.error(
                 f"tune.budget.usd: the price of {model} is not known: limit task_calls, optimizer_calls or tokens",
                 *("tune", "budget", "usd"),

@@ -60,6 +60,8 @@ class Proposals:
         self._tried = {initial.content_hash}
         self._arena = self.duels.arena
         self._useless = 0
+        self._began_replies = bool(initial.bot_reply_prefix)
+        self._takes_prefix: bool | None = None
         self._edit = frozenset(self.settings.edit)
         self._rules = Rules(
             self._edit,
@@ -106,7 +108,7 @@ class Proposals:
         if self._reflection and self._useless < UNUSABLE:
             candidate = self._reflection.patched(turn, attempt)
         # What was tried before is as little use as an answer that cannot be read.
-        if candidate and self._is_new(candidate):
+        if candidate and self._is_taken(candidate.prompt) and self._is_new(candidate):
             self._useless = 0
             return candidate
         self._useless += 1
@@ -184,7 +186,27 @@ class Proposals:
 
     def _new(self, candidates: Iterable[Candidate]) -> list[Candidate]:
         """Return the candidates that were not tried yet, and note that they are now."""
-        return [candidate for candidate in candidates if self._is_new(candidate)]
+        return [candidate for candidate in candidates if self._is_taken(candidate.prompt) and self._is_new(candidate)]
+
+    def _is_taken(self, prompt: Prompt) -> bool:
+        """Tell whether the API takes a prompt that begins the reply, where the initial one did not."""
+        provider = self._arena.wire(prompt).provider
+        may_refuse = provider.continues_prefix and provider.spec.provider != "local"
+        if not (prompt.bot_reply_prefix and may_refuse and self.train) or self._began_replies:
+            return True
+        if self._takes_prefix is None:
+            self._takes_prefix = self._arena.takes_prefix(prompt, self.train[0], (*self.train, *self.duels.dev))
+        return self._takes_prefix
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is to be said of candidates that could not be tried."""
+        if self._takes_prefix is not False:
+            return []
+        return [
+            f"{self._arena.parsed.config.model} refuses a reply that has begun, so no bot_reply_prefix was tried: "
+            "with reply_prefix: ask under model, the user turn asks for it"
+        ]
 
     def _is_new(self, candidate: Candidate) -> bool:
         name = candidate.prompt.content_hash

@@ -82,23 +82,31 @@ class StageUsage:
     optimizer_calls: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
-    task_usd: float = 0.0
-    optimizer_usd: float = 0.0
+    task_usd: float | None = 0.0
+    optimizer_usd: float | None = 0.0
 
 
 @dataclass(kw_only=True)
 class TuneUsage:
-    """What the run needed, and what of it was replayed; a meter is one that grows."""
+    """What the run needed, and what of it was replayed; a meter is one that grows.
+
+    USD are ``None`` where a reply's price is not known.
+    """
 
     task_calls: int = 0
     optimizer_calls: int = 0
     replayed: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
-    task_usd: float = 0.0
-    optimizer_usd: float = 0.0
-    paid_usd: float = 0.0
+    task_usd: float | None = 0.0
+    optimizer_usd: float | None = 0.0
+    paid_usd: float | None = 0.0
     """What this run paid: replayed replies are free."""
+
+
+def plus(usd: float | None, more: float | None) -> float | None:
+    """Return the sum of two costs, not known where one of them is not."""
+    return None if usd is None or more is None else usd + more
 
 
 @dataclass(frozen=True)

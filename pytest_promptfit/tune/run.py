@@ -16,6 +16,7 @@ from pytest_promptfit.custom import OURS, Custom
 from pytest_promptfit.errors import PromptfitError
 from pytest_promptfit.evaluation import Evaluation, Outcome
 from pytest_promptfit.providers import provider_of
+from pytest_promptfit.providers.shared import where_a_key_goes
 from pytest_promptfit.recorder import Recorder, prune
 from pytest_promptfit.rewrite import diff_lines, file_text, rewritten, write_rewritten
 from pytest_promptfit.tune.arena import Arena
@@ -90,9 +91,10 @@ def _prepared(
         meter,
         concurrency=options.concurrency,
         on_call=history.tell,
+        on_wait=options.on_wait,
         custom=options.custom,
     )
-    optimizer = _optimizer(parsed, recorder, history, options.custom)
+    optimizer = _optimizer(parsed, recorder, history, options)
     canonical = tuple(sample for sample in sample_set.samples if sample.canonical)
     return Search(arena, history, optimizer, parts, shares, canonical, options.seed)
 
@@ -133,16 +135,31 @@ def _result(
         usage=history.meter.usage,
         diff=tuple(diff),
         suspects=tuple(suspects(search.arena, sample_set.samples)),
-        warnings=(*search.split.warnings, *search.shares.warnings, *_optimizer_warnings(search), *unfinished),
+        warnings=(
+            *search.split.warnings,
+            *search.shares.warnings,
+            *search.proposals.warnings,
+            *_optimizer_warnings(search),
+            *_where_keys_went(search),
+            *unfinished,
+        ),
     )
 
 
-def _optimizer(parsed: ParsedPrompt, recorder: Recorder, history: History, custom: Custom) -> Optimizer | None:
+def _optimizer(parsed: ParsedPrompt, recorder: Recorder, history: History, options: TuneOptions) -> Optimizer | None:
     tune = parsed.config.tune
     if tune.model is None:
         return None
-    folder, meter = parsed.path.parent, history.meter
-    return Optimizer(tune.model, tune.params, folder, recorder, meter, on_call=history.tell, custom=custom)
+    return Optimizer(
+        tune.model,
+        tune.params,
+        parsed.path.parent,
+        recorder,
+        history.meter,
+        on_call=history.tell,
+        on_wait=options.on_wait,
+        custom=options.custom,
+    )
 
 
 def _optimizer_warnings(search: Search) -> list[str]:
@@ -150,6 +167,14 @@ def _optimizer_warnings(search: Search) -> list[str]:
     if not unusable:
         return []
     return [f"optimizer: {len(unusable)} answers could not be used, the last one: {unusable[-1]}"]
+
+
+def _where_keys_went(search: Search) -> list[str]:
+    config, optimizer = search.arena.parsed.config, search.optimizer
+    asked = [config.model] if search.arena.has_asked else []
+    if optimizer and optimizer.has_asked and config.tune.model:
+        asked.append(config.tune.model)
+    return list(dict.fromkeys(line for model in asked for line in where_a_key_goes(model)))
 
 
 def _secrets(parsed: ParsedPrompt) -> tuple[str, ...]:

@@ -146,8 +146,10 @@ def cost_sentence(usage: Usage) -> str:
     return f"Cost: {paid} for {asked:,} of {usage.calls:,} replies, the others were replayed ({tokens})."
 
 
-def dollars(usd: float) -> str:
+def dollars(usd: float | None) -> str:
     """Return an amount in USD with as many digits as say something."""
+    if usd is None:
+        return "unknown"
     return f"${usd:,.2f}" if usd == 0 or usd >= 1 else f"${usd:.4f}"
 
 
