@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import (
@@ -13,6 +14,7 @@ from pydantic import (
     GetJsonSchemaHandler,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 if TYPE_CHECKING:
     from pydantic.json_schema import JsonSchemaValue
@@ -51,20 +53,54 @@ def _as_json(params: dict[str, Any]) -> dict[str, Any]:
     return {**value, **extra}
 
 
+VARIABLE = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+SECRET_PARAMETER = re.compile(
+    r"[^?&;#]*?(?:key|token|secret|passw(?:or)?d|pwd|pass|sig|signature|auth|credentials?|code)", re.IGNORECASE
+)
+"""The name of a parameter in a URL whose value is a credential: ``key``, ``api-key``, ``access_token``, ``sig``."""
+
+
+def _without_secrets(base_url: str) -> str:
+    """Return a URL that holds no password or key: it is shown, recorded and committed."""
+    address, _, query = base_url.partition("?")
+    user, at, _ = re.sub(r"^\w*:?[/\\]*", "", address).partition("@")
+    if at and not re.search(r"[/\\#]", user):
+        raise _secret("must not hold a password")
+    if any(SECRET_PARAMETER.fullmatch(part.partition("=")[0]) for part in re.split("[&;#]", query)):
+        raise _secret("must not hold a key")
+    return base_url
+
+
+def _variable_name(name: str) -> str:
+    if not VARIABLE.fullmatch(name):
+        raise PydanticCustomError(SECRET, "expected the name of an environment variable, not the key itself")
+    return name
+
+
+SECRET = "secret"  # noqa: S105 - the kind of an error
+"""The type of a validation error whose input must not be shown."""
+
+
+def _secret(what: str) -> PydanticCustomError:
+    return PydanticCustomError(SECRET, f"{what}: name a variable that holds it with model.api_key_env")
+
+
 Params = Annotated[dict[str, Any], AfterValidator(_as_json)]
 
 
 class ModelSpec(BaseModel):
     """The model that is asked, and how to reach it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     provider: ProviderName = Field(description="Whose protocol is spoken.")
     name: str = Field(min_length=1, description="The model's name as the API knows it, or a GGUF file for local.")
-    base_url: str | None = Field(
+    base_url: Annotated[str, AfterValidator(_without_secrets)] | None = Field(
         None, description="A compatible server (Ollama, llama.cpp, vLLM) instead of the provider's own."
     )
-    api_key_env: str | None = Field(None, description="The environment variable that holds the key.")
+    api_key_env: Annotated[str, AfterValidator(_variable_name)] | None = Field(
+        None, description="The environment variable that holds the key."
+    )
     params: Params = Field(default_factory=dict, description="Sent to the API as they are.")
     timeout: float = Field(
         120.0, gt=0, strict=True, description="Seconds to wait for one reply, each time it is tried."

@@ -240,6 +240,11 @@ class PromptConfig(_Strict):
         return labels
 
     @property
+    def models(self) -> tuple[ModelSpec, ...]:
+        """The task model and, where there is one, the optimizer."""
+        return tuple(model for model in (self.model, self.tune.model) if model is not None)
+
+    @property
     def all_params(self) -> dict[str, Any]:
         """The parameters of the call: the model's own and the file's, which wins."""
         return {**self.model.params, **self.params}

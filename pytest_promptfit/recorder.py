@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import threading
 import time
 from contextlib import ExitStack, contextmanager, suppress
@@ -31,6 +32,8 @@ from pytest_promptfit.scrubbing import scrubber
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
+
+MEDIA_TYPE = re.compile(r"[\w.+-]{1,60}/[\w.+-]{1,60}(?:\s*;\s*charset=[\w-]{1,40})?", re.ASCII)
 
 SYNC_SECONDS = 1.0
 """How often replies are forced to the disk: for each of them it would hold up all that are in flight."""
@@ -125,7 +128,7 @@ class Recorder:
             url=kept_url,
             request_body=kept_body,
             body=self._scrub(response_text),
-            content_type=self._scrub(response_content_type),
+            content_type=self._scrub(_media_type(response_content_type)),
             status=response_status,
             sample=self._scrub(sample) if sample is not None else None,
             seconds=round(seconds, 3) if seconds is not None else None,
@@ -247,6 +250,12 @@ def _ready(folder: Path) -> Cassette:
     if (folder / NEW_FILE).exists():
         put_in_order(folder, canonical_entries(cassette).values())
     return cassette
+
+
+def _media_type(content_type: str) -> str:
+    """Return a content type without the parameters that a server may have put anything into."""
+    found = MEDIA_TYPE.match(content_type)
+    return found[0].lower() if found else "application/json"
 
 
 def _open_to_append(path: Path) -> int:

@@ -24,6 +24,7 @@ from pytest_promptfit.prompt_file import ParsedPrompt, parse_prompt_file
 from pytest_promptfit.samples import Sample, SampleSet, data_path, read_samples
 from pytest_promptfit.verdicts import PromptResult, Reference, UpdateMode, judge, settled
 from pytest_promptfit.where import Where
+from pytest_promptfit.wire import refuse_keys
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -82,6 +83,7 @@ class PromptRun:
             if target := leads_outside(self.recordings, self._settings.root):
                 warn(f"{self.recordings} is read and written outside {self._settings.root}: {target}")
             self.sample_set = read_samples(self.parsed)
+            refuse_keys(self.parsed, self.sample_set.samples)
             self.baseline = read_baseline(baseline_path(self.path), is_renewed=self._settings.update != "no")
             self._baselines = {ref: read_baseline_at(ref, baseline_path(self.path)) for ref in self._settings.against}
 

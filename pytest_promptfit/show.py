@@ -20,7 +20,7 @@ from pytest_promptfit.report.text import plain, relative_to
 from pytest_promptfit.samples import read_samples
 from pytest_promptfit.validation_lines import nearest
 from pytest_promptfit.where import Where
-from pytest_promptfit.wire import Wire
+from pytest_promptfit.wire import Wire, refuse_keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,6 +45,7 @@ def show(options: ShowOptions) -> Iterator[str]:
     path, _, case = options.prompt.partition("::")
     parsed = parse_prompt_file(Path(path))
     sample_set = read_samples(parsed)
+    refuse_keys(parsed, sample_set.samples)
     sample = _sample(sample_set, options.sample or case, path)
     wire = Wire(parsed.config, sample_set.labels, parsed.path.parent)
     payload = wire.payload(sample.text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING, Any, get_args
 
+from pytest_promptfit.model_spec import SECRET
 from pytest_promptfit.yaml_source import shown_key
 
 if TYPE_CHECKING:
@@ -107,6 +108,8 @@ def _message(detail: ErrorDetails, place: Place, known: Sequence[str]) -> str:
         return f"{field}: missing: expected it here"
     if kind == "value_error":
         return f"{field}: {short(detail['input'])}: {context['error']}"
+    if kind == SECRET:
+        return f"{field}: {detail['msg']}"
     expected = _EXPECTED.get(kind)
     what = expected.format(**context) if expected else detail["msg"].lower()
     return f"{field}: {short(detail['input'])}: expected {what}"

@@ -11,20 +11,22 @@ from typing import TYPE_CHECKING, Any
 from pytest_promptfit.cassette import request_key
 from pytest_promptfit.chat import ChatBuilder, ChatReply, words_of
 from pytest_promptfit.custom import OURS
-from pytest_promptfit.errors import CallError
+from pytest_promptfit.errors import CallError, PromptFileError
 from pytest_promptfit.label_reader import LabelReader
 from pytest_promptfit.logprobs import label_probabilities
 from pytest_promptfit.providers import provider_of
 from pytest_promptfit.providers.shared import NoReplyError, limit_named
+from pytest_promptfit.scrubbing import scrubber
 from pytest_promptfit.thoughts import has_thought_tag, without_thought
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from pytest_promptfit.custom import Custom
     from pytest_promptfit.missing import Missing
-    from pytest_promptfit.prompt_file import Prompt, PromptConfig
+    from pytest_promptfit.prompt_file import ParsedPrompt, Prompt, PromptConfig
+    from pytest_promptfit.samples import Sample
 
 
 class Wire:
@@ -109,6 +111,43 @@ class Wire:
         except CallError:
             return False
         return True
+
+
+def secrets_of(parsed: ParsedPrompt) -> tuple[str, ...]:
+    """Return the keys, as far as the environment holds them, of all models that a prompt file names."""
+    folder = parsed.path.parent
+    return tuple(secret for model in parsed.config.models for secret in provider_of(model, folder).secrets())
+
+
+def refuse_keys(parsed: ParsedPrompt, samples: Iterable[Sample] = ()) -> None:
+    """Raise PromptFileError where a key stands in what is sent.
+
+    It would be shown with the request, and a recording, which it is cut out of, would never be found again.
+    """
+    scrub, config, tune = scrubber(secrets_of(parsed)), parsed.config, parsed.config.tune
+    sent: list[tuple[tuple[str, ...], str]] = [
+        (("model",), f"{provider_of(config.model, parsed.path.parent).url} {config.model.name}"),
+        (("model", "params"), json.dumps(config.model.params)),
+        (("params",), json.dumps(config.params)),
+        (("prompt",), config.prompt.model_dump_json()),
+        (("labels",), json.dumps(config.labels)),
+        (("tune", "params"), json.dumps(tune.params)),
+    ]
+    if tune.model is not None:
+        sent.append((("tune", "model"), json.dumps([tune.model.base_url, tune.model.name, tune.model.params])))
+    for place, text in sent:
+        if scrub(text) != text:
+            raise parsed.error(f"{'.'.join(place)}: {_KEY_INSIDE}", *place)
+    for sample in samples:
+        said = f"{sample.text}\n{sample.note}\n{sample.label}\n{sample.id}"
+        if scrub(said) != said:
+            raise PromptFileError(f"{sample.place}: {_KEY_INSIDE}")
+
+
+_KEY_INSIDE = (
+    "holds the API key that the environment has: it is cut out of what is recorded, so no reply would ever be found; "
+    "take it out, or set a key that stands nowhere else"
+)
 
 
 def parsed_body(body: str) -> dict[str, Any]:

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import pytest
-from conftest import MOODS, by_keyword
+from command_line import promptfit
+from conftest import MOODS, PROMPT, by_keyword
 from faulty_server import AT_ONCE, Answer, chat, error, raw
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import Any
 
     from conftest import Project
 
@@ -113,3 +115,112 @@ def test_tuning_shows_no_key(keyed: Project) -> None:
 def test_the_search_finds_a_key_that_is_there(keyed: Project) -> None:
     (keyed.path / "a.txt").write_text(KEY)
     assert leaks(keyed.path, f"{quote(KEY, safe='')}") == ["what was printed", str(keyed.path / "a.txt")]
+
+
+HOST = "127.0.0.1"
+
+
+def here(project: Project, *options: str) -> str:
+    """Run pytest in this process, and return what it prints."""
+    result = project.run(*options)
+    return result.stdout.str() + result.stderr.str()
+
+
+def in_the_url(project: Project) -> dict[str, Any]:
+    return {"model": {**asks_with_key(project), "base_url": f"{project.model.url}/{quote(KEY, safe='')}"}}
+
+
+def in_a_parameter(project: Project) -> dict[str, Any]:
+    return {"model": asks_with_key(project), "params": {"user": KEY}}
+
+
+def in_the_prompt(project: Project) -> dict[str, Any]:
+    return {"model": asks_with_key(project), "prompt": {**PROMPT, "user_prompt_prefix": f"<text> {KEY}"}}
+
+
+def for_the_optimizer(project: Project) -> dict[str, Any]:
+    return {"tune": {"model": {**asks_with_key(project), "params": {"user": KEY}}}}
+
+
+FIELDS = {"model": in_the_url, "params": in_a_parameter, "prompt": in_the_prompt, "tune.model": for_the_optimizer}
+
+
+@pytest.mark.parametrize(("place", "fields"), FIELDS.items(), ids=FIELDS)
+def test_a_key_that_is_sent_with_the_question_is_refused(keyed: Project, place: str, fields: Any) -> None:
+    """It is cut out of what is recorded, which could then never be found."""
+    keyed.write(at="good.prompt.yaml")
+    keyed.write(**fields(keyed))
+    for options in (("--promptfit-record",), ()):
+        printed = here(keyed, *options)
+        assert f": {place}: holds the API key" in printed
+        assert KEY not in printed
+    assert keyed.model.asked == []
+    assert "4 passed" in here(keyed, "--promptfit-record", "good.prompt.yaml")
+
+
+def test_a_key_in_a_sample_is_refused_at_its_line(keyed: Project) -> None:
+    keyed.write((*MOODS, ("s5", f"my key is {KEY}", "bad")), model=asks_with_key(keyed))
+    printed = here(keyed, "--promptfit-record")
+    assert "mood.csv:6: holds the API key" in printed
+    assert KEY not in printed
+
+
+def test_a_key_that_is_the_name_of_the_host_is_refused(keyed: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLANTED_KEY", HOST)
+    printed = here(keyed, "--promptfit-record")
+    assert "mood.prompt.yaml:1: model: holds the API key" in printed
+    monkeypatch.setenv("PLANTED_KEY", KEY)
+    assert "5 passed" in here(keyed, "--promptfit-record")
+
+
+@pytest.mark.parametrize(
+    ("base_url", "said"),
+    [
+        ("http://user:hunter22@host/v1", "must not hold a password"),
+        ("http://hunter22@host/v1", "must not hold a password"),
+        ("user:hunter22@host/v1", "must not hold a password"),
+        ("http:user:hunter22@host", "must not hold a password"),
+        ("http://host/v1?key=hunter22", "must not hold a key"),
+        ("http://host/v1?a=1&api-key=hunter22", "must not hold a key"),
+        ("http://host/v1?api_key=hunter22&a=1", "must not hold a key"),
+        ("http://host/v1?subscriptionKey=hunter22", "must not hold a key"),
+        ("http://host/v1?access_token=hunter22", "must not hold a key"),
+        ("http://host/v1?a=1;sig=hunter22", "must not hold a key"),
+    ],
+)
+def test_a_url_with_a_password_is_neither_shown_nor_recorded(project: Project, base_url: str, said: str) -> None:
+    """Whoever sends: the user's own client would record it."""
+    model = {"provider": "openai", "name": "m", "base_url": base_url}
+    project.write(model=model)
+    (project.path / "conftest.py").write_text("def pytest_promptfit_client(model):\n    return lambda body: 'good'\n")
+    shown = promptfit("show", "mood.prompt.yaml", cwd=project.path).mistake
+    printed = here(project, "--promptfit-record") + here(project) + shown
+    assert printed.count(f"model.base_url: {said}: name a variable") >= 3
+    assert "hunter22" not in printed
+    assert not (project.path / "cassettes").exists()
+
+
+@pytest.mark.parametrize(
+    "base_url", ["http://host/v1?api-version=2026-01-01", "http://host/@cf/v1", "http://host?a=b@c"]
+)
+def test_a_url_without_a_password_is_taken(project: Project, base_url: str) -> None:
+    project.write(model={"provider": "openai", "name": "m", "base_url": base_url})
+    assert "unrecorded" in here(project)
+
+
+def test_a_key_in_the_place_of_a_variable_s_name_is_not_shown(project: Project) -> None:
+    project.write(model={**asks_with_key(project), "api_key_env": "sk-planted-0123456789"})
+    printed = here(project, "--promptfit-record")
+    assert "model.api_key_env: expected the name of an environment variable, not the key itself" in printed
+    assert "sk-planted" not in printed
+
+
+@pytest.mark.parametrize(
+    "proxy", ["http://user:hunter22", "http://user:hunter22@host:99999", "http://[hunter22", "://"]
+)
+def test_a_proxy_that_is_no_url_is_one_line(project: Project, monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    monkeypatch.setenv("http_proxy", proxy)
+    project.write(model={"provider": "openai", "name": "m", "base_url": "http://model.example/v1"})
+    printed = here(project, "--promptfit-record")
+    assert "openai/m: the environment's proxy cannot be used: HTTP_PROXY, HTTPS_PROXY or ALL_PROXY is no URL" in printed
+    assert "hunter22" not in printed

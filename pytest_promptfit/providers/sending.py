@@ -153,9 +153,13 @@ def transport_to(spec: ModelSpec, url: str) -> httpx2.AsyncBaseTransport:
     """Return a transport to ``url``, through the environment's proxy if it names one for it."""
     proxy = _proxy_for(url)
     try:
+        _ = urlsplit(proxy).port if proxy else None  # connecting would fail at one that is none
         return httpx2.AsyncHTTPTransport(verify=_tls(), limits=LIMITS, proxy=proxy)
-    except (ImportError, ValueError) as error:
+    except ImportError as error:
         raise CallError(f"{spec}: the environment's proxy cannot be used: {one_line(str(error))}", fatal=True) from None
+    except (ValueError, httpx2.InvalidURL):  # their words may quote the proxy's password
+        wanted = "HTTP_PROXY, HTTPS_PROXY or ALL_PROXY is no URL such as http://proxy.example.org:3128"
+        raise CallError(f"{spec}: the environment's proxy cannot be used: {wanted}", fatal=True) from None
 
 
 @cache

@@ -147,8 +147,6 @@ def _what_is_wrong(base_url: str) -> str:
         host, _ = parts.hostname, parts.port
     except ValueError as error:
         return f"is not a URL: {one_line(str(error))}"
-    if parts.username or parts.password:
-        return "must not hold a password: name a variable with model.api_key_env"
     if parts.scheme not in {"http", "https"} or not host or not base_url.isprintable() or " " in base_url:
         return f"{one_line(base_url)!r} is not a URL such as http://localhost:11434/v1"
     return ""

@@ -101,11 +101,6 @@ def check_prices(parsed: ParsedPrompt) -> None:
             )
 
 
-def models_of(parsed: ParsedPrompt) -> list[ModelSpec]:
-    """Return the task model and, where there is one, the optimizer."""
-    return [parsed.config.model, *([parsed.config.tune.model] if parsed.config.tune.model else [])]
-
-
 def _cost_lines(parsed: ParsedPrompt, sample_set: SampleSet, meter: Meter) -> Iterator[str]:
     """Yield what all calls could cost, reckoned from the lengths of texts."""
     config = parsed.config

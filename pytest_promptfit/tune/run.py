@@ -15,7 +15,6 @@ from pytest_promptfit.cassette import Cassette
 from pytest_promptfit.custom import OURS, Custom
 from pytest_promptfit.errors import PromptfitError
 from pytest_promptfit.evaluation import Evaluation, Outcome
-from pytest_promptfit.providers import provider_of
 from pytest_promptfit.providers.shared import where_a_key_goes
 from pytest_promptfit.recorder import Recorder, prune
 from pytest_promptfit.rewrite import diff_lines, file_text, rewritten, write_rewritten
@@ -26,10 +25,11 @@ from pytest_promptfit.tune.final import judge_final
 from pytest_promptfit.tune.history import History
 from pytest_promptfit.tune.meter import Meter, OutOfBudget
 from pytest_promptfit.tune.optimizer import Optimizer
-from pytest_promptfit.tune.plan import check_prices, models_of, shares_of
+from pytest_promptfit.tune.plan import check_prices, shares_of
 from pytest_promptfit.tune.result import TuneResult
 from pytest_promptfit.tune.search import Search
 from pytest_promptfit.tune.split import split
+from pytest_promptfit.wire import secrets_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -65,7 +65,7 @@ def tune_prompt(parsed: ParsedPrompt, sample_set: SampleSet, cassettes: Path, op
     """
     text = file_text(parsed.path)
     check_prices(parsed)
-    with Recorder.open(cassettes / FOLDER, _secrets(parsed), on_wait=options.on_wait) as recorder:
+    with Recorder.open(cassettes / FOLDER, secrets_of(parsed), on_wait=options.on_wait) as recorder:
         search = _prepared(parsed, sample_set, recorder, Cassette.load(cassettes), options)
         search.run(parsed.config.tune.iterations if options.iterations is None else options.iterations)
         verdict = judge_final(search)
@@ -175,10 +175,6 @@ def _where_keys_went(search: Search) -> list[str]:
     if optimizer and optimizer.has_asked and config.tune.model:
         asked.append(config.tune.model)
     return list(dict.fromkeys(line for model in asked for line in where_a_key_goes(model)))
-
-
-def _secrets(parsed: ParsedPrompt) -> tuple[str, ...]:
-    return tuple(secret for model in models_of(parsed) for secret in provider_of(model, parsed.path.parent).secrets())
 
 
 def _bring_up_to_date(search: Search, sample_set: SampleSet, cassettes: Path, text: str) -> list[str]:
