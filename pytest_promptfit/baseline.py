@@ -248,6 +248,13 @@ def _with_origin(case: Accepted, evaluation: Evaluation, head: tuple[str, str]) 
     return case.model_copy(update=other)
 
 
+def excusing(baseline: Baseline, evaluation: Evaluation) -> Baseline:
+    """Return the baseline with every sample that the evaluation gets wrong accepted as a miss too."""
+    misses = {o.sample.case_name: _accepted(o) for o in evaluation.outcomes if o.reply is not None and not o.correct}
+    cases = {**baseline.cases, **misses}
+    return baseline.model_copy(update={"cases": cases, "metrics": _metrics(cases)})
+
+
 def _accepted(outcome: Outcome) -> Accepted:
     status = outcome.status
     if status == "no reply":

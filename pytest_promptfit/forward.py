@@ -206,7 +206,7 @@ def _prune(folder: Path, cassette: Cassette, outcomes: Sequence[Outcome]) -> str
         return (
             f"{cassette.obsolete()} obsolete replies not pruned: {unanswered} samples have no reply, record them first"
         )
-    return f"{prune(folder, cassette.asked_keys())} obsolete replies pruned"
+    return f"{prune(folder, cassette.asked_keys(), cassette)} obsolete replies pruned"
 
 
 def _usage(outcomes: Sequence[Outcome], usd: float | None) -> Usage:

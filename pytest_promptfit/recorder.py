@@ -197,10 +197,11 @@ class Recorder:
             put_in_order(folder, canonical_entries(Cassette.load(folder)).values())
 
 
-def prune(folder: Path, keep: Iterable[str], on_wait: Callable[[str], None] | None = None) -> int:
-    """Delete every entry of a folder's cassette whose key is not in ``keep``; return how many.
+def prune(folder: Path, keep: Iterable[str], known: Cassette, on_wait: Callable[[str], None] | None = None) -> int:
+    """Delete the entries of a folder's cassette whose key is not in ``keep``; return how many.
 
-    ``keep`` is what ``Cassette.asked_keys`` tells after a full run.
+    ``keep`` is what ``Cassette.asked_keys`` tells after a full run. ``known`` is the cassette as that run read
+    it: what another process has recorded since is spared, whether or not this run would ask for it.
 
     Raises:
         CassetteError: the folder cannot be read or written.
@@ -210,7 +211,8 @@ def prune(folder: Path, keep: Iterable[str], on_wait: Callable[[str], None] | No
         return 0
     with _alone_in(folder, on_wait):
         entries = canonical_entries(_ready(folder))
-        remaining = [entry for key, entry in entries.items() if key in kept]
+        seen = {key: entry.body for key, entry in canonical_entries(known).items()}
+        remaining = [e for key, e in entries.items() if key in kept or key not in seen or seen[key] != e.body]
         if len(remaining) < len(entries):
             put_in_order(folder, remaining)
         return len(entries) - len(remaining)

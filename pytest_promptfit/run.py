@@ -95,9 +95,12 @@ class PromptRun:
             options = replace(options, custom=self._custom)
             with told_in_one_line(self.path):
                 self.tuned = tune_prompt(self.parsed, self.sample_set, self.recordings, options)
-            self.load()
         except PromptfitError as error:
             self.tuned = error
+        try:
+            self.load()
+        except PromptfitError as error:
+            self.tuned = self.tuned if isinstance(self.tuned, PromptfitError) else error
             return
         renewed = {sample.case_name: sample for sample in self.sample_set.samples}  # their lines may have moved
         self.selected = tuple(renewed.get(sample.case_name, sample) for sample in self.selected)

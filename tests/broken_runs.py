@@ -7,6 +7,7 @@ A moment is a change to a file (the n-th that the process is about to make in a 
 from __future__ import annotations
 
 import contextlib
+import errno
 import multiprocessing
 import os
 import random
@@ -28,6 +29,8 @@ SEED = int(os.environ.get("PROMPTFIT_TEST_SEED", str(random.randrange(10**6))))
 SIGNALS = pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGINT], ids=["sigkill", "ctrl-c"])
 FORKS = pytest.mark.skipif(sys.platform == "win32", reason="no fork")
 
+FULL_DISK = 0
+
 CHANGES = {"os.remove", "os.rename", "os.chmod", "os.mkdir", "os.truncate"}
 PRELOADED = (
     "genai_prices",
@@ -44,7 +47,10 @@ PRELOADED = (
 
 @dataclass(frozen=True)
 class Moment:
-    """Before the ``change``-th change to a file whose path holds ``part``, and ``seconds`` later."""
+    """Before the ``change``-th change to a file whose path holds ``part``, and ``seconds`` later.
+
+    ``by`` is a signal, or ``FULL_DISK``: from then on no file of that kind can be written.
+    """
 
     by: int
     part: str
@@ -92,6 +98,10 @@ def _break_off_at(moment: Moment) -> None:
             return
         if left:
             left -= 1
+            return
+        if moment.by == FULL_DISK:
+            if event == "open":
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             return
         left = None
         if moment.seconds:

@@ -277,7 +277,7 @@ def test_a_large_cassette_is_split_by_key_and_only_what_changes_is_rewritten(tmp
     changed = {name for name, at in times.items() if (tmp_path / name).stat().st_mtime_ns != at}
     assert changed <= {f"replies-{added[0]}.yaml"}
     assert set(replies_of(Cassette.load(tmp_path))) == keys | {added}
-    assert prune(tmp_path, [added]) == 40
+    assert prune(tmp_path, [added], Cassette.load(tmp_path)) == 40
     assert list(files_of(tmp_path)) == ["replies.yaml"]
 
 
@@ -302,14 +302,25 @@ def test_pruning_deletes_what_was_never_asked_for(tmp_path):
         asked = [keep(recorder, text) for text in ("a", "b")]
     cassette = Cassette.load(tmp_path)
     assert cassette.find(asked[0]) is not None
-    assert (cassette.obsolete(), prune(tmp_path, cassette.asked_keys())) == (1, 1)
+    assert (cassette.obsolete(), prune(tmp_path, cassette.asked_keys(), cassette)) == (1, 1)
     assert set(replies_of(Cassette.load(tmp_path))) == {asked[0]}
     before = (tmp_path / "replies.yaml").stat().st_mtime_ns
-    assert prune(tmp_path, cassette.asked_keys()) == 0
+    assert prune(tmp_path, cassette.asked_keys(), cassette) == 0
     assert (tmp_path / "replies.yaml").stat().st_mtime_ns == before
-    assert prune(tmp_path, []) == 1
+    assert prune(tmp_path, [], cassette) == 1
     assert files_of(tmp_path) == {}
-    assert prune(tmp_path / "no folder", []) == 0
+    assert prune(tmp_path / "no folder", [], cassette) == 0
+
+
+def test_pruning_spares_what_was_recorded_since(tmp_path):
+    with Recorder.open(tmp_path) as recorder:
+        replaced, _ = keep(recorder, "a"), keep(recorder, "b")
+    cassette = Cassette.load(tmp_path)
+    with Recorder.open(tmp_path, replace=True) as recorder:
+        new = [keep(recorder, "a", reply="another"), keep(recorder, "c")]
+    assert new[0] == replaced
+    assert prune(tmp_path, [], cassette) == 1
+    assert set(replies_of(Cassette.load(tmp_path))) == set(new)
 
 
 def test_pruning_keeps_what_was_asked_for_though_it_was_edited_by_hand(tmp_path):
@@ -319,7 +330,7 @@ def test_pruning_keeps_what_was_asked_for_though_it_was_edited_by_hand(tmp_path)
     cassette = Cassette.load(tmp_path)
     assert key not in replies_of(cassette)
     assert cassette.find(key) is not None
-    assert prune(tmp_path, cassette.asked_keys()) == 1
+    assert prune(tmp_path, cassette.asked_keys(), cassette) == 1
     assert set(replies_of(Cassette.load(tmp_path))) == {key}
 
 

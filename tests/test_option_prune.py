@@ -82,3 +82,23 @@ def test_prune_touches_the_selected_prompts_alone(project: Project) -> None:
     project.replay("--promptfit-prune", "other.prompt.yaml")
     assert recorded(project) == 4
     assert "1 recorded replies are obsolete" in project.replay().stdout.str()
+
+
+def test_what_another_process_has_just_recorded_is_spared(project: Project) -> None:
+    """The other one records while this run reads its replies, before it prunes."""
+    project.write()
+    project.record()
+    project.write(params={"temperature": 0})
+    project.record()
+    project.write(at="elsewhere/mood.prompt.yaml", params={"temperature": 1})
+    (project.path / "conftest.py").write_text(
+        "import pytest_promptfit\n"
+        "def pytest_promptfit_extract(text):\n"
+        "    if text == 'a lovely day':\n"
+        "        other = 'elsewhere/mood.prompt.yaml'\n"
+        "        pytest_promptfit.evaluate(other, record='missing', cassettes='cassettes')\n"
+    )
+    result = project.run("mood.prompt.yaml", "--promptfit-prune")
+    result.stdout.fnmatch_lines(["  note: 4 obsolete replies pruned"])
+    assert recorded(project) == 8
+    assert len(project.model.asked) == 12

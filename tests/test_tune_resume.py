@@ -24,8 +24,6 @@ from tuning_models import (
     tuning_project,
 )
 
-from pytest_promptfit.tune import run
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from multiprocessing.context import ForkServerProcess
@@ -174,23 +172,3 @@ def tune_here(folder: Path) -> None:
     with Path("out.txt").open("w", encoding="utf-8") as out, contextlib.redirect_stdout(out):
         code = pytest.main(["-p", "promptfit", *options])
     os._exit(code)
-
-
-def test_broken_off_while_the_files_are_written(project: TuningProject, monkeypatch: pytest.MonkeyPatch) -> None:
-    original = write(project)
-    project.tune()
-    unbroken, asked = outcome(project), len(project.model.asked)
-    for step in ("prune", "_write_baseline", "write_rewritten"):
-        start_anew(project, original)
-        (project.path / "cassettes/mood/replies.yaml").unlink()
-        with monkeypatch.context() as broken, contextlib.suppress(KeyboardInterrupt):
-            broken.setattr(run, step, break_off)
-            project.tune()
-        assert (project.path / "mood.prompt.yaml").read_bytes() == original
-        project.tune()
-        assert outcome(project) == unbroken
-    assert len(project.model.asked) == asked
-
-
-def break_off(*_: object) -> None:
-    raise KeyboardInterrupt

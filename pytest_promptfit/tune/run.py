@@ -1,20 +1,23 @@
 """Tuning one prompt file from end to end: search, verdict, and the files brought up to date.
 
-The effects come in this order, so that a run killed anywhere can be started again: recordings, baseline, and
-the prompt file last.
+The effects come in this order, so that wherever a run is killed or fails, the prompt file as it then is replays
+green: the new replies join the recordings, the baseline excuses what either prompt gets wrong, the prompt file is
+written, the baseline holds to the new prompt alone, and last the old prompt's recordings go.
 """
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_promptfit.baseline import accept, baseline_path, read_baseline, write_baseline
+from pytest_promptfit.baseline import accept, baseline_path, excusing, read_baseline, write_baseline
 from pytest_promptfit.cassette import Cassette
 from pytest_promptfit.custom import OURS, Custom
-from pytest_promptfit.errors import PromptfitError
+from pytest_promptfit.errors import CassetteError, PromptfitError
 from pytest_promptfit.evaluation import Evaluation, Outcome
+from pytest_promptfit.files import write_atomically
+from pytest_promptfit.forward import forward
 from pytest_promptfit.providers.shared import where_a_key_goes
 from pytest_promptfit.recorder import Recorder, prune
 from pytest_promptfit.rewrite import diff_lines, file_text, rewritten, write_rewritten
@@ -32,9 +35,10 @@ from pytest_promptfit.tune.split import split
 from pytest_promptfit.wire import secrets_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from pytest_promptfit.baseline import Baseline
     from pytest_promptfit.prompt_file import ParsedPrompt, Prompt
     from pytest_promptfit.samples import SampleSet
     from pytest_promptfit.tune.final import Verdict
@@ -64,12 +68,14 @@ def tune_prompt(parsed: ParsedPrompt, sample_set: SampleSet, cassettes: Path, op
     asked; the prompt file is then as it was.
     """
     text = file_text(parsed.path)
+    read_baseline(baseline_path(parsed.path))  # one that cannot be read is told before anything is paid for
     check_prices(parsed)
+    harness = _Harness(cassettes, Cassette.load(cassettes), options)
     with Recorder.open(cassettes / FOLDER, secrets_of(parsed), on_wait=options.on_wait) as recorder:
-        search = _prepared(parsed, sample_set, recorder, Cassette.load(cassettes), options)
+        search = _prepared(parsed, sample_set, recorder, harness.known, options)
         search.run(parsed.config.tune.iterations if options.iterations is None else options.iterations)
         verdict = judge_final(search)
-        new_text, unfinished = _written(search, verdict, sample_set, cassettes, text)
+        new_text, unfinished = _written(search, verdict, sample_set, harness, text)
     diff = diff_lines(text, new_text, parsed.path.name)
     return _result(search, verdict, sample_set, diff, unfinished)
 
@@ -99,19 +105,74 @@ def _prepared(
     return Search(arena, history, optimizer, parts, shares, canonical, options.seed)
 
 
+@dataclass(frozen=True)
+class _Harness:
+    """The recordings that a replay uses: their folder, and what was in it when the run began."""
+
+    folder: Path
+    known: Cassette
+    options: TuneOptions
+
+    def take_over(self, arena: Arena, prompt: Prompt, sample_set: SampleSet) -> list[str]:
+        """Copy the replies to a prompt that were asked in tuning, so that nobody pays again; return their keys."""
+        keys = []
+        secrets = secrets_of(arena.parsed)
+        with Recorder.open(self.folder, secrets, on_wait=self.options.on_wait) as recorder:
+            for key, recorded in harness_replies(arena, prompt, sample_set.samples):
+                keys.append(key)
+                if recorded is not None and key not in recorder.cassette:
+                    recorder.keep(recorded)
+        return keys
+
+    def prune(self, keep: Sequence[str]) -> list[str]:
+        """Delete what was there before and is not to be kept; return what is to be said."""
+        try:
+            prune(self.folder, keep, self.known, self.options.on_wait)
+        except CassetteError as error:  # the prompt is tuned all the same
+            return [f"the recordings of the old prompt are still there: {error}"]
+        return []
+
+
 def _written(
-    search: Search, verdict: Verdict, sample_set: SampleSet, cassettes: Path, text: str
+    search: Search, verdict: Verdict, sample_set: SampleSet, harness: _Harness, text: str
 ) -> tuple[str, list[str]]:
     """Bring all files up to date; return the prompt file's text as it is now, and what is to be said."""
+    arena = search.arena
     if not verdict.accepted:
-        _hand_over(search.arena, search.initial, sample_set, cassettes)
+        harness.take_over(arena, search.initial, sample_set)
         return text, []
-    path = search.arena.parsed.path
-    new_text = rewritten(text, search.incumbent, path=path)
+    path, prompt = arena.parsed.path, search.incumbent
+    new_text = rewritten(text, prompt, path=path)
     search.history.enter("recording")
-    unfinished = _bring_up_to_date(search, sample_set, cassettes, text)
-    write_rewritten(path, text, new_text)
-    return new_text, unfinished
+    _ask_the_rest(arena, prompt, sample_set)
+    if file_text(path) != text:
+        raise PromptfitError(f"{path}: changed since it was read, so it is left as it is: run again")
+    keys = harness.take_over(arena, prompt, sample_set)
+    outcomes = known_outcomes(arena, prompt, sample_set.samples)
+    new_baseline = _baseline(arena, prompt, sample_set, outcomes)
+    with _excusing_both(arena.parsed, sample_set, harness, new_baseline):
+        write_rewritten(path, text, new_text)
+    write_baseline(baseline_path(path), new_baseline)
+    return new_text, [*_unasked(len(sample_set.samples) - len(outcomes)), *harness.prune(keys)]
+
+
+@contextmanager
+def _excusing_both(parsed: ParsedPrompt, sample_set: SampleSet, harness: _Harness, new: Baseline) -> Iterator[None]:
+    """Have, while the prompt file is written, a baseline that neither prompt is worse than; put back where that fails.
+
+    Between two files there is always a moment for a kill: the new baseline alone would fail the old prompt for
+    what the new one fixed, and the old baseline the new prompt for what it broke.
+    """
+    target = baseline_path(parsed.path)
+    before = target.read_bytes() if target.exists() else None
+    replayed = forward(parsed, sample_set, sample_set.samples, harness.folder, custom=harness.options.custom)
+    write_baseline(target, excusing(new, replayed))
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            write_atomically(target, before.decode()) if before is not None else target.unlink()
+        raise
 
 
 def _result(
@@ -177,45 +238,27 @@ def _where_keys_went(search: Search) -> list[str]:
     return list(dict.fromkeys(line for model in asked for line in where_a_key_goes(model)))
 
 
-def _bring_up_to_date(search: Search, sample_set: SampleSet, cassettes: Path, text: str) -> list[str]:
-    """Record the final prompt over all samples for the harness, and accept its outcomes as the baseline.
-
-    Returns what is to be said. Raises PromptfitError, and leaves all files alone, when the prompt file has
-    changed meanwhile.
-    """
-    arena, prompt = search.arena, search.incumbent
+def _ask_the_rest(arena: Arena, prompt: Prompt, sample_set: SampleSet) -> None:
+    """Ask the final prompt, as far as the budget goes, for the samples that tuning had no need of."""
     known = {outcome.sample for outcome in known_outcomes(arena, prompt, sample_set.samples)}
     unknown = [sample for sample in sample_set.samples if sample not in known]
     if unknown:
         fitting = arena.affordable([prompt], max(unknown, key=lambda sample: len(sample.text)))
         with suppress(OutOfBudget):
             arena.outcomes(prompt, unknown[:fitting])
-    if file_text(arena.parsed.path) != text:
-        raise PromptfitError(f"{arena.parsed.path}: changed since it was read, so it is left as it is: run again")
-    prune(cassettes, _hand_over(arena, prompt, sample_set, cassettes))
-    outcomes = known_outcomes(arena, prompt, sample_set.samples)
-    _write_baseline(arena, prompt, sample_set, outcomes)
-    unasked = len(sample_set.samples) - len(outcomes)
-    if not unasked:
+
+
+def _unasked(count: int) -> list[str]:
+    if not count:
         return []
     return [
-        f"{unasked} samples have no recorded reply to the new prompt, because the budget is used up: "
+        f"{count} samples have no recorded reply to the new prompt, because the budget is used up: "
         f"pytest --promptfit --promptfit-record asks for them"
     ]
 
 
-def _hand_over(arena: Arena, prompt: Prompt, sample_set: SampleSet, cassettes: Path) -> list[str]:
-    """Copy the replies to a prompt into the harness's recordings, so that nobody pays again; return their keys."""
-    keys = []
-    with Recorder.open(cassettes) as harness:
-        for key, recorded in harness_replies(arena, prompt, sample_set.samples):
-            keys.append(key)
-            if recorded is not None and key not in harness.cassette:
-                harness.keep(recorded)
-    return keys
-
-
-def _write_baseline(arena: Arena, prompt: Prompt, sample_set: SampleSet, outcomes: list[Outcome]) -> None:
+def _baseline(arena: Arena, prompt: Prompt, sample_set: SampleSet, outcomes: list[Outcome]) -> Baseline:
+    """Return the baseline that accepts the outcomes of the final prompt."""
     evaluation = Evaluation(
         name=arena.parsed.name,
         path=str(arena.parsed.path),
@@ -224,5 +267,5 @@ def _write_baseline(arena: Arena, prompt: Prompt, sample_set: SampleSet, outcome
         labels=sample_set.labels,
         outcomes=tuple(outcomes),
     )
-    target = baseline_path(arena.parsed.path)
-    write_baseline(target, accept(read_baseline(target), evaluation, [s.case_name for s in sample_set.samples]))
+    old = read_baseline(baseline_path(arena.parsed.path))
+    return accept(old, evaluation, [sample.case_name for sample in sample_set.samples])

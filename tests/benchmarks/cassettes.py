@@ -81,7 +81,7 @@ def _files(path: Path, folder: Path) -> Clock:
         _append(recorder, [("one more", _payloads(path, ["number 1"])[0])])
     keep = [entry.key for at, entry in enumerate(cassette) if at % PRUNED]
     with clock.time("prune"):
-        prune(folder, keep)
+        prune(folder, keep, cassette)
     clock["files"] = len(content)
     return clock
 
@@ -156,7 +156,7 @@ def _recorded(path: Path, folder: Path, system_prompt: str = SYSTEM_PROMPT) -> N
     with Recorder.open(folder) as recorder:
         _append(recorder, _calls(path, system_prompt))
         asked = recorder.cassette.asked_keys()
-    prune(folder, asked)
+    prune(folder, asked, recorder.cassette)
 
 
 def _committed(project: Path, change: str) -> Row:
