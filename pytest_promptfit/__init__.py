@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pytest_promptfit.api import evaluate, tune
     from pytest_promptfit.chat import ChatReply
-    from pytest_promptfit.classifier import Classifier, Prediction, load_prompt
+    from pytest_promptfit.classifier import Call, Classifier, Prediction, load_prompt
     from pytest_promptfit.errors import CallError, CassetteError, HookError, PromptFileError, PromptfitError
     from pytest_promptfit.evaluation import Evaluation, Outcome, Usage
     from pytest_promptfit.gates import Gate, GateResult
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pytest_promptfit.tune.result import TuneResult
 
 _HOMES = {
+    "Call": "classifier",
     "CallError": "errors",
     "CassetteError": "errors",
     "ChatReply": "chat",
@@ -43,6 +44,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Call",
     "CallError",
     "CassetteError",
     "ChatReply",

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_promptfit.custom import OURS, Custom
-from pytest_promptfit.errors import PromptfitError
 from pytest_promptfit.forward import Asking, RecordMode, forward
 from pytest_promptfit.prompt_file import parse_prompt_file
-from pytest_promptfit.samples import Sample, SampleSet, read_samples, text_id
+from pytest_promptfit.samples import Sample, given_samples, read_samples
 from pytest_promptfit.where import Where
+from pytest_promptfit.wire import refuse_keys
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -49,11 +49,12 @@ def evaluate(
         extract: reads the label of ``(reply, text)``, as in ``load_prompt``; default: the same.
 
     Raises:
-        PromptfitError: the prompt file is wrong, or the model cannot be asked.
+        PromptfitError: the prompt file or a sample is wrong, or the model cannot be asked.
     """
     path = Path(prompt) if isinstance(prompt, str | Path) else prompt.path
     parsed = parse_prompt_file(path)
-    sample_set = read_samples(parsed) if samples is None else _own_samples(samples, parsed.config.labels)
+    sample_set = read_samples(parsed) if samples is None else given_samples(parsed, samples)
+    refuse_keys(parsed, sample_set.samples)
     folder = _where(cassettes).of(path, parsed.name)
     theirs = OURS if isinstance(prompt, str | Path) else prompt.custom
     custom = replace(theirs, client=client or theirs.client, extract=extract or theirs.extract)
@@ -97,21 +98,10 @@ def tune(
     folder = _where(cassettes).of(path, parsed.name)
     custom = Custom(client, extract)
     options = TuneOptions(seed=seed, iterations=iterations, concurrency=concurrency, custom=custom)
-    return tune_prompt(parsed, read_samples(parsed), folder, options)
+    sample_set = read_samples(parsed)
+    refuse_keys(parsed, sample_set.samples)
+    return tune_prompt(parsed, sample_set, folder, options)
 
 
 def _where(cassettes: str | Path | None) -> Where:
     return Where(Path(cassettes) if cassettes is not None else None)
-
-
-def _own_samples(samples: Iterable[Sample | tuple[str, str]], labels: tuple[str, ...]) -> SampleSet:
-    found = [sample if isinstance(sample, Sample) else _sample(*sample) for sample in samples]
-    known = labels or tuple(sorted({sample.label for sample in found}))
-    if not found:
-        raise PromptfitError("evaluate: no samples: expected at least one")
-    return SampleSet(tuple(found), known)
-
-
-def _sample(text: str, label: str) -> Sample:
-    sample = Sample("", text, str(label), path="<samples>")
-    return replace(sample, id=text_id(text))

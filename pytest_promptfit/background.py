@@ -5,12 +5,19 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import weakref
+from concurrent.futures import CancelledError
+from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from pytest_promptfit.errors import CallError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
     from concurrent.futures import Future
     from contextlib import AbstractAsyncContextManager
+
+    from anyio.from_thread import BlockingPortal
 
     Send = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
@@ -18,62 +25,100 @@ T = TypeVar("T")
 
 
 class Background:
-    """Runs coroutines that need the connection; opens it with the first one, again after a fork."""
+    """Runs coroutines that need the connection; opens it with the first one, again after ``close`` or a fork.
+
+    Thread and connection end with ``close``, with the last reference to this, or where nothing can be connected.
+    """
 
     def __init__(self, connect: Callable[[], AbstractAsyncContextManager[Send]]) -> None:
+        """``connect`` must hold no reference to this: it lives as long as the thread does."""
         self._connect = connect
-        self._starting = threading.Lock()
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._connection: asyncio.Future[Send] | None = None
-        self._closing: Callable[[], None] | None = None
+        self._changing = threading.Lock()
+        self._open: _Open | None = None
         self._process = 0
 
     def run(self, use: Callable[[Send], Coroutine[Any, Any, T]]) -> T:
-        """Run ``use`` with the connection and wait for its result."""
-        return self._submit(use).result()
+        """Run ``use`` with the connection and wait for its result; interrupted, it is cancelled."""
+        future = self._opened().start(use)
+        try:
+            return future.result()
+        except CancelledError:
+            raise _closed() from None
+        except BaseException:
+            future.cancel()
+            raise
 
     async def arun(self, use: Callable[[Send], Coroutine[Any, Any, T]]) -> T:
-        """Run ``use`` with the connection and await its result."""
-        return await asyncio.wrap_future(self._submit(use))
+        """Run ``use`` with the connection and await its result; cancelled, it is cancelled too."""
+        opened = self._open
+        if opened is None or self._process != os.getpid():
+            opened = await asyncio.to_thread(self._opened)
+        future = opened.start(use)
+        try:
+            return await asyncio.wrap_future(future)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise
+            raise _closed() from None
 
     def close(self) -> None:
-        """Close the connection and end the thread."""
-        with self._starting:
-            if self._closing is not None and self._process == os.getpid():
-                self._closing()
-            self._loop = self._closing = None
+        """End what is in flight, the connection and the thread."""
+        with self._changing:
+            if self._open is not None:
+                self._open.finalizer()
+            self._open = None
 
-    def _submit(self, use: Callable[[Send], Coroutine[Any, Any, T]]) -> Future[T]:
-        async def with_connection() -> T:
-            return await use(await self._connected())
-
-        return asyncio.run_coroutine_threadsafe(with_connection(), self._running_loop())
-
-    def _running_loop(self) -> asyncio.AbstractEventLoop:
-        with self._starting:
-            if self._loop is None or self._process != os.getpid():
-                self._loop, self._connection, self._process = asyncio.new_event_loop(), None, os.getpid()
-                threading.Thread(target=self._loop.run_forever, name="promptfit", daemon=True).start()
-            return self._loop
-
-    async def _connected(self) -> Send:
-        """Return the one connection of this loop; the first caller opens it while the others wait."""
-        if self._connection is None:
-            loop = asyncio.get_running_loop()
-            self._connection = loop.create_future()
-            try:
-                manager = self._connect()
-                send = await manager.__aenter__()
-            except BaseException as error:
-                waiting, self._connection = self._connection, None
-                waiting.set_exception(error)
-                waiting.exception()  # it is raised here; whoever else waits sees it too
-                raise
-            self._closing = lambda: _close(loop, manager)
-            self._connection.set_result(send)
-        return await self._connection
+    def _opened(self) -> _Open:
+        with self._changing:
+            if self._open is None or self._process != os.getpid():
+                self._open, self._process = _Open(self, self._connect), os.getpid()
+            return self._open
 
 
-def _close(loop: asyncio.AbstractEventLoop, manager: AbstractAsyncContextManager[Any]) -> None:
-    asyncio.run_coroutine_threadsafe(manager.__aexit__(None, None, None), loop).result()
-    loop.call_soon_threadsafe(loop.stop)
+class _Open:
+    """A running event loop with its connection."""
+
+    def __init__(self, owner: Background, connect: Callable[[], AbstractAsyncContextManager[Send]]) -> None:
+        from anyio.from_thread import start_blocking_portal
+
+        ends = ExitStack()
+        self._in_flight: set[Future[Any]] = set()
+        with ends:
+            self._portal: BlockingPortal = ends.enter_context(start_blocking_portal())
+            self._send: Send = ends.enter_context(self._portal.wrap_async_context_manager(connect()))
+            ends.callback(_cancel, self._in_flight)
+            place = (os.getpid(), self._portal.call(threading.get_ident))
+            # At the end of the program too: there a portal whose thread is gone would be waited for in vain.
+            self.finalizer = weakref.finalize(owner, _end, ends.pop_all(), self._portal, place)
+
+    def start(self, use: Callable[[Send], Coroutine[Any, Any, T]]) -> Future[T]:
+        """Start a coroutine; its future can be cancelled."""
+        try:
+            future: Future[T] = self._portal.start_task_soon(use, self._send)
+        except RuntimeError:  # another thread has closed it
+            raise _closed() from None
+        self._in_flight.add(future)
+        future.add_done_callback(self._in_flight.discard)
+        return future
+
+
+def _cancel(futures: set[Future[Any]]) -> None:
+    for future in list(futures):
+        future.cancel()
+
+
+def _end(ends: ExitStack, portal: BlockingPortal, place: tuple[int, int]) -> None:
+    process, thread = place
+    if process != os.getpid():
+        # A fork has no such thread: the portal must know, or whoever clears it away waits for ever.
+        with suppress(StopIteration):
+            portal.stop().send(None)
+    elif thread == threading.get_ident():  # the last reference was a call's
+        threading.Thread(target=ends.close, daemon=True).start()
+    else:
+        ends.close()
+
+
+def _closed() -> CallError:
+    return CallError("closed while it was being asked", fatal=True)

@@ -16,6 +16,7 @@ from pytest_promptfit.custom import shown
 from pytest_promptfit.errors import CallError, PromptfitError
 from pytest_promptfit.providers.refusals import refusal_of
 from pytest_promptfit.providers.sending import NETWORK_ERRORS, unsendable
+from pytest_promptfit.transport import note_headers
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -103,7 +104,7 @@ class FunctionTransport(httpx2.AsyncBaseTransport):
             said = self._function(payload)
             if inspect.isawaitable(said):
                 said = await said
-            return httpx2.Response(200, json=self._body(said))
+            return httpx2.Response(200, json=self._body(said), extensions={"made_here": True})
         except PromptfitError:
             raise
         except Exception as error:
@@ -152,6 +153,7 @@ def function_of(
 
     async def post(payload: dict[str, Any]) -> dict[str, Any]:
         response = await patient.post(path, cast_to=httpx2.Response, body=payload)
+        note_headers(response.headers)
         body = response.json()
         if not isinstance(body, dict):
             raise TypeError(f"expected a JSON object, found {shown(body)}")

@@ -8,13 +8,15 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 from pytest_promptfit.chat import words_of
 from pytest_promptfit.data_files import Row, read_rows
-from pytest_promptfit.errors import NoSamplesError, PromptFileError
+from pytest_promptfit.errors import NoSamplesError, PromptFileError, PromptfitError
 from pytest_promptfit.files import expanded, is_file
 from pytest_promptfit.metrics import MISSING
 from pytest_promptfit.nfc import nfc
@@ -22,7 +24,7 @@ from pytest_promptfit.validation_lines import nearest, short
 from pytest_promptfit.yaml_source import shown_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping
     from pathlib import Path
 
     from pytest_promptfit.prompt_file import InlineSample, ParsedPrompt, SampleSource
@@ -66,8 +68,8 @@ class Sample:
 
     @property
     def place(self) -> str:
-        """``file:line``, as people and editors read it."""
-        return f"{self.path}:{self.line}"
+        """``file:line``, as people and editors read it; without a line where there is none."""
+        return f"{self.path}:{self.line}" if self.line else self.path
 
 
 @dataclass(frozen=True)
@@ -90,10 +92,50 @@ def read_samples(parsed: ParsedPrompt) -> SampleSet:
     found = [*_canonicals(parsed), *_labeled(parsed)]
     if not found:
         raise _no_samples(parsed)
-    refuse_unclear_labels(found, config.labels)
+    return _sample_set(parsed, found, config.labels)
+
+
+def given_samples(parsed: ParsedPrompt, given: Iterable[object]) -> SampleSet:
+    """Return samples that a program brings, checked as those of a file are.
+
+    Their labels are those of the prompt file, and its samples', so that the prompt is the one that production
+    sends. Raises PromptfitError for the first mistake; a sample's place is ``samples[0]`` and so on.
+    """
+    if isinstance(given, str | bytes) or not hasattr(given, "__iter__"):
+        raise PromptfitError(f"samples: {short(given)}: {_EXPECTED_SAMPLES}")
+    found = [_given(item, f"samples[{at}]") for at, item in enumerate(given)]
+    if not found:
+        raise PromptfitError("samples: none: expected at least one")
+    config = parsed.config
+    labels = config.labels or (read_samples(parsed).labels if config.samples or config.canonical else ())
+    return _sample_set(parsed, found, labels)
+
+
+_EXPECTED_SAMPLES = "expected pairs (text, label), or Sample objects, in a list"
+
+
+def _given(item: object, place: str) -> Sample:
+    if isinstance(item, Sample):
+        sample = item if item.path else replace(item, path=place, line=0)
+    elif isinstance(item, Sequence) and not isinstance(item, str | bytes) and len(item) == 2:
+        text, label = item
+        is_number = isinstance(label, Integral) and not isinstance(label, bool)
+        sample = Sample("", text, str(label) if is_number else label, path=place, line=0)
+    else:
+        raise PromptfitError(f"{place}: {short(item)}: {_EXPECTED_SAMPLES}")
+    for name in ("text", "label", "note", "id"):
+        value = getattr(sample, name)
+        if not isinstance(value, str):
+            raise PromptfitError(f"{sample.place}: {name}: {short(value)}: expected text")
+    return _checked(replace(sample, label=sample.label.strip()), sample.id or None)
+
+
+def _sample_set(parsed: ParsedPrompt, found: Sequence[Sample], labels: tuple[str, ...]) -> SampleSet:
+    """Return the samples with an id each, and once each, when all is right with them."""
+    refuse_unclear_labels(found, labels)
     forms = [normal_form(sample.text) for sample in found]
     kept, warnings = _without_duplicates(_with_distinct_ids(found, forms), forms)
-    labels = config.labels or tuple(sorted({sample.label for sample in kept}))
+    labels = labels or tuple(sorted({sample.label for sample in kept}))
     _check_labels(kept, labels)
     check_prompt_labels(parsed, labels)
     return SampleSet(tuple(kept), labels, tuple(warnings))

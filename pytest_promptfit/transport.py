@@ -6,6 +6,7 @@ Nothing is patched: only the client that is given this transport is recorded.
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from pytest_promptfit.errors import CassetteError
 from pytest_promptfit.whole_reply import body_of, text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Mapping
 
     from pytest_promptfit.recorder import Recorder
 
@@ -36,6 +37,56 @@ CALL: ContextVar[CallTag] = ContextVar("promptfit_call", default=CallTag())  # n
 def recording_for(sample: str | None, repeat: int = 0) -> None:
     """Say, in the task that sends, what its next call is for."""
     CALL.set(CallTag(sample, repeat))
+
+
+REQUEST_ID_HEADERS = ("x-request-id", "request-id", "apim-request-id", "x-amzn-requestid")
+"""OpenAI's, Anthropic's, Azure's and AWS's."""
+
+
+@dataclass(slots=True)
+class Headers:
+    """What the headers of a call's last response tell of it."""
+
+    request_id: str = ""
+
+
+_HEADERS: ContextVar[Headers | None] = ContextVar("promptfit_headers", default=None)
+
+
+@contextmanager
+def watching() -> Iterator[Headers]:
+    """Give the headers of the calls that this task makes in the block through a ``WatchingTransport``."""
+    headers = Headers()
+    token = _HEADERS.set(headers)
+    try:
+        yield headers
+    finally:
+        _HEADERS.reset(token)
+
+
+def note_headers(headers: Mapping[str, str]) -> None:
+    """Take note of a response's headers for whoever is watching this task."""
+    watched = _HEADERS.get()
+    if watched is not None:
+        watched.request_id = next((headers[name] for name in REQUEST_ID_HEADERS if headers.get(name)), "")
+
+
+class WatchingTransport(httpx2.AsyncBaseTransport):
+    """Sends through ``inner``, and notes what the headers of each response say."""
+
+    def __init__(self, inner: httpx2.AsyncBaseTransport) -> None:
+        self._inner = inner
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send a request and return its response."""
+        response = await self._inner.handle_async_request(request)
+        if not response.extensions.get("made_here"):
+            note_headers(response.headers)
+        return response
+
+    async def aclose(self) -> None:
+        """Close the inner transport."""
+        await self._inner.aclose()
 
 
 class RecordingTransport(httpx2.AsyncBaseTransport):

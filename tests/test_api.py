@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import threading
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from faulty_server import error
@@ -123,8 +123,56 @@ def test_evaluate_other_samples(project: Project) -> None:
     assert evaluate(classify, samples, cassettes=project.path / "c").accuracy is None
     assert evaluate(classify, samples, record="missing", cassettes=project.path / "c").accuracy == 1.0
     assert evaluate(classify, samples, cassettes=project.path / "c").usage.replayed == 2
-    with pytest.raises(PromptfitError, match="no samples"):
+    with pytest.raises(PromptfitError, match="samples: none"):
         evaluate(classify, [])
+
+
+@pytest.mark.parametrize(
+    ("samples", "said"),
+    [
+        ("good", "samples: 'good': expected pairs"),
+        (5, "samples: 5: expected pairs"),
+        (["a lovely day"], r"samples\[0\]: 'a lovely day': expected pairs"),
+        ([("a", "good"), ("b",)], r"samples\[1\]: \('b',\): expected pairs"),
+        ([("a", "good", "c")], r"samples\[0\]: .*: expected pairs"),
+        ([{"text": "a", "label": "good"}], r"samples\[0\]: .*: expected pairs"),
+        ([("a", None)], r"samples\[0\]: label: None: expected text"),
+        ([("a", float("nan"))], r"samples\[0\]: label: nan: expected text"),
+        ([(None, "good")], r"samples\[0\]: text: None: expected text"),
+        ([("  ", "good")], r"samples\[0\]: text: empty"),
+        ([("a", " ")], r"samples\[0\]: label: empty"),
+        ([("a", "god")], r"samples\[0\]: label: 'god' is not one of `labels`; did you mean `good`\?"),
+        ([("a", "good"), (" a ", "bad")], r"samples\[1\]: label: 'bad', but the same text has the label 'good' at sa"),
+        ([Sample(id="x", text="a", label="good"), Sample(id="x", text="b", label="bad")], r"samples\[1\]: id: x: said"),
+        ([Sample(id="x", text="a", label="good", note=None)], r"samples\[0\]: note: None: expected text"),  # type: ignore[arg-type]
+        ([("a", "\ud800")], r"samples\[0\]: label: half a surrogate pair"),
+    ],
+)
+def test_evaluate_checks_samples_as_a_file_s_are_checked(project: Project, samples: Any, said: str) -> None:
+    with pytest.raises(PromptfitError, match=f"^{said}"):
+        evaluate(project.write(), samples, record="missing", cassettes=project.path / "c")
+    assert project.model.asked == []
+
+
+def test_evaluate_takes_a_table_s_rows_and_counts_twins_once(project: Project) -> None:
+    import pandas as pd
+
+    table = pd.DataFrame({"text": ["a lovely day", "a lovely  day", "mumble"], "label": ["good", "good", "bad"]})
+    path = project.write()
+    with pytest.raises(PromptfitError, match=r"^samples\[0\]: 'text': expected pairs"):
+        evaluate(path, table, cassettes=project.path / "c")
+    rows = table.itertuples(index=False)
+    evaluation = evaluate(path, rows, record="missing", cassettes=project.path / "c")
+    assert [outcome.sample.label for outcome in evaluation.outcomes] == ["good", "bad"]
+    assert evaluation.notes == ("samples[1]: the same sample as samples[0]: counted once",)
+
+
+def test_evaluate_asks_with_the_labels_of_the_file(project: Project) -> None:
+    """However few of them the samples have: it is the prompt that production sends."""
+    prompt = {"system_prompt": "One of {labels}.", "user_prompt_prefix": "<text>", "user_prompt_suffix": "</text>"}
+    path = project.write(labels=[], prompt=prompt)
+    evaluate(path, [("a lovely day", "good")], record="missing", cassettes=project.path / "c")
+    assert json.loads(project.model.asked[-1]) == load_prompt(path).payload("a lovely day")
 
 
 def test_evaluate_stops_at_its_budget(project: Project) -> None:
