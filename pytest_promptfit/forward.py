@@ -85,7 +85,7 @@ def forward(
     if prune and not is_full:
         notes.append(f"not pruned: only {len(samples)} of {len(sample_set.samples)} samples are selected")
     elif prune and obsolete:
-        notes.append(_prune(cassettes, replies.cassette, outcomes))
+        notes.append(_prune(cassettes, replies.cassette, outcomes, asking.on_wait if asking else None))
         obsolete = 0
     return Evaluation(
         name=parsed.name,
@@ -197,7 +197,7 @@ def _unrecorded(
     return Unrecorded(estimate(wire.model, payloads), is_everything=not len(cassette), obstacle=obstacle)
 
 
-def _prune(folder: Path, cassette: Cassette, outcomes: Sequence[Outcome]) -> str:
+def _prune(folder: Path, cassette: Cassette, outcomes: Sequence[Outcome], on_wait: Callable[[str], None] | None) -> str:
     """Delete the obsolete entries, unless a sample has no reply: a slip in the prompt makes all of them obsolete."""
     from pytest_promptfit.recorder import prune
 
@@ -206,7 +206,7 @@ def _prune(folder: Path, cassette: Cassette, outcomes: Sequence[Outcome]) -> str
         return (
             f"{cassette.obsolete()} obsolete replies not pruned: {unanswered} samples have no reply, record them first"
         )
-    return f"{prune(folder, cassette.asked_keys(), cassette)} obsolete replies pruned"
+    return f"{prune(folder, cassette.asked_keys(), cassette, on_wait)} obsolete replies pruned"
 
 
 def _usage(outcomes: Sequence[Outcome], usd: float | None) -> Usage:

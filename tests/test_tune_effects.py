@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CONFLICT = "<<<<<<< HEAD\n{}\n=======\n{}\n>>>>>>> theirs\n"
-CHANGES = 44
-"""So many changes to files, and a few more, does a tuning run make here that has all replies recorded."""
+CHANGES = 25
+"""So many changes to files does a tuning run make here that has all replies recorded."""
 
 SURPRISING = ("1901", "1919")
 """Samples that the prompt gets right before it is tuned, and wrong afterwards."""
