@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from pytest_promptfit.custom import described, shown
 from pytest_promptfit.errors import HookError, PromptfitError
 from pytest_promptfit.providers import unwrapped
+from pytest_promptfit.providers.shared import check_base_url
 from pytest_promptfit.scrubbing import scrubber
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ class OwnClientProvider:
         """Raise what stops a run: no usable client, or where our own asks, what that misses."""
         from pytest_promptfit.own_transport import asks_itself
 
+        check_base_url(self.spec)  # replies are recorded under it, whoever asks
         client = self._new_client()
         if not asks_itself(client):
             self._provider.check()

@@ -132,6 +132,20 @@ def test_without_the_hook_nobody_answers_for_the_function(project: Project) -> N
     assert "no such model" in result.stdout.str()
 
 
+@pytest.mark.parametrize(
+    "base_url", ["http://[bad/v1", "http://host:port/v1", "http://host:99999/v1", "nothing", "http://h\0"]
+)
+def test_a_url_that_is_none_is_one_line(project: Project, base_url: str) -> None:
+    """The replies would be recorded under it."""
+    project.write(model={**BY_RULE, "base_url": base_url})
+    conftest(project, FUNCTION)
+    result = project.record()
+    assert result.ret in (1, 4)
+    assert "model.base_url" in result.stdout.str() + result.stderr.str()
+    assert "INTERNALERROR" not in result.stdout.str() + result.stderr.str()
+    assert calls(project) == 0
+
+
 def test_a_replay_makes_no_client_even_where_replies_are_missing(project: Project) -> None:
     project.write(MOODS[:2])
     project.record()
