@@ -53,9 +53,13 @@ def _as_json(params: dict[str, Any]) -> dict[str, Any]:
     return {**value, **extra}
 
 
+SECRET = "secret"  # noqa: S105 - the kind of an error
+"""The type of a validation error whose input must not be shown."""
+
 VARIABLE = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 SECRET_PARAMETER = re.compile(
-    r"[^?&;#]*?(?:key|token|secret|passw(?:or)?d|pwd|pass|sig|signature|auth|credentials?|code)", re.IGNORECASE
+    r".*(?:key|token|secret|password|passwd|signature|credentials?)|(?:.*[-_.])?(?:pwd|pass|sig|auth)|code",
+    re.IGNORECASE | re.DOTALL,
 )
 """The name of a parameter in a URL whose value is a credential: ``key``, ``api-key``, ``access_token``, ``sig``."""
 
@@ -75,10 +79,6 @@ def _variable_name(name: str) -> str:
     if not VARIABLE.fullmatch(name):
         raise PydanticCustomError(SECRET, "expected the name of an environment variable, not the key itself")
     return name
-
-
-SECRET = "secret"  # noqa: S105 - the kind of an error
-"""The type of a validation error whose input must not be shown."""
 
 
 def _secret(what: str) -> PydanticCustomError:
