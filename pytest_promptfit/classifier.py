@@ -12,9 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
+from pydantic import ValidationError
+
 from pytest_promptfit.background import Background
 from pytest_promptfit.custom import OURS, Custom, shown
 from pytest_promptfit.errors import CallError, PromptfitError
+from pytest_promptfit.model_spec import ModelSpec
 from pytest_promptfit.prices import cost_usd
 from pytest_promptfit.prompt_file import ParsedPrompt, parse_prompt_file
 from pytest_promptfit.samples import check_prompt_labels, read_samples
@@ -253,6 +256,9 @@ def load_prompt(
     client: MakeClient | None = None,
     extract: Extract | None = None,
     on_call: OnCall | None = None,
+    timeout: float | None = None,
+    deadline: float | None = None,
+    max_retries: int | None = None,
 ) -> Classifier:
     """Read a prompt file and return its classifier.
 
@@ -264,11 +270,17 @@ def load_prompt(
             does: called with the ``ModelSpec`` when a connection is opened; ``close`` closes what it returned.
         extract: reads the label of ``(reply, text)``, as the hook ``pytest_promptfit_extract`` does.
         on_call: told of every ``Call`` when it has ended, for logs and traces.
+        timeout: seconds that one try of a call may take; here and below the default is the prompt file's.
+        deadline: seconds that all tries of a call may take together.
+        max_retries: how often a call is tried again.
 
     Raises:
         PromptFileError: the prompt file is wrong.
+        PromptfitError: one of the limits is no such number.
     """
     parsed = parse_prompt_file(Path(path))
+    limits = {"timeout": timeout, "deadline": deadline, "max_retries": max_retries}
+    parsed = _limited(parsed, {name: value for name, value in limits.items() if value is not None})
     refuse_keys(parsed)
     labels = parsed.config.labels
     if labels:
@@ -276,3 +288,16 @@ def load_prompt(
     else:
         labels = read_samples(parsed).labels
     return Classifier(parsed, labels, Custom(client, extract), on_call)
+
+
+def _limited(parsed: ParsedPrompt, limits: dict[str, float]) -> ParsedPrompt:
+    """Return the prompt file with other limits of its model's calls."""
+    if not limits:
+        return parsed
+    try:
+        model = ModelSpec.model_validate({**parsed.config.model.model_dump(), **limits})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise PromptfitError(f"load_prompt: {first['loc'][0]}: {first['msg'].lower()}") from None
+    config = parsed.config.model_copy(update={"model": model})
+    return ParsedPrompt(config, parsed.source, is_github=parsed.is_github)

@@ -307,3 +307,18 @@ def test_on_call_sees_the_context_of_its_caller(project: Project) -> None:
 
     asyncio.run(both())
     assert sorted(seen) == ["a", "b"]
+
+
+def test_limits_of_a_call_are_given_where_it_is_made(project: Project) -> None:
+    path = project.write()
+    project.model.says = lambda text: error(500, "busy")
+    with load_prompt(path, max_retries=0) as classify, pytest.raises(CallError, match="busy"):
+        classify("a lovely day")
+    assert len(project.model.asked) == 1
+    project.model.says = lambda text: HANG
+    started = time.monotonic()
+    with load_prompt(path, timeout=5, deadline=0.3) as classify, pytest.raises(CallError, match=r"within 0\.3 s"):
+        classify("a lovely day")
+    assert time.monotonic() - started < 4
+    with pytest.raises(PromptfitError, match="load_prompt: max_retries: "):
+        load_prompt(path, max_retries=-1)
