@@ -31,7 +31,7 @@ from pytest_promptfit.errors import CallError
 from pytest_promptfit.model_spec import ModelSpec
 from pytest_promptfit.prices import price_usd
 from pytest_promptfit.providers import Provider, provider_of, unwrapped
-from pytest_promptfit.providers.local import find_gguf, serve
+from pytest_promptfit.providers.local import find_gguf, serve, threads
 
 QUESTION = ChatRequest(
     model="some-model",
@@ -45,7 +45,7 @@ KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "GOOGLE_API_KEY
 
 @pytest.fixture(autouse=True)
 def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*KEYS, "http_proxy", "HTTP_PROXY", "ALL_PROXY", "all_proxy", "PROMPTFIT_MODELS"):
+    for name in (*KEYS, "http_proxy", "HTTP_PROXY", "ALL_PROXY", "all_proxy", "PROMPTFIT_MODELS", "PROMPTFIT_THREADS"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -642,6 +642,31 @@ def test_a_broken_gguf_is_told(tmp_path: Path) -> None:
 
     assert told.fatal
     assert "llama.cpp cannot load" in str(told)
+
+
+@pytest.mark.parametrize(
+    ("processors", "load", "expected"), [(8, 0.2, 7), (8, 3.4, 5), (8, 20.0, 1), (2, 0.0, 1), (1, 0.0, 1)]
+)
+def test_a_local_model_leaves_busy_processors_alone(
+    processors: int, load: float, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: processors)
+    monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0))
+    assert threads() == expected
+    monkeypatch.setenv("PROMPTFIT_THREADS", "3")
+    assert threads() == 3
+
+
+@pytest.mark.parametrize("said", ["0", "-1", "two", "²"])
+def test_a_wrong_number_of_threads_is_told(said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("xllamacpp")
+    monkeypatch.setenv("PROMPTFIT_THREADS", said)
+    (tmp_path / "tiny.gguf").write_bytes(b"GGUF")
+
+    told = failure(provider("local/tiny.gguf", tmp_path))
+
+    assert told.fatal
+    assert f"PROMPTFIT_THREADS={said}: expected the number" in str(told)
 
 
 @pytest.fixture(scope="module")

@@ -33,6 +33,8 @@ and with few processors that costs more than working in parallel gains."""
 CONTEXT = 4096
 """Tokens that one sample may take, prompt and reply together."""
 
+THREADS = "PROMPTFIT_THREADS"
+
 SMOLLM2 = "smollm2-135m"
 
 _servers: dict[Path, Any] = {}
@@ -135,6 +137,22 @@ def serve(gguf: Path) -> str:
         return str(_servers[gguf].listening_address)
 
 
+def threads() -> int:
+    """Return how many threads llama.cpp works with: what ``$PROMPTFIT_THREADS`` says, else the idle processors but one.
+
+    Its threads wait for each other after every layer, so one that has to share a processor holds up all of them: on
+    two processors with one other busy process, two threads took three times as long as one. Raises CallError when
+    the variable says no number.
+    """
+    said = os.environ.get(THREADS, "")
+    if said:
+        if not (said.isascii() and said.isdecimal() and int(said)):
+            raise CallError(f"{THREADS}={said}: expected the number of threads for llama.cpp, 1 or more", fatal=True)
+        return int(said)
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    return max(1, (os.cpu_count() or 1) - max(1, round(load)))
+
+
 def _start(gguf: Path) -> Any:
     try:
         import xllamacpp
@@ -148,6 +166,7 @@ def _start(gguf: Path) -> Any:
     slots = max(1, min(4, (os.cpu_count() or 1) // CORES_A_SLOT))
     params.n_parallel = slots
     params.n_ctx = slots * CONTEXT
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads()
     params.verbosity = 0
     try:
         return xllamacpp.Server(params)
