@@ -30,7 +30,7 @@ from pytest_promptfit.chat import ChatRequest, Turn
 from pytest_promptfit.errors import CallError
 from pytest_promptfit.model_spec import ModelSpec
 from pytest_promptfit.prices import price_usd
-from pytest_promptfit.providers import Provider, provider_of, unwrapped
+from pytest_promptfit.providers import Provider, local, provider_of, unwrapped
 from pytest_promptfit.providers.local import find_gguf, serve, threads
 
 QUESTION = ChatRequest(
@@ -655,6 +655,22 @@ def test_a_local_model_leaves_busy_processors_alone(
     assert threads() == expected
     monkeypatch.setenv("PROMPTFIT_THREADS", "3")
     assert threads() == 3
+
+
+def test_a_local_model_is_asked_no_more_than_it_works_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What waits for its turn is not late: together these take longer than one may."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    (tmp_path / "tiny.gguf").write_bytes(b"GGUF")
+    asked = provider("local/tiny.gguf", tmp_path)
+
+    async def ask_many() -> list[dict[str, Any]]:
+        async with asked.connect(max_retries=0, timeout=1.0) as post:
+            return await asyncio.gather(*(post(asked.payload(QUESTION)) for _ in range(25)))
+
+    with FaultyServer(chat("Label: x"), latency=0.1) as server:
+        monkeypatch.setattr(local, "serve", lambda _: server.url)
+        assert len(asyncio.run(ask_many())) == 25
+    assert server.peak == 1
 
 
 @pytest.mark.parametrize("said", ["0", "-1", "two", "²"])

@@ -75,7 +75,7 @@ class LocalProvider(OpenAIProvider):
         from pytest_promptfit.providers import sending
 
         gguf = find_gguf(self.spec.name, self.folder)
-        return sending.LoopbackTransport(lambda: serve(gguf))
+        return sending.LoopbackTransport(lambda: serve(gguf), slots())
 
 
 def find_gguf(name: str, folder: Path) -> Path:
@@ -137,6 +137,11 @@ def serve(gguf: Path) -> str:
         return str(_servers[gguf].listening_address)
 
 
+def slots() -> int:
+    """Return how many samples the server works on at once."""
+    return max(1, min(4, (os.cpu_count() or 1) // CORES_A_SLOT))
+
+
 def threads() -> int:
     """Return how many threads llama.cpp works with: what ``$PROMPTFIT_THREADS`` says, else the idle processors but one.
 
@@ -163,9 +168,8 @@ def _start(gguf: Path) -> Any:
     params.model_alias = {gguf.stem}
     params.hostnames = ["127.0.0.1"]
     params.port = 0
-    slots = max(1, min(4, (os.cpu_count() or 1) // CORES_A_SLOT))
-    params.n_parallel = slots
-    params.n_ctx = slots * CONTEXT
+    params.n_parallel = slots()
+    params.n_ctx = slots() * CONTEXT
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads()
     params.verbosity = 0
     try:

@@ -127,12 +127,16 @@ def _as_it_should_be(response: httpx2.Response, text: str) -> httpx2.Response:
 
 
 class LoopbackTransport(httpx2.AsyncBaseTransport):
-    """Sends to a server in this process, whatever host and port the request names."""
+    """Sends to a server in this process, whatever host and port the request names.
 
-    def __init__(self, address: Callable[[], str]) -> None:
+    The server works on ``at_once`` requests; others wait here, where that is not yet the time that a reply takes.
+    """
+
+    def __init__(self, address: Callable[[], str], at_once: int) -> None:
         self._address = address
         self._real: httpx2.URL | None = None
-        self._inner = httpx2.AsyncHTTPTransport(limits=LIMITS, trust_env=False)
+        limits = httpx2.Limits(max_connections=at_once)
+        self._inner = httpx2.AsyncHTTPTransport(limits=limits, trust_env=False)
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send a copy, so that what is above keeps the fixed URL; the first request starts the server."""
