@@ -6,6 +6,7 @@ import json
 import shutil
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 import vcr
@@ -15,14 +16,17 @@ from pytest_promptfit.samples import read_samples
 from pytest_promptfit.wire import Wire
 
 ROOT = Path(__file__).parent.parent
-EXAMPLE = ROOT / "fixtures" / "quickstart"
+GOOD = "fixtures/quickstart/ticket-router.prompt.yaml"
+DRAFT = "fixtures/draft/ticket-router.prompt.yaml"
+TUNING = "fixtures/tuning/ticket-router.prompt.yaml"
+UPSET = "fixtures/quickstart/upset-customers.prompt.yaml"
 
 
 @pytest.fixture
 def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The example in a folder of its own, where nothing can connect."""
-    shutil.copytree(EXAMPLE, tmp_path, dirs_exist_ok=True)
-    shutil.copytree(ROOT / "cassettes", tmp_path / "cassettes")
+    """The examples and their recordings in a folder of their own, where nothing can connect."""
+    for folder in ("fixtures", "cassettes"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
 
     def refuse(*_: object) -> None:
@@ -33,41 +37,58 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_example_replays_to_its_baseline(copy: Path, pytester: pytest.Pytester) -> None:
+def replay(copy: Path, pytester: pytest.Pytester, *arguments: object) -> tuple[pytest.RunResult, dict[str, Any]]:
+    """Run pytest on the copy, and return what it said and its JSON report."""
     result = pytester.runpytest_inprocess(
-        "-p", "promptfit", "--promptfit", "--promptfit-json=out.json", f"--rootdir={copy}", copy
+        "-p", "promptfit", "--promptfit-json=out.json", f"--rootdir={copy}", *arguments
     )
-    router, upset = json.loads((pytester.path / "out.json").read_text())["prompts"]
-    for prompt in (router, upset):
+    return result, json.loads((pytester.path / "out.json").read_text())
+
+
+def test_the_example_is_green(copy: Path, pytester: pytest.Pytester) -> None:
+    result, report = replay(copy, pytester, "--promptfit", copy / "fixtures/quickstart")
+    assert result.ret == pytest.ExitCode.OK
+    assert [prompt["name"] for prompt in report["prompts"]] == ["ticket-router", "upset-customers"]
+    for prompt in report["prompts"]:
         assert prompt["usage"]["replayed"] == prompt["usage"]["calls"] == len(prompt["cases"])
-        assert prompt["baseline"] == {
-            "accuracy": pytest.approx(prompt["metrics"]["accuracy"], abs=1e-6),
-            "fixed": 0,
-            "broken": 0,
-            "p_value": 0.5,
-        }
-        assert all(gate["passed"] for gate in prompt["gates"])
-        failed = [case for case in prompt["cases"] if case["outcome"] == "failed"]
-        assert all(case["kind"] == "canonical" for case in failed)
-        assert len(failed) == prompt["canonical"]["total"] - prompt["canonical"]["correct"]
-    assert router["labeled"]["total"] == 164
+        assert (prompt["baseline"]["fixed"], prompt["baseline"]["broken"]) == (0, 0)
+        assert prompt["baseline"]["accuracy"] == pytest.approx(prompt["metrics"]["accuracy"], abs=1e-6)
+        assert prompt["canonical"]["correct"] == prompt["canonical"]["total"] > 0
+        assert {"accuracy", "missing", "regression"} <= {gate["name"] for gate in prompt["gates"] if gate["passed"]}
+    assert report["prompts"][0]["labeled"]["total"] == 164
+    assert "obsolete" not in result.stdout.str()
+
+
+def test_the_draft_in_the_place_of_the_good_prompt_is_red(copy: Path, pytester: pytest.Pytester) -> None:
+    shutil.copy(copy / DRAFT, copy / "fixtures/quickstart")
+    result, report = replay(copy, pytester, "--promptfit", copy / "fixtures/quickstart")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
+    router, upset = report["prompts"]
+    assert router["usage"]["replayed"] == router["usage"]["calls"] == len(router["cases"])
+    assert router["baseline"]["broken"] > 50 > router["baseline"]["fixed"]
+    assert "regression" in {gate["name"] for gate in router["gates"] if not gate["passed"]}
+    assert all(case["outcome"] != "failed" for case in upset["cases"])
+    assert "another model" not in result.stdout.str()
 
 
 def test_an_update_changes_nothing(copy: Path, pytester: pytest.Pytester) -> None:
     before = {path: path.read_bytes() for path in copy.rglob("*.json")}
+    assert len(before) == 4
     pytester.runpytest_inprocess("-p", "promptfit", "--promptfit", "--promptfit-update", f"--rootdir={copy}", copy)
     assert {path: path.read_bytes() for path in copy.rglob("*.json")} == before
 
 
-@pytest.mark.parametrize(("name", "sdk"), [("ticket-router", "openai"), ("upset-customers", "anthropic")])
-def test_stock_vcrpy_replays_the_real_recordings_through_the_sdk(copy: Path, name: str, sdk: str) -> None:
-    parsed = parse_prompt_file(copy / f"{name}.prompt.yaml")
+@pytest.mark.parametrize(
+    ("prompt", "sdk"), [(GOOD, "openai"), (DRAFT, "openai"), (TUNING, "openai"), (UPSET, "anthropic")]
+)
+def test_stock_vcrpy_replays_the_real_recordings_through_the_sdk(copy: Path, prompt: str, sdk: str) -> None:
+    path = copy / prompt
+    parsed = parse_prompt_file(path)
     sample_set = read_samples(parsed)
     wire = Wire(parsed.config, sample_set.labels, copy)
-    cassette = copy / "cassettes" / name / "replies.yaml"
+    cassette = copy / "cassettes" / parsed.name / "replies.yaml"
     recorded = vcr.VCR(record_mode="none", match_on=["method", "uri", "body"])
-    baseline = json.loads((copy / f"{name}.baseline.json").read_text())["cases"]
+    baseline = json.loads(path.with_name(path.name.replace(".prompt.yaml", ".baseline.json")).read_text())["cases"]
     with recorded.use_cassette(str(cassette)):
         for sample in sample_set.samples:
             body = _ask(sdk, wire, wire.payload(sample.text))
@@ -90,12 +111,9 @@ def _ask(sdk: str, wire: Wire, payload: dict[str, object]) -> dict[str, object]:
 
 
 def test_the_recorded_tuning_run_replays_to_the_same_bytes(copy: Path, pytester: pytest.Pytester) -> None:
-    prompt = copy / "ticket-router.prompt.yaml"
-    result = pytester.runpytest_inprocess(
-        "-p", "promptfit", "--tune", "--promptfit-json=out.json", f"--rootdir={copy}", prompt
-    )
-    assert prompt.read_bytes() == (EXAMPLE / "ticket-router.tuned.yaml").read_bytes()
-    report = json.loads((pytester.path / "out.json").read_text())
+    prompt = copy / TUNING
+    result, report = replay(copy, pytester, "--tune", prompt)
+    assert prompt.read_bytes() == prompt.with_name("ticket-router.tuned.yaml").read_bytes()
     (tuned,) = report["tune"]
     assert tuned["usage"]["replayed"] == tuned["usage"]["task_calls"] + tuned["usage"]["optimizer_calls"]
     assert tuned["holdout"] is not None

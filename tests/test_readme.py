@@ -149,7 +149,7 @@ def test_the_scripts_run(project: Project, monkeypatch: pytest.MonkeyPatch, caps
     assert capsys.readouterr().out.splitlines() == ["positive", "Label: <label>positive</label>"]
     monkeypatch.chdir(ROOT)
     exec(compile(script, "README.md", "exec"), {})
-    assert capsys.readouterr().out == "40 of 164\n"
+    assert capsys.readouterr().out == "125 of 164\n"
 
 
 def test_the_hooks_shown_are_those_that_other_tests_run() -> None:
@@ -159,7 +159,7 @@ def test_the_hooks_shown_are_those_that_other_tests_run() -> None:
 
 def test_the_failure_shown_is_the_real_one(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     (shown,) = blocks("text")
-    for folder in ("fixtures/quickstart", "cassettes"):
+    for folder in ("fixtures", "cassettes"):
         shutil.copytree(ROOT / folder, pytester.path / folder)
     monkeypatch.chdir(pytester.path)
     result = pytester.runpytest_inprocess("-p", "promptfit", "--promptfit", "fixtures", f"--rootdir={pytester.path}")

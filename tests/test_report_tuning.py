@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import browser as browser_helper
 import pytest
+from test_quickstart import TUNING
 from test_quickstart import copy as copy  # the fixture
 
 from pytest_promptfit.chat import ChatReply
@@ -45,7 +46,7 @@ def replay_tuning(copy: Path, pytester: pytest.Pytester) -> pytest.RunResult:
         "--tune",
         "--promptfit-report=report.html",
         f"--rootdir={copy}",
-        copy / "ticket-router.prompt.yaml",
+        copy / TUNING,
     )
 
 
