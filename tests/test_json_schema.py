@@ -84,7 +84,7 @@ def test_the_module_runs_and_misuse_is_said() -> None:
 FIXTURES = sorted((ROOT / "fixtures").rglob("*.prompt.y*ml"))
 
 
-@pytest.mark.parametrize("path", FIXTURES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", FIXTURES, ids=lambda path: f"{path.parent.name}-{path.name}")
 def test_our_own_prompt_files_are_valid(validator: Draft202012Validator, path: Path) -> None:
     assert list(validator.iter_errors(value_of(path.read_text(encoding="utf-8")))) == []
 
