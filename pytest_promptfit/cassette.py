@@ -27,6 +27,9 @@ NEW_FILE = "replies-new.yaml"
 """Where a recording that is under way puts its replies; what it says is newer than the other files."""
 
 
+RECORD = "pytest --promptfit --promptfit-record"
+
+
 def request_key(method: str, url: str, body: Mapping[str, Any] | str | bytes, repeat: int = 0) -> str:
     """Return the SHA-256 (hex) of method, URL, canonical JSON body and repeat index; headers never count."""
     return _key_of_text(method, url, canonical_body(body), repeat)
@@ -89,6 +92,10 @@ class Recorded:
         return replace(self, request_body=body, key=_key_of_text(self.method, self.url, body, self.repeat))
 
 
+_Placed = tuple[Recorded, CassetteFile, int]
+"""An entry, the file that holds it and where in there."""
+
+
 class Cassette:
     """The recorded replies of one folder, found by key; it remembers which of them were asked for."""
 
@@ -97,7 +104,7 @@ class Cassette:
         self._by_key: dict[str, Recorded] = {}
         for entry in recorded:
             self._by_key.setdefault(entry.key, entry)
-        self._also: dict[str, Recorded] | None = None
+        self._also: dict[str, Recorded] = {}
         self._of_sample: dict[str, list[Recorded]] | None = None
         self._asked: set[str] = set()
 
@@ -105,8 +112,8 @@ class Cassette:
     def load(cls, folder: Path) -> Cassette:
         """Read every ``*.yaml`` and ``*.yml`` directly in ``folder``; a folder that is not there is empty.
 
-        Where two entries have one key the first wins. A last line that a killed recording left torn is
-        passed over and said in ``warnings``.
+        Where two entries have one key the newer recording wins, of ``NEW_FILE`` the last one; elsewhere they must
+        be alike. A last line that a killed recording left torn is passed over and said in ``warnings``.
 
         Raises:
             CassetteError: a file cannot be read; the text says file, line and what to do.
@@ -132,7 +139,7 @@ class Cassette:
         self._of_sample = None
         self._asked.add(recorded.key)
         if also is not None and also != recorded.key:
-            self._indexed_again()[also] = recorded
+            self._also[also] = recorded
             self._asked.add(also)
 
     def asked_keys(self) -> frozenset[str]:
@@ -162,15 +169,7 @@ class Cassette:
         return iter(self._by_key.values())
 
     def _found(self, key: str) -> Recorded | None:
-        return self._by_key.get(key) or self._indexed_again().get(key)
-
-    def _indexed_again(self) -> dict[str, Recorded]:
-        """Return the entries by canonical key: a body that was edited by hand may not be canonical."""
-        if self._also is None:
-            self._also = {}
-            for entry in self:
-                self._also.setdefault(entry.canonical().key, entry)
-        return self._also
+        return self._by_key.get(key) or self._also.get(key)
 
 
 def cassette_paths(folder: Path) -> list[Path]:
@@ -199,13 +198,35 @@ def _read(folder: Path) -> tuple[list[Recorded], list[str]]:
     """Return a folder's entries and warnings; raise FileNotFoundError when a file went meanwhile."""
     recorded: list[Recorded] = []
     warnings: list[str] = []
-    occurrences: dict[str, int] = {}
+    first: dict[str, _Placed] = {}
+    superseded: set[str] = set()
     for path in cassette_paths(folder):
         file = read_cassette_file(path)
-        entries = list(_recorded_of(file, occurrences, warnings))
-        recorded.extend(reversed(entries) if path.name == NEW_FILE else entries)
+        entries = list(_recorded_of(file, warnings))
+        if path.name == NEW_FILE:
+            entries.reverse()
+            superseded.update(entry.key for entry, *_ in entries)
+        else:
+            _refuse_contradictions(entries, first, superseded)
+        recorded.extend(entry for entry, *_ in entries)
         warnings.extend(file.warnings)
     return recorded, warnings
+
+
+def _refuse_contradictions(entries: Iterable[_Placed], first: dict[str, _Placed], superseded: set[str]) -> None:
+    """Raise CassetteError where one request has two replies: nobody could tell which one counts.
+
+    A recording that was killed while it put its files in order leaves the old reply beside the new one; its
+    ``superseded`` ones are known.
+    """
+    for entry, file, index in entries:
+        other, file_of_other, index_of_other = first.setdefault(entry.key, (entry, file, index))
+        if other.body != entry.body and entry.key not in superseded:
+            raise CassetteError(
+                f"{file.path}:{file.line_of(index)}: another reply to the request that is answered at "
+                f"{file_of_other.path}:{file_of_other.line_of(index_of_other)}; delete one of the two lines, or both "
+                f"and record it again: {RECORD}"
+            )
 
 
 @contextmanager
@@ -220,17 +241,17 @@ def _garbage_collector_off() -> Iterator[None]:
             gc.enable()
 
 
-def _recorded_of(file: CassetteFile, occurrences: dict[str, int], warnings: list[str]) -> Iterator[Recorded]:
+def _recorded_of(file: CassetteFile, warnings: list[str]) -> Iterator[_Placed]:
     failed: list[int] = []
     for index, interaction in enumerate(file.interactions):
         try:
-            recorded = _recorded(interaction, occurrences, canonical=file.one_line_each)
+            recorded = _recorded(interaction)
         except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise CassetteError(
-                f"{file.path}:{file.line_of(index)}: {_fault(error)}; delete it and record it again"
+                f"{file.path}:{file.line_of(index)}: {_fault(error)}; delete it and record it again: {RECORD}"
             ) from None
         if recorded is not None:
-            yield recorded
+            yield recorded, file, index
         else:
             failed.append(index)
     if failed:
@@ -244,17 +265,15 @@ def _fault(error: Exception) -> str:
     return "not an interaction with a text request and a text response"
 
 
-def _recorded(interaction: Mapping[str, Any], occurrences: dict[str, int], *, canonical: bool) -> Recorded | None:
+def _recorded(interaction: Mapping[str, Any]) -> Recorded | None:
     """Return one interaction as a value, its key computed from what it holds; ``None`` unless it is a 2xx."""
-    request, response, tag = interaction["request"], interaction["response"], interaction.get("promptfit")
+    request, response = interaction["request"], interaction["response"]
     status = int(response["status"]["code"])
     if not 200 <= status < 300:
         return None
+    tag = _typed(interaction.get("promptfit", {}), dict)
     method, url = _typed(request["method"], str), _typed(request["uri"], str)
-    body = plain_text(request["body"], {})
-    if not canonical or tag is None:
-        body = canonical_body(body)
-    repeat = _repeat(tag, (method, url, body), occurrences)
+    body, repeat = plain_text(request["body"], {}), _typed(tag.get("repeat", 0), int)
     headers = response["headers"] or {}
     recorded = Recorded(
         key=_key_of_text(method, url, body, repeat),
@@ -264,37 +283,32 @@ def _recorded(interaction: Mapping[str, Any], occurrences: dict[str, int], *, ca
         body=plain_text(response["body"]["string"], headers),
         content_type=_content_type(headers),
         status=status,
-        sample=_typed(tag.get("sample"), (str, NoneType)) if tag else None,
-        seconds=_typed(tag.get("seconds"), (float, int, NoneType)) if tag else None,
+        sample=_typed(tag.get("sample"), (str, NoneType)),
+        seconds=_typed(tag.get("seconds"), (float, int, NoneType)),
         repeat=repeat,
     )
-    if tag and "checksum" in tag:
-        _check(recorded, tag["checksum"])
-    return recorded
+    return _checked(recorded, tag.get("checksum"))
 
 
-def _check(recorded: Recorded, expected: str) -> None:
-    """Raise ValueError when an entry is not what was recorded; how its request is spaced does not count."""
-    if checksum(recorded.key, recorded.body) != expected:
-        canonical = recorded.canonical()
-        if checksum(canonical.key, canonical.body) != expected:
-            raise ValueError("its checksum does not fit: it was damaged, or edited by hand")
+def _checked(recorded: Recorded, expected: str | None) -> Recorded:
+    """Return an entry that is as it was recorded, however its request is spaced; raise ValueError for any other.
+
+    One without a checksum is any other: who edits a reply could take it out.
+    """
+    if expected is None:
+        raise ValueError("it has no checksum: another tool recorded it, or it was edited by hand")
+    if checksum(recorded.key, recorded.body) == expected:
+        return recorded
+    canonical = recorded.canonical()
+    if checksum(canonical.key, canonical.body) == expected:
+        return canonical
+    raise ValueError("its checksum does not fit: it was damaged, or edited by hand")
 
 
 def _typed(value: Any, kind: type | tuple[type, ...]) -> Any:
     if not isinstance(value, kind):
         raise TypeError("a value of another type than is recorded")
     return value
-
-
-def _repeat(tag: Mapping[str, Any] | None, request: tuple[str, str, str], occurrences: dict[str, int]) -> int:
-    """Return the repeat index: the one that was recorded; entries of other tools count by occurrence."""
-    if tag is not None:
-        repeat: int = _typed(tag.get("repeat", 0), int)
-        return repeat
-    base = _key_of_text(*request, 0)
-    occurrences[base] = occurrences.get(base, -1) + 1
-    return occurrences[base]
 
 
 def _content_type(headers: Mapping[str, Any]) -> str:

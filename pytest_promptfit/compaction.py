@@ -12,7 +12,7 @@ import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
-from pytest_promptfit.cassette import NEW_FILE, Cassette, Recorded, cassette_paths, checksum
+from pytest_promptfit.cassette import NEW_FILE, Recorded, cassette_paths, checksum
 from pytest_promptfit.cassette_file import HEADER
 from pytest_promptfit.errors import CassetteError
 from pytest_promptfit.files import replace_whole, sync_folder
@@ -112,14 +112,6 @@ def put_in_order(folder: Path, recorded: Iterable[Recorded]) -> None:
             path.unlink()
     except OSError as error:
         raise cannot_write(folder, error) from None
-
-
-def canonical_entries(cassette: Cassette) -> dict[str, Recorded]:
-    """Return the cassette's entries by canonical key; the first of those with one key wins."""
-    entries: dict[str, Recorded] = {}
-    for entry in map(Recorded.canonical, cassette):
-        entries.setdefault(entry.key, entry)
-    return entries
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -20,7 +20,6 @@ from pytest_promptfit.cassette_file import HEADER
 from pytest_promptfit.compaction import (
     EVERYTHING_KEPT,
     cannot_write,
-    canonical_entries,
     put_in_order,
     remove_leftovers,
     render,
@@ -194,7 +193,7 @@ class Recorder:
             self._file = None
         if self._path.exists():
             folder = self._path.parent
-            put_in_order(folder, canonical_entries(Cassette.load(folder)).values())
+            put_in_order(folder, Cassette.load(folder))
 
 
 def prune(folder: Path, keep: Iterable[str], known: Cassette, on_wait: Callable[[str], None] | None = None) -> int:
@@ -210,9 +209,9 @@ def prune(folder: Path, keep: Iterable[str], known: Cassette, on_wait: Callable[
     if not folder.is_dir():
         return 0
     with _alone_in(folder, on_wait):
-        entries = canonical_entries(_ready(folder))
-        seen = {key: entry.body for key, entry in canonical_entries(known).items()}
-        remaining = [e for key, e in entries.items() if key in kept or key not in seen or seen[key] != e.body]
+        entries = _ready(folder)
+        seen = {entry.key: entry.body for entry in known}
+        remaining = [e for e in entries if e.key in kept or e.key not in seen or seen[e.key] != e.body]
         if len(remaining) < len(entries):
             put_in_order(folder, remaining)
         return len(entries) - len(remaining)
@@ -250,7 +249,7 @@ def _ready(folder: Path) -> Cassette:
         raise CassetteError(f"{folder / NEW_FILE}: a link, which no replies are written through; delete it")
     cassette = Cassette.load(folder)
     if (folder / NEW_FILE).exists():
-        put_in_order(folder, canonical_entries(cassette).values())
+        put_in_order(folder, cassette)
     return cassette
 
 

@@ -323,12 +323,11 @@ def test_pruning_spares_what_was_recorded_since(tmp_path):
     assert set(replies_of(Cassette.load(tmp_path))) == set(new)
 
 
-def test_pruning_keeps_what_was_asked_for_though_it_was_edited_by_hand(tmp_path):
+def test_pruning_keeps_what_was_asked_for_though_its_request_was_spaced_by_hand(tmp_path):
     with Recorder.open(tmp_path) as recorder:
         key, _ = keep(recorder, "a"), keep(recorder, "b")
     (tmp_path / "replies.yaml").write_bytes(files_of(tmp_path)["replies.yaml"].replace(b'\\",\\"', b'\\", \\"'))
     cassette = Cassette.load(tmp_path)
-    assert key not in replies_of(cassette)
     assert cassette.find(key) is not None
     assert prune(tmp_path, cassette.asked_keys(), cassette) == 1
     assert set(replies_of(Cassette.load(tmp_path))) == {key}

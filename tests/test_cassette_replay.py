@@ -12,28 +12,39 @@ import yaml
 from recording_helpers import QUESTION, chat_body
 from test_prompt_file_errors import NESTED_MERGES
 
-from pytest_promptfit.cassette import Cassette, canonical_body, request_key
+from pytest_promptfit.cassette import Cassette, canonical_body, checksum, request_key
 from pytest_promptfit.cassette_file import HEADER
 from pytest_promptfit.errors import CassetteError
 
 URL = "https://api.openai.com/v1/chat/completions"
 
 
-def interaction(text: str, reply: str, **tag: object) -> dict:
-    return {
-        "promptfit": tag,
-        "request": {
-            "body": canonical_body(chat_body(text)),
-            "headers": {"content-type": ["application/json"]},
-            "method": "POST",
-            "uri": URL,
-        },
-        "response": {
-            "body": {"string": reply},
-            "headers": {"content-type": ["application/json"]},
-            "status": {"code": 200, "message": "OK"},
-        },
-    }
+def interaction(text: str, reply: str | bytes, **tag: object) -> dict:
+    return sealed(
+        {
+            "promptfit": tag,
+            "request": {
+                "body": canonical_body(chat_body(text)),
+                "headers": {"content-type": ["application/json"]},
+                "method": "POST",
+                "uri": URL,
+            },
+            "response": {
+                "body": {"string": reply},
+                "headers": {"content-type": ["application/json"]},
+                "status": {"code": 200, "message": "OK"},
+            },
+        }
+    )
+
+
+def sealed(entry: dict) -> dict:
+    """Return an interaction with the checksum that a recording gives it; a reply in bytes is packed."""
+    sent, got = entry["request"], entry["response"]["body"]["string"]
+    said = gzip.decompress(got).decode() if isinstance(got, bytes) else got
+    repeat = entry["promptfit"].get("repeat", 0)
+    entry["promptfit"]["checksum"] = checksum(request_key(sent["method"], sent["uri"], sent["body"], repeat), said)
+    return entry
 
 
 def line(text: str, reply: str, **tag: object) -> str:
@@ -115,9 +126,33 @@ def test_every_yaml_file_of_the_folder_is_read_and_no_subfolder(tmp_path):
     assert [reply(cassette, text) for text in "abcd"] == ["1", "2", None, None]
 
 
-def test_the_first_of_two_entries_with_one_key_wins(tmp_path):
-    cassette = load(tmp_path, HEADER + line("a", "first") + line("a", "second"))
-    assert (len(cassette), reply(cassette, "a")) == (1, "first")
+def test_two_replies_to_one_request_are_an_error_that_names_both_lines(tmp_path):
+    message = refusal(tmp_path, HEADER + line("a", "first") + line("b", "1") + line("a", "second"))
+    assert message == (
+        f"5: another reply to the request that is answered at {tmp_path / 'replies.yaml'}:3; delete one of the two "
+        "lines, or both and record it again: pytest --promptfit --promptfit-record"
+    )
+
+
+def test_two_replies_in_two_files_or_spacings_are_an_error_too(tmp_path):
+    other = interaction("a", "second")
+    other["request"]["body"] = json.dumps(chat_body("a"), indent=2)
+    load(tmp_path, HEADER + line("a", "first"), "other.yaml")
+    message = refusal(tmp_path, f"{HEADER}- {json.dumps(other)}\n")
+    assert message.startswith(f"3: another reply to the request that is answered at {tmp_path / 'other.yaml'}:3; ")
+
+
+def test_the_same_reply_twice_does_no_harm(tmp_path):
+    """As a merge that keeps both sides leaves it."""
+    cassette = load(tmp_path, HEADER + line("a", "one", seconds=0.1) + line("a", "one", seconds=0.2))
+    assert (len(cassette), reply(cassette, "a")) == (1, "one")
+
+
+def test_what_a_killed_recording_left_supersedes_older_replies(tmp_path):
+    load(tmp_path, HEADER + line("a", "newer") + line("a", "newest"), "replies-new.yaml")
+    load(tmp_path, HEADER + line("a", "newest"), "replies-0.yaml")
+    cassette = load(tmp_path, HEADER + line("a", "old"))
+    assert (len(cassette), reply(cassette, "a")) == (1, "newest")
 
 
 def test_repeats_are_found_by_their_index(tmp_path):
@@ -156,22 +191,16 @@ def test_comments_between_interactions_are_allowed(tmp_path):
     assert reply(cassette, "a") == "1"
 
 
-def test_other_tools_bytes_packed_replies_and_repeats_by_occurrence(tmp_path):
-    entries = []
-    for text in ("first", "second"):
-        entry = interaction("a", "")
-        del entry["promptfit"]
-        entry["request"]["body"] = json.dumps(chat_body("a")).encode()
-        entry["response"]["body"]["string"] = gzip.compress(f"{text} é".encode())
-        entry["response"]["headers"] = {"Content-Type": ["text/x"], "Content-Encoding": ["gzip"]}
-        entries.append(entry)
+def test_bytes_packed_replies_and_failures(tmp_path):
+    entry = interaction("a", gzip.compress("first é".encode()))
+    entry["request"]["body"] = entry["request"]["body"].encode()
+    entry["response"]["headers"] = {"Content-Type": ["text/x"], "Content-Encoding": ["gzip"]}
     failed = interaction("a", "busy")
-    del failed["promptfit"]
     failed["response"]["status"] = {"code": 429, "message": "Too Many Requests"}
-    content = yaml.safe_dump({"interactions": [failed, *entries], "version": 1})
+    content = yaml.safe_dump({"interactions": [failed, entry], "version": 1})
     assert "!!binary" in content
     cassette = load(tmp_path, content)
-    assert [reply(cassette, "a", repeat) for repeat in range(3)] == ["first é", "second é", None]
+    assert [reply(cassette, "a", repeat) for repeat in range(2)] == ["first é", None]
     assert [warning.split(": ")[1] for warning in cassette.warnings] == ["a recorded failure is left out"]
 
 
@@ -180,6 +209,17 @@ def test_failures_that_were_recorded_are_said_once_a_file(tmp_path):
     failed["response"]["status"]["code"] = 503
     (warning,) = load(tmp_path, yaml.safe_dump({"interactions": [failed] * 300, "version": 1})).warnings
     assert warning.endswith(": a recorded failure is left out: not a 2xx, and 299 more in this file")
+
+
+@pytest.mark.parametrize("tag", [None, {}, {"sample": "s1"}])
+def test_an_entry_without_a_checksum_is_an_error_with_the_command_that_records_it(tmp_path, tag):
+    entry = interaction("b", "edited by hand")
+    del entry["promptfit"]
+    content = HEADER + line("a", "1") + f"- {json.dumps(entry if tag is None else {**entry, 'promptfit': tag})}\n"
+    assert refusal(tmp_path, content) == (
+        "4: an interaction that cannot be used: it has no checksum: another tool recorded it, or it was edited by "
+        "hand; delete it and record it again: pytest --promptfit --promptfit-record"
+    )
 
 
 @pytest.mark.parametrize("torn", ["-", '- {"promptfit": {"sam', line("b", "2")[:-3], "\0" * 40, "- {\ud83d"])
@@ -270,7 +310,7 @@ def test_a_reply_packed_in_a_way_that_cannot_be_read_is_said(tmp_path):
     entry["response"]["body"]["string"] = b"\x8b\x02\x80"
     entry["response"]["headers"]["content-encoding"] = ["br"]
     content = yaml.safe_dump({"interactions": [interaction("b", ""), entry], "version": 1})
-    place = content.split("\n").index("- promptfit: {}", 2) + 1
+    place = [at for at, text in enumerate(content.split("\n"), 1) if text == "- promptfit:"][1]
     assert refusal(tmp_path, content).startswith(f"{place}: an interaction that cannot be used: its content-encoding")
 
 

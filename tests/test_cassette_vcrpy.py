@@ -1,9 +1,8 @@
-"""Stock vcrpy replays what is recorded here, and what stock vcrpy recorded is found here."""
+"""Stock vcrpy replays what is recorded here; what it recorded itself has no checksum and is refused."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import socket
 
 import httpx2
@@ -14,7 +13,8 @@ from openai import AsyncOpenAI, OpenAI
 from recording_helpers import QUESTION, chat_body, chat_server
 from vcr.errors import CannotOverwriteExistingCassetteException
 
-from pytest_promptfit.cassette import Cassette, request_key
+from pytest_promptfit.cassette import Cassette
+from pytest_promptfit.errors import CassetteError
 from pytest_promptfit.recorder import Recorder
 from pytest_promptfit.transport import RecordingTransport
 
@@ -74,42 +74,16 @@ def test_stock_vcrpy_replays_our_file_through_both_sdks_with_the_server_down(tmp
 
 
 @pytest.mark.parametrize("packed", [False, True])
-def test_what_stock_vcrpy_recorded_is_found_by_key(tmp_path, packed):
+def test_what_stock_vcrpy_recorded_is_refused_with_the_command_that_records_it(tmp_path, packed):
+    """It has no checksum, and neither has a reply that was edited by hand."""
     stock = vcr.VCR(match_on=["method", "uri", "body"], record_mode="once")
     with chat_server() as server, stock.use_cassette(str(tmp_path / "stock.yaml")):
         server.packed = packed
-        chats, messages = openai_replies(server.url), anthropic_replies(server.url)
-    assert ("!!binary" in (tmp_path / "stock.yaml").read_text()) == packed
-    cassette = Cassette.load(tmp_path)
-    for texts, url, body, read in (
-        (chats, server.chat_url, openai_body, lambda reply: reply["choices"][0]["message"]["content"]),
-        (messages, f"{server.url}/v1/messages", anthropic_body, lambda reply: reply["content"][0]["text"]),
-    ):
-        found = [cassette.find(request_key("POST", url, body(text))) for text in TEXTS]
-        assert [read(json.loads(entry.body)) for entry in found] == texts
-        assert all(entry.content_type == "application/json" for entry in found)
-    assert (len(cassette), cassette.obsolete()) == (6, 0)
-
-
-def test_taken_over_from_stock_vcrpy_a_cassette_loses_its_keys_and_stays_playable(tmp_path):
-    stock = vcr.VCR(match_on=["method", "uri", "body"])
-    with chat_server() as server:
-        with stock.use_cassette(str(tmp_path / "stock.yaml"), record_mode="once"):
-            server.packed = True
-            chats, messages = openai_replies(server.url), anthropic_replies(server.url)
-        assert b"sk-other" in (tmp_path / "stock.yaml").read_bytes()
-        with Recorder.open(tmp_path) as recorder:
-            record_through_both_sdks(recorder, server.url)
-            recorder.append(
-                method="POST",
-                url=server.chat_url,
-                body=chat_body("one more"),
-                response_status=200,
-                response_text="{}",
-                response_content_type="application/json",
-            )
-        assert set(server.asked.values()) == {2}
-    assert [path.name for path in tmp_path.iterdir()] == ["replies.yaml"]
-    assert b"sk-other" not in (tmp_path / "replies.yaml").read_bytes()
-    with stock.use_cassette(str(tmp_path / "replies.yaml"), record_mode="none"):
-        assert (openai_replies(server.url), anthropic_replies(server.url)) == (chats, messages)
+        openai_replies(server.url)
+    with pytest.raises(
+        CassetteError, match=r"stock\.yaml:2: .*it has no checksum: another tool recorded it, or"
+    ) as said:
+        Cassette.load(tmp_path)
+    assert str(said.value).endswith("record it again: pytest --promptfit --promptfit-record")
+    with pytest.raises(CassetteError, match="it has no checksum"), Recorder.open(tmp_path):
+        pass

@@ -108,7 +108,7 @@ def _flipped(content: bytes) -> bytes:
             "1: a Git LFS pointer*lfs pull*",
         ),
         (lambda content: b"<<<<<<< HEAD\n" + content + b"=======\n>>>>>>> a\n", "1: an unresolved merge conflict*"),
-        (_flipped, "[3-6]: an interaction that cannot be used: its checksum does not fit*record it again"),
+        (_flipped, "[3-6]: an interaction that cannot be used: its checksum does not fit*record it again: *"),
         (lambda content: content.replace(b'{"', b"\xff", 1), "3: not valid UTF-8*"),
         (lambda content: content.replace(b'"request"', b'"request', 1), "3: not one whole interaction of JSON*"),
     ],
