@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -139,44 +138,11 @@ def read_baseline(path: Path, *, is_renewed: bool = False) -> Baseline | None:
         return None
     except (OSError, UnicodeDecodeError) as error:
         raise PromptfitError(f"{path}:1: cannot be read: {error}") from None
-    return _parse(THEIRS.sub(r"\1", text) if is_renewed else text, str(path))
+    return parse_baseline(THEIRS.sub(r"\1", text) if is_renewed else text, str(path))
 
 
-def check_ref(ref: str, folder: Path) -> None:
-    """Raise PromptfitError when git knows no commit of that name in ``folder``."""
-    found = _git(folder, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
-    if found.returncode:
-        said = found.stderr.strip().partition("\n")[0] or "no such commit"
-        raise PromptfitError(
-            f"--promptfit-against {ref}: {said} in {folder}: "
-            "expected a git ref such as origin/main (a shallow clone needs `git fetch origin main`)"
-        )
-
-
-def read_baseline_at(ref: str, path: Path) -> Baseline | None:
-    """Read the baseline as it is in a git ref; ``None`` when that ref has none."""
-    check_ref(ref, path.parent)
-    # A path that starts with ./ is relative to the folder git runs in.
-    found = _git(path.parent, "show", "--end-of-options", f"{ref}:./{path.name}")
-    return _parse(found.stdout, f"{ref}:{path.name}") if found.returncode == 0 else None
-
-
-def _git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    try:
-        # The program and every option are ours; the ref follows --end-of-options.
-        return subprocess.run(  # noqa: S603
-            ["git", *arguments],  # noqa: S607
-            cwd=folder,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            check=False,
-        )
-    except FileNotFoundError:
-        raise PromptfitError("--promptfit-against needs git, and no git was found") from None
-
-
-def _parse(text: str, shown: str) -> Baseline:
+def parse_baseline(text: str, shown: str) -> Baseline:
+    """Read a baseline's text; raise PromptfitError, which names it as ``shown``, when it cannot be understood."""
     again = "restore it from git or write it anew with --promptfit-update"
     if conflict := CONFLICT.search(text):
         line = text.count("\n", 0, conflict.start()) + 1

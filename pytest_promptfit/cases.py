@@ -14,7 +14,7 @@ import pytest
 from pytest_promptfit import hooks
 from pytest_promptfit.baseline import baseline_path
 from pytest_promptfit.errors import NoSamplesError, PromptfitError, UnexpectedError
-from pytest_promptfit.gates import GateResult, gate_names, listed
+from pytest_promptfit.gates import GateResult, listed
 from pytest_promptfit.report.text import cut, plain, relative_to, with_short_paths
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class PromptFile(pytest.File):
         for sample in self.run.sample_set.samples:
             yield SampleCase.of(self, sample)
         self.run.added_gates = hooks.gates_of(self.ihook, self.config, self.path)
-        for name in (*gate_names(self.run.parsed.config.gates), *(gate.name for gate in self.run.added_gates)):
+        for name in self.run.gate_names:
             yield GateCase.of(self, name)
 
     def _warn(self, message: str) -> None:
@@ -170,6 +170,11 @@ class GateCase(_Case):
 
     def runtest(self) -> None:
         """Report the verdict of the gate; one that cannot be judged is skipped and says why."""
+        unheld = self.run.unselected if self.name == "gate-contract" else 0
+        if unheld:  # whoever deselects a sample takes it from the contract
+            raise CaseFailure(
+                f"{self.shown_path}: gate contract: {unheld} samples are not selected: run the whole file"
+            )
         result = self.run.result_for_gate()
         if isinstance(result, str):
             pytest.skip(result)
@@ -177,6 +182,8 @@ class GateCase(_Case):
         self.user_properties.append(("detail", gate.detail))
         if gate.passed is None:
             pytest.skip(gate.detail)
+        if gate.name == "contract" and gate.passed and gate.samples:
+            pytest.xfail(gate.detail)
         if gate.passed:
             return
         if gate.name == "regression" and result.accepts:
@@ -249,6 +256,10 @@ def headline(outcome: Outcome) -> str:
 
 def gate_lines(gate: GateResult, path: str) -> Iterator[str]:
     """Yield why a gate failed, and the samples behind it."""
+    if gate.name == "contract":
+        yield f"{path}: gate contract: looser than before (a person lets it through: --promptfit-accept-contract)"
+        yield from (f"  {line}" for line in gate.samples)
+        return
     yield f"{path}: gate {gate.name}: {gate.detail}"
     if gate.samples:
         what = "broken" if gate.name == "regression" else "behind it"

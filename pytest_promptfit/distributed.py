@@ -29,11 +29,17 @@ ONE_WORKER_A_FILE = ("loadgroup", "loadfile", "loadscope")
 
 @dataclass(frozen=True)
 class Parcel:
-    """What a worker sends: the root of its project, its results, and ``{prompt file: {file: text}}`` of recordings."""
+    """What a worker sends: the root of its project, its results, and ``{prompt file: {file: text}}`` of recordings.
+
+    ``narrowed`` says what makes the run select less than the versions it is judged by; ``collected`` counts the
+    prompt files that were found.
+    """
 
     root: str = ""
     results: tuple[PromptResult, ...] = ()
     recordings: dict[str, dict[str, str]] = field(default_factory=dict)
+    narrowed: tuple[str, ...] = ()
+    collected: int = 0
 
     def dump(self) -> str:
         """Return the parcel as text."""

@@ -101,6 +101,16 @@ def forward(
     )
 
 
+def replayed(
+    parsed: ParsedPrompt, labels: Sequence[str], samples: Sequence[Sample], cassettes: Path, *, custom: Custom = OURS
+) -> tuple[Outcome, ...]:
+    """Return the outcomes of those of ``samples`` to which a reply is recorded; nothing is asked."""
+    wire = Wire(parsed.config, labels, parsed.path.parent, custom=custom)
+    replies = _Replies(Cassette.load(cassettes)) if samples else _Replies(Cassette())
+    keyed = [(sample, payload, wire.key(payload)) for sample in samples for payload in [wire.payload(sample.text)]]
+    return tuple(_outcome(wire, replies, *call) for call in keyed if call[2] in replies.cassette)
+
+
 def _ask(wire: Wire, keyed: Sequence[tuple[Sample, dict[str, Any], str]], cassettes: Path, asking: Asking) -> _Replies:
     """Ask for what is missing (or all), every reply being on disk as soon as it has arrived."""
     from pytest_promptfit.asking import Question

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
 from functools import partial
 from pathlib import Path
@@ -57,6 +58,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="REF",
         help="Judge by a git ref too, such as origin/main: its baseline, samples and gates, so that a change cannot "
         "loosen its own gate. May be given several times.",
+    )
+    group.addoption(
+        "--promptfit-accept-contract",
+        action="store_true",
+        help="With --promptfit-against: accept what the change takes from the samples, gates and reading of that "
+        "version; judged is what both have.",
     )
     group.addoption(
         "--promptfit-prune",
@@ -148,6 +155,7 @@ def pytest_configure(config: pytest.Config) -> None:
         _refuse_lone_tuning_options(config)
     if not (config.option.promptfit or config.option.promptfit_tune):
         _refuse_lone_options(config)
+        _name_the_flag(config)
         return
     _refuse_limits_without_recording(config)
     _refuse_writing_in_dry_run(config)
@@ -187,6 +195,7 @@ def _refuse_lone_options(config: pytest.Config) -> None:
         "--promptfit-record",
         "--promptfit-update",
         "--promptfit-against",
+        "--promptfit-accept-contract",
         "--promptfit-prune",
         "--promptfit-budget",
         "--promptfit-max-calls",
@@ -196,6 +205,16 @@ def _refuse_lone_options(config: pytest.Config) -> None:
         "--promptfit-allow-ci",
     ):
         raise pytest.UsageError(f"{name} needs --promptfit: pytest --promptfit {name} …")
+
+
+def _name_the_flag(config: pytest.Config) -> None:
+    """Refuse a prompt file among the paths: without the flag pytest would pass over it."""
+    for argument in config.args:
+        path = argument.partition("::")[0]
+        if path.endswith((".yaml", ".yml")) and Path(config.invocation_params.dir, path).is_file():
+            name = Path(path).name
+            if any(fnmatch.fnmatch(name, pattern) for pattern in config.getini("promptfit_files")):
+                raise pytest.UsageError(f"{path!r} is a prompt file: pytest --promptfit {argument!r}")
 
 
 def _refuse_limits_without_recording(config: pytest.Config) -> None:

@@ -13,13 +13,13 @@ from pytest_promptfit.baseline import (
     accept,
     baseline_path,
     read_baseline,
-    read_baseline_at,
     write_baseline,
 )
 from pytest_promptfit.custom import OURS
 from pytest_promptfit.errors import PromptfitError, told_in_one_line
 from pytest_promptfit.files import leads_outside
-from pytest_promptfit.forward import Asking, forward
+from pytest_promptfit.forward import Asking, forward, replayed
+from pytest_promptfit.gates import gate_names
 from pytest_promptfit.prompt_file import ParsedPrompt, parse_prompt_file
 from pytest_promptfit.samples import Sample, SampleSet, data_path, read_samples
 from pytest_promptfit.verdicts import PromptResult, Reference, UpdateMode, judge, settled
@@ -31,7 +31,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_promptfit.custom import Custom
+    from pytest_promptfit.evaluation import Evaluation
     from pytest_promptfit.gates import Gate
+    from pytest_promptfit.reference import OldPrompt, References
     from pytest_promptfit.tune.result import TuneResult
     from pytest_promptfit.tune.run import TuneOptions
 
@@ -42,7 +44,7 @@ class RunSettings:
 
     root: Path
     where: Where = field(default_factory=Where)
-    against: tuple[str, ...] = ()
+    against: References | None = None
     update: UpdateMode = "no"
     prune: bool = False
     asking: Asking | None = None
@@ -54,6 +56,8 @@ class PromptRun:
     parsed: ParsedPrompt
     sample_set: SampleSet
     recordings: Path
+    old: tuple[OldPrompt, ...]
+    """The prompt file as the versions have it that it is judged by."""
 
     def __init__(self, path: Path, settings: RunSettings, custom: Custom = OURS) -> None:
         self.path = path
@@ -85,7 +89,7 @@ class PromptRun:
             self.sample_set = read_samples(self.parsed)
             refuse_keys(self.parsed, self.sample_set.samples)
             self.baseline = read_baseline(baseline_path(self.path), is_renewed=self._settings.update != "no")
-            self._baselines = {ref: read_baseline_at(ref, baseline_path(self.path)) for ref in self._settings.against}
+            self.old = self._settings.against.of(self.path) if self._settings.against else ()
 
     def tune(self, options: TuneOptions) -> None:
         """Tune the prompt, read what came of it, and keep the outcome, or the error that ended it, in ``tuned``."""
@@ -151,11 +155,42 @@ class PromptRun:
             strict=self.parsed.config.cases == "strict",
             known_cases=tuple(sample.case_name for sample in self.sample_set.samples),
             update=self._settings.update,
-            against=[
-                Reference(ref, evaluation, found, self.parsed.config.gates) for ref, found in self._baselines.items()
-            ],
+            against=self._references(evaluation),
         )
         return settled([result], tests=self.tests)[0]
+
+    def _references(self, evaluation: Evaluation) -> list[Reference]:
+        """Return how the versions judge an evaluation that is whole; of one in parts no gate is judged."""
+        against = self._settings.against
+        if against is None:
+            return []
+        from pytest_promptfit.contract import Contract
+        from pytest_promptfit.reference import references, unheld
+
+        missing = unheld(self.old, self.sample_set.samples)
+        others = replayed(self.parsed, self.sample_set.labels, missing, self.recordings, custom=self._custom)
+        now = Contract.of(self.parsed.config, self.sample_set)
+        made = references(
+            self.old,
+            now,
+            evaluation,
+            others,
+            baseline=self.baseline,
+            is_renewed=self._settings.update != "no",
+            custom=self._custom,
+            accepts=against.accepts,
+        )
+        known = {one.name for one in made}
+        new = [version.name for version in against.versions if version.name not in known]
+        return [*made, *(Reference(name, evaluation, None, self.parsed.config.gates) for name in new)]
+
+    @property
+    def gate_names(self) -> list[str]:
+        """The gates that judge the file: its own, those of other versions, and other plugins'."""
+        asked = [self.parsed.config.gates, *(one.parsed.config.gates for one in self.old)]
+        names = [name for gates in asked for name in gate_names(gates)]
+        names += [gate.name for gate in self.added_gates]
+        return list(dict.fromkeys([*names, *(["contract"] if self.old else [])]))
 
     def settle(self, result: PromptResult) -> None:
         """Take the result as it is once all prompts of the run are judged together."""
@@ -165,6 +200,11 @@ class PromptRun:
     def was_evaluated(self) -> bool:
         """Whether the result is there without asking for it."""
         return isinstance(self.__dict__.get("_found"), PromptResult)
+
+    @property
+    def unselected(self) -> int:
+        """How many samples of the file, canonical ones too, are not selected."""
+        return len(self.sample_set.samples) - len(self.selected)
 
     def result_for_gate(self) -> PromptResult | str:
         """Return the result, or why no gate can be judged: nothing is asked for a gate alone."""

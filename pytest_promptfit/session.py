@@ -5,8 +5,8 @@ Registered by ``plugin`` when the flag is given. Collection and cases are in ``c
 
 from __future__ import annotations
 
-import fnmatch
 import os
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,11 +14,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pytest_promptfit import distributed
-from pytest_promptfit.baseline import check_ref
 from pytest_promptfit.cases import GateCase, PromptFile, SampleCase, TuneCase, told
 from pytest_promptfit.errors import CassetteError, PromptfitError, told_in_one_line
 from pytest_promptfit.forward import Asking
 from pytest_promptfit.hooks import custom_of
+from pytest_promptfit.paths_given import (
+    is_prompt_file,
+    paths_given,
+    refuse_options_by_the_change,
+    refuse_other_names,
+    where_prompts_are,
+)
 from pytest_promptfit.report import github, json_report, terminal, tuning
 from pytest_promptfit.report.progress import Progress
 from pytest_promptfit.report.text import plain, relative_to, with_short_paths
@@ -32,6 +38,7 @@ if TYPE_CHECKING:
 
     from _pytest.terminal import TerminalReporter
 
+    from pytest_promptfit.reference import References
     from pytest_promptfit.report.html.tuning import Tuning
     from pytest_promptfit.verdicts import PromptResult
 
@@ -53,10 +60,11 @@ class PromptfitSession:
         self._lines: list[str] = []
         self._other_errors = False
         self._progress = Progress(config)
+        self._narrowed: dict[str, None] = {}
+        self._collected = 0
+        refuse_options_by_the_change(config)
         self._settings = self._read_settings()
         distributed.refuse_scattered_writing(config)
-        for ref in self._settings.against:
-            _refuse_unknown_ref(ref, config.rootpath)
 
     def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
         """Collect prompt files by their names."""
@@ -72,8 +80,19 @@ class PromptfitSession:
         if report.failed and not is_prompt_file(self._config, Path(report.nodeid).name):
             self._other_errors = True
 
+    @pytest.hookimpl(wrapper=True)
+    def pytest_collection(self) -> Generator[None, object, object]:
+        """Say which names prompt files have where a YAML file was typed that nobody collects."""
+        try:
+            return (yield)
+        except pytest.UsageError:
+            refuse_other_names(self._config)
+            raise
+
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Note which samples are selected; refuse two prompts that would share a cassette folder."""
+        """Note which samples are selected; refuse two prompts that would share a cassette folder, or a wrong door."""
+        if not self._runs and not distributed.is_distributed(self._config):
+            self._refuse_wrong_door()
         self._lines += [run.skipped for run in self._runs.values() if run.skipped]
         selected: dict[Path, list[Any]] = {}
         for item in session.items:
@@ -85,10 +104,17 @@ class PromptfitSession:
             run = self._runs[path]
             # --keep-duplicates collects a file as often as it is named.
             run.selected = tuple(dict.fromkeys(samples))
-            run.tests = len(selected) * (1 + len(self._settings.against)) if distributed.is_worker(self._config) else 0
+            run.tests = len(selected) * self._comparisons_each if distributed.is_worker(self._config) else 0
             run.refusal = self._refuse_shared_name(run)
             if run.refusal and not distributed.is_worker(self._config):
                 raise pytest.UsageError(plain(run.refusal))
+        if self._settings.against and not self._config.option.collectonly:
+            from pytest_promptfit.held_selection import narrowed_selection
+
+            with _as_usage_error():
+                self._narrowed.update(
+                    dict.fromkeys(narrowed_selection(self._config, self._settings.against, self._runs))
+                )
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
@@ -168,10 +194,13 @@ class PromptfitSession:
         if distributed.is_worker(self._config):
             self._config.workeroutput["promptfit"] = self._parcel(results).dump()  # type: ignore[attr-defined]
             return
+        if distributed.is_distributed(self._config) and not self._collected:
+            self._say_wrong_door(session)
         sent = list(self._worker_results.values())
         self._results = sorted(settled([*sent, *results]), key=lambda result: result.evaluation.path)
         if sum(result.is_worse for result in self._results) > sum(result.is_worse for result in [*sent, *results]):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED  # a worker did not know how many others there are
+        self._judge_selection(session)
         writing: list[Callable[[], None]] = [
             partial(distributed.bring_home, files, self._recordings_of(path))
             for path, files in self._recordings.items()
@@ -194,6 +223,7 @@ class PromptfitSession:
     @pytest.hookimpl(optionalhook=True)
     def pytest_configure_node(self, node: Any) -> None:
         """Tell a pytest-xdist worker where the project is: elsewhere its recordings have to be brought home."""
+        node.workerinput["promptfit_paths_given"] = bool(paths_given(self._config))
         node.workerinput["promptfit_place"] = distributed.place(self._config.rootpath)
 
     @pytest.hookimpl(optionalhook=True)
@@ -204,6 +234,8 @@ class PromptfitSession:
         for result in parcel.results_at(str(self._config.rootpath)):
             self._worker_results[result.evaluation.path] = result
         self._recordings.update(parcel.recordings_at(str(self._config.rootpath)))
+        self._narrowed.update(dict.fromkeys(parcel.narrowed))
+        self._collected += parcel.collected
 
     def pytest_terminal_summary(self, terminalreporter: TerminalReporter) -> None:
         """Print the summary of every prompt, and on GitHub an annotation for every failed sample."""
@@ -220,6 +252,36 @@ class PromptfitSession:
         if os.environ.get("GITHUB_ACTIONS") == "true":
             for line in github.annotation_lines(results, self._in_repository):
                 terminalreporter.write_line(line)
+
+    def pytest_unconfigure(self) -> None:
+        """End the git process that versions were read with."""
+        if self._settings.against:
+            self._settings.against.close()
+
+    def _judge_selection(self, session: pytest.Session) -> None:
+        """Fail a run that collects or selects less than the versions it is judged by, unless that is accepted."""
+        accepts = self._config.option.promptfit_accept_contract
+        for line in self._narrowed:
+            how = "accepted by --promptfit-accept-contract" if accepts else "--promptfit-accept-contract accepts it"
+            self._lines.append(f"{'' if accepts else 'error: '}{line}: {how}")
+        if self._narrowed and not accepts:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def _refuse_wrong_door(self) -> None:
+        elsewhere = where_prompts_are(self._config)
+        if elsewhere:
+            raise pytest.UsageError(elsewhere)
+
+    def _say_wrong_door(self, session: pytest.Session) -> None:
+        elsewhere = where_prompts_are(self._config)
+        if elsewhere:
+            self._lines.append(f"error: {elsewhere}")
+            session.exitstatus = pytest.ExitCode.USAGE_ERROR
+
+    @property
+    def _comparisons_each(self) -> int:
+        """How many comparisons a prompt file takes part in."""
+        return 1 + (len(self._settings.against.versions) if self._settings.against else 0)
 
     def _tune(self, session: pytest.Session) -> None:
         """Tune the prompts whose run is selected, or say what that would do."""
@@ -279,7 +341,7 @@ class PromptfitSession:
         is_elsewhere = known_place != distributed.place(root)
         recorded = results if is_elsewhere and self._settings.asking else []
         recordings = distributed.recordings_of(recorded, self._settings.where)
-        return distributed.Parcel(str(root), tuple(results), recordings)
+        return distributed.Parcel(str(root), tuple(results), recordings, tuple(self._narrowed), len(self._runs))
 
     def _accept(self, result: PromptResult) -> None:
         if self._config.option.promptfit_update:
@@ -326,11 +388,21 @@ class PromptfitSession:
         return RunSettings(
             root=self._config.rootpath,
             where=_where(self._config),
-            against=tuple(dict.fromkeys(option.promptfit_against or ())),
+            against=self._read_against(),
             update=option.promptfit_update or "no",
             prune=option.promptfit_prune,
             asking=self._read_asking(),
         )
+
+    def _read_against(self) -> References | None:
+        names = tuple(dict.fromkeys(self._config.option.promptfit_against or ()))
+        if not names:
+            return None
+        from pytest_promptfit.reference import References
+
+        with _as_usage_error():
+            accepts = self._config.option.promptfit_accept_contract
+            return References(self._config.rootpath, names, self._config.getini("promptfit_files"), accepts=accepts)
 
     def _read_asking(self) -> Asking | None:
         option = self._config.option
@@ -360,13 +432,9 @@ def _where(config: pytest.Config) -> Where:
     return Where(setting=setting if overridden else None)
 
 
-def is_prompt_file(config: pytest.Config, name: str) -> bool:
-    """Tell whether a file is a prompt file, by its name."""
-    return any(fnmatch.fnmatch(name, pattern) for pattern in config.getini("promptfit_files"))
-
-
-def _refuse_unknown_ref(ref: str, folder: Path) -> None:
+@contextmanager
+def _as_usage_error() -> Iterator[None]:
     try:
-        check_ref(ref, folder)
+        yield
     except PromptfitError as error:
         raise pytest.UsageError(plain(str(error))) from None

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 Verdict = Literal["passed", "failed", "xfailed", "xpassed", "missed"]
 UpdateMode = Literal["no", "yes", "force"]
 
+CONTRACT_SHOWN = 3
+"""Loosened things that a gate's one line names; its case lists all."""
+
 OWN = "its baseline"
 """What the committed baseline beside a prompt file is called where it is compared with."""
 
@@ -32,7 +35,8 @@ class Reference:
     """A version that a run is judged by: its accepted outcomes and gates, on its own samples.
 
     ``evaluation`` holds the run's replies to the samples of that version, read and labeled as it does.
-    ``loosened`` lists what the change takes from its contract, ``None`` where nothing is held to one.
+    ``loosened`` lists what the change takes from its contract, ``None`` where nothing is held to one;
+    ``accepts`` says that a person accepts that. ``moved_from`` is the file's path there where it was another.
     """
 
     name: str
@@ -40,6 +44,8 @@ class Reference:
     baseline: Baseline | None
     gates: Gates
     loosened: tuple[str, ...] | None = None
+    accepts: bool = False
+    moved_from: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,7 @@ class PromptResult:
         """The comparison to speak of: the one that fails, else that with the first git ref, else with the baseline."""
         named = [comparison for comparison in self.comparisons if comparison.reference in self.against]
         if self.is_worse:
-            return min(self.comparisons, key=lambda one: one.p_value / (one.alpha or 1.0))
+            return min(self.comparisons, key=lambda one: (one.p_value / (one.alpha or 1.0), one.reference == OWN))
         return next(iter(named or self.comparisons), None)
 
     @property
@@ -172,7 +178,8 @@ def judge(
         reason = why_not_judged(evaluation, result.unselected)
         found.append(GateResult("regression", None, reason or _without_baseline(against)))
     found += judge_added(added_gates, evaluation, baseline, unselected=result.unselected)
-    found += [_contract(one) for one in against if one.loosened is not None]
+    unheld = len(known_cases) - len(evaluation.outcomes)
+    found += _contract([one for one in against if one.loosened is not None], unselected=unheld)
     names = dict.fromkeys(gate.name for gate in found)
     counted = tuple(strictest([gate for gate in found if gate.name == name]) for name in names)
     return settled([replace(result, gates=counted)])[0]
@@ -198,7 +205,7 @@ def settled(results: Sequence[PromptResult], *, tests: int = 0) -> list[PromptRe
 def _with_regression(result: PromptResult, level_of: dict[int, float], tests: int) -> PromptResult:
     judged = [
         judge_regression(one, level=level_of.get(id(one), one.alpha or 1.0), tests=tests if id(one) in level_of else 1)
-        for one in _judged(result)
+        for one in sorted(_judged(result), key=lambda one: one.reference == OWN)  # what was asked for is named first
     ]
     if not judged:
         return result
@@ -237,14 +244,24 @@ def _without_baseline(against: Sequence[Reference]) -> str:
     return f"no baseline, neither here nor at {' or '.join(one.name for one in against)}: --promptfit-update writes it"
 
 
-def _contract(reference: Reference) -> GateResult:
-    """Return the gate that fails where a change takes something from the contract of a reference."""
-    if not reference.loosened:
-        return GateResult("contract", True, f"nothing of {reference.name}'s samples, gates and reading is loosened")
-    count = len(reference.loosened)
-    what = "one thing is" if count == 1 else f"{count} things are"
-    detail = f"{what} looser than at {reference.name} (--promptfit-accept-contract lets it through)"
-    return GateResult("contract", False, detail, reference.loosened)
+def _contract(held: Sequence[Reference], *, unselected: int) -> list[GateResult]:
+    """Return the gate that fails where a change takes something from the contract of a version, unless accepted."""
+    if not held:
+        return []
+    names = " and ".join(one.name for one in held)
+    moved = "".join(f"; compared with {one.name}:{one.moved_from}" for one in held if one.moved_from)
+    lines = tuple(f"{line} (at {one.name})" for one in held for line in one.loosened or ())
+    if not lines and unselected:
+        return [GateResult("contract", None, f"{unselected} samples are not selected")]
+    if not lines:
+        return [
+            GateResult("contract", True, f"nothing that {names} hold{'s' * (len(held) == 1)} it to is loosened{moved}")
+        ]
+    accepts = held[0].accepts
+    how = "accepted by --promptfit-accept-contract" if accepts else "--promptfit-accept-contract lets it through"
+    rest = f"; and {len(lines) - CONTRACT_SHOWN} more" if len(lines) > CONTRACT_SHOWN else ""
+    detail = f"looser than {names}: {'; '.join(lines[:CONTRACT_SHOWN])}{rest}{moved} ({how})"
+    return [GateResult("contract", accepts, detail, lines)]
 
 
 def case_verdict(outcome: Outcome, *, strict: bool, known_miss: bool, accepts: bool) -> Verdict:

@@ -80,7 +80,11 @@ class Wire:
         Raises HookError when a user's own way to read labels fails.
         """
         reply = self._reply(parsed_body(body) if isinstance(body, str) else body, text)
-        return reply, self._custom.label(reply, text, self._reader, self._labels)
+        return reply, self.label(reply, text)
+
+    def label(self, reply: ChatReply, text: str) -> str | None:
+        """Return the label of the reply to ``text``; raise PromptfitError where a pattern or a hook cannot tell."""
+        return self._custom.label(reply, text, self._reader, self._labels)
 
     def why_missing(self, reply: ChatReply, text: str) -> Missing:
         """Return why no label was read from a reply to ``text``."""

@@ -55,7 +55,7 @@ def test_pytest_started_in_a_subfolder(repository: Project, monkeypatch: pytest.
 def test_accepted_misses_of_the_branch_have_no_excuse_where_the_ref_is_regressed_from(repository: Project) -> None:
     repository.write(numbered(20), at="some/prompts/mood.prompt.yaml")
     repository.replay().assert_outcomes(passed=15, xfailed=6)
-    repository.replay("--promptfit-against", "main").assert_outcomes(passed=14, failed=7)
+    repository.replay("--promptfit-against", "main").assert_outcomes(passed=15, failed=7)
 
 
 def test_accepted_misses_of_the_branch_are_excused_where_the_ref_is_not_regressed_from(repository: Project) -> None:
@@ -64,7 +64,7 @@ def test_accepted_misses_of_the_branch_are_excused_where_the_ref_is_not_regresse
     repository.git("tag", "before")
     repository.model.says = wrong_about({4, 5, 6, 7})
     repository.ask_anew("--promptfit-update")
-    repository.replay("--promptfit-against", "before").assert_outcomes(passed=17, xfailed=4)
+    repository.replay("--promptfit-against", "before").assert_outcomes(passed=18, xfailed=4)
 
 
 def test_each_of_several_refs_is_judged(repository: Project) -> None:
@@ -127,4 +127,4 @@ def test_damaged_baseline_of_the_ref_names_ref_and_line(repository: Project) -> 
     path.write_text(json.dumps({"version": 1, "prompt_hash": "", "model": "", "cases": {}}))
     result = repository.replay("--promptfit-against=HEAD")
     assert result.ret == 2
-    result.stdout.fnmatch_lines(["HEAD:mood.baseline.json:2: an unresolved merge conflict: *"])
+    result.stdout.fnmatch_lines(["HEAD:some/prompts/mood.baseline.json:2: an unresolved merge conflict: *"])
