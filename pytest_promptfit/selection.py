@@ -46,6 +46,7 @@ HARMLESS = re.compile(
 
 QUIET_HOOKS = {
     *("pytest_addoption", "pytest_addhooks", "pytest_report_header", "pytest_generate_tests"),
+    "pytest_promptfit_client",
     *("pytest_make_parametrize_id", "pytest_assertrepr_compare", "pytest_fixture_setup", "pytest_pyfunc_call"),
 }
 """Hooks of a conftest.py that reach no case of a prompt file."""

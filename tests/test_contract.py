@@ -382,3 +382,17 @@ def test_settings_of_a_file_that_is_named_count(judged: Judged) -> None:
     result = judged.judged(*arguments)
     assert result.ret == 1
     result.stdout.fnmatch_lines(["error: ci/pytest.ini: addopts: -m labeled added (at main): *"])
+
+
+def test_reports_tell_of_samples_that_have_other_ids(judged: Judged, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(judged.path / "summary.md"))
+    judged.write_rows([{**row, "id": f"x{row['id']}"} for row in rows()])
+    judged.answer(lambda text: broken(text, range(50)))
+    result = judged.judged("--promptfit-report", judged.path / "page.html", "--promptfit-json", judged.path / "r.json")
+    assert result.ret == 1
+    (told,) = json.loads((judged.path / "r.json").read_text())["prompts"]
+    assert {gate["name"]: gate["passed"] for gate in told["gates"]} == {"regression": False, "contract": True}
+    assert told["baseline"]["broken"] == 26
+    assert "26" in (judged.path / "page.html").read_text()
+    assert "mood" in (judged.path / "summary.md").read_text()
