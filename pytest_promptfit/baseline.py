@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pytest_promptfit.errors import PromptfitError
 from pytest_promptfit.files import write_atomically
+from pytest_promptfit.git_marks import CONFLICT, conflict_line, git_mark
 from pytest_promptfit.metrics import least_broken, mcnemar_midp, paired_difference_interval
 from pytest_promptfit.prompt_file import stem_of
 
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from pytest_promptfit.evaluation import Evaluation, Outcome
 
 VERSION = 1
-
-CONFLICT = re.compile(r"^(<{7}|>{7}|\|{7}) |^={7}$", re.MULTILINE)
 
 
 THEIRS = re.compile(r"^<{7}[^\n]*\n(.*?)(?:^\|{7}[^\n]*\n.*?)?^={7}\n.*?^>{7}[^\n]*\n", re.MULTILINE | re.DOTALL)
@@ -144,9 +143,10 @@ def read_baseline(path: Path, *, is_renewed: bool = False) -> Baseline | None:
 def parse_baseline(text: str, shown: str) -> Baseline:
     """Read a baseline's text; raise PromptfitError, which names it as ``shown``, when it cannot be understood."""
     again = "restore it from git or write it anew with --promptfit-update"
-    if conflict := CONFLICT.search(text):
-        line = text.count("\n", 0, conflict.start()) + 1
-        raise PromptfitError(f"{shown}:{line}: an unresolved merge conflict: --promptfit-update writes it anew")
+    if line := conflict_line(text):
+        raise PromptfitError(f"{shown}:{line}: {CONFLICT}: --promptfit-update writes it anew")
+    if mark := git_mark(text):
+        raise PromptfitError(f"{shown}:{mark[0]}: {mark[1]}")
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:

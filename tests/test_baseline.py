@@ -62,7 +62,11 @@ def test_samples_that_are_all_new_leave_nothing_to_compare(project: Project) -> 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('{"version": 1,\n<<<<<<< HEAD\n', ":2: an unresolved merge conflict: --promptfit-update writes it anew"),
+        (
+            '{"version": 1,\n<<<<<<< HEAD\n"cases": {}\n=======\n"cases": 1\n>>>>>>> other\n}',
+            ":2: an unresolved merge conflict: --promptfit-update writes it anew",
+        ),
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:0\n", ":1: a Git LFS pointer, not the file itself: "),
         ('{"version": 1,\n', ":2: not JSON: "),
         ('{"version": ' + "[" * 100_000, ":1: not a baseline: "),
         ('{"version": ' + "1" * 5000 + "}", ":1: not a baseline: "),

@@ -122,7 +122,7 @@ def test_ref_without_a_baseline(repository: Project) -> None:
 
 def test_damaged_baseline_of_the_ref_names_ref_and_line(repository: Project) -> None:
     path = repository.path / "some/prompts/mood.baseline.json"
-    path.write_text('{"version": 1,\n<<<<<<< HEAD\n')
+    path.write_text('{"version": 1,\n<<<<<<< HEAD\n=======\n>>>>>>> other\n')
     repository.git("commit", "--quiet", "--all", "--message=damaged")
     path.write_text(json.dumps({"version": 1, "prompt_hash": "", "model": "", "cases": {}}))
     result = repository.replay("--promptfit-against=HEAD")
