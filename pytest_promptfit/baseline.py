@@ -82,6 +82,8 @@ class Comparison:
     other_models: tuple[str, ...] = ()
     """Models other than this run's that the outcomes were accepted from."""
     alpha: float | None = 0.05
+    accepted: Baseline | None = None
+    """The accepted outcomes themselves."""
 
     @property
     def now(self) -> int:
@@ -188,6 +190,7 @@ def compare(
         relabeled=tuple(name for name in shared if now[name].sample.label != before[name].label),
         other_models=tuple(model for model in models if model != evaluation.model),
         alpha=alpha,
+        accepted=baseline,
     )
 
 
@@ -201,7 +204,18 @@ def accept(old: Baseline | None, evaluation: Evaluation, known_cases: Iterable[s
     kept = {name: case for name, case in (old.cases if old else {}).items() if name in known and name not in new}
     head = (old.prompt_hash, old.model) if old and kept else (evaluation.prompt_hash, evaluation.model)
     cases = {**kept, **{name: _with_origin(case, evaluation, head) for name, case in new.items()}}
-    return Baseline(prompt_hash=head[0], model=head[1], metrics=_metrics(cases), cases=cases)
+    metrics = {**_metrics(cases), **({} if kept else _tokens(evaluation))}
+    return Baseline(prompt_hash=head[0], model=head[1], metrics=metrics, cases=cases)
+
+
+def _tokens(evaluation: Evaluation) -> dict[str, float | int | None]:
+    """Return the tokens of a call on average, so that it can be said later what a call cost before."""
+    replies = [outcome.reply for outcome in evaluation.outcomes if outcome.reply is not None]
+    count = len(replies) or 1
+    return {
+        "input_tokens": round(sum(reply.input_tokens for reply in replies) / count, 1),
+        "output_tokens": round(sum(reply.output_tokens for reply in replies) / count, 1),
+    }
 
 
 def _with_origin(case: Accepted, evaluation: Evaluation, head: tuple[str, str]) -> Accepted:

@@ -130,8 +130,8 @@ class SampleCase(_Case):
 
     sample: Sample
     verdict: Verdict | None = None
-    is_first_run: bool = False
-    """Whether nothing at all is recorded for the prompt: said once in the summary, not in each case."""
+    is_unrecorded: bool = False
+    """Whether its reply is not recorded, in a run that only replays: why is said once in the summary."""
 
     @classmethod
     def of(cls, parent: PromptFile, sample: Sample) -> SampleCase:
@@ -146,14 +146,14 @@ class SampleCase(_Case):
         """Report the verdict on this sample."""
         result = self.run.result
         outcome = result.evaluation.by_case[self.name]
-        unrecorded = result.evaluation.unrecorded
-        self.is_first_run = unrecorded is not None and unrecorded.is_everything
+        self.is_unrecorded = result.evaluation.unrecorded is not None and outcome.reply is None and outcome.asking_helps
         self.user_properties += properties(outcome)
         self.verdict = result.verdicts[self.name]
         if self.verdict == "xfailed":
             pytest.xfail(f"{outcome.status}, as in the baseline" if not result.accepts else "accepted")
         if self.verdict in ("failed", "xfailed"):  # --runxfail makes pytest.xfail return
-            raise CaseFailure("\n".join(failure_lines(outcome, f"{self.shown_path}::{self.name}")))
+            accepting = "--promptfit-update=force" if result.is_worse else "--promptfit-update"
+            raise CaseFailure("\n".join(failure_lines(outcome, self.shown_path, self.name, accepting)))
 
 
 class GateCase(_Case):
@@ -218,10 +218,11 @@ def properties(outcome: Outcome) -> list[tuple[str, object]]:
     return found if outcome.seconds is None else [*found, ("latency", outcome.seconds)]
 
 
-def failure_lines(outcome: Outcome, case: str) -> Iterator[str]:
+def failure_lines(outcome: Outcome, path: str, name: str, accepting: str) -> Iterator[str]:
     """Yield what a person needs to act: the sample, the label wanted and read, the reply, the next command.
 
-    ``case`` is the ``path::name`` that selects it.
+    ``path`` and ``name`` select the case; ``accepting`` is the option that accepts its outcome, which takes the whole
+    file: a part of the samples cannot show that the prompt did not get worse.
     """
     sample = outcome.sample
     yield headline(outcome)
@@ -233,14 +234,14 @@ def failure_lines(outcome: Outcome, case: str) -> Iterator[str]:
         yield f"  reply:   {cut(outcome.reply.shown, 300)}"
     if sample.note:
         yield f"  note:    {cut(sample.note, 300)}"
-    quoted = shlex.quote(case)
+    quoted = shlex.quote(f"{path}::{name}")
     if not outcome.asking_helps:
         return
     if outcome.reply is None:
         yield f"  record:  pytest --promptfit --promptfit-record {quoted}"
         return
     if not sample.canonical:
-        yield f"  accept:  pytest --promptfit --promptfit-update {quoted}"
+        yield f"  accept:  pytest --promptfit {accepting} {shlex.quote(path)}"
     yield f"  re-ask:  pytest --promptfit --promptfit-record=all {quoted}"
 
 

@@ -41,7 +41,7 @@ class Estimate:
     def price(self) -> str:
         """The price in words."""
         if self.is_local:
-            return "costs nothing"
+            return "local, free"
         if self.usd is None:
             return "its price is not known"
         if self.usd < 0.0001:

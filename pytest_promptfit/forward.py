@@ -14,7 +14,7 @@ from pytest_promptfit.chat import ToolCall
 from pytest_promptfit.custom import OURS
 from pytest_promptfit.errors import HookError, PromptfitError
 from pytest_promptfit.evaluation import Evaluation, Outcome, Unrecorded, Usage
-from pytest_promptfit.misses import ends_with_assistant, explain_miss
+from pytest_promptfit.misses import Misses, ends_with_assistant
 from pytest_promptfit.providers.shared import NoReplyError, where_a_key_goes
 from pytest_promptfit.wire import Wire
 
@@ -42,6 +42,7 @@ class Asking:
     mode: RecordMode = "missing"
     concurrency: int = 16
     progress: Callable[[int, int], None] = lambda _done, _total: None
+    """Told how many of all replies have arrived, before the first one too."""
     on_wait: Callable[[str], None] = lambda _message: None
 
 
@@ -78,10 +79,11 @@ def forward(
     calls = [(sample, wire.payload(sample.text)) for sample in samples]
     keyed = [(sample, payload, wire.key(payload)) for sample, payload in calls]
     replies = _ask(wire, keyed, cassettes, asking) if asking else _Replies(Cassette.load(cassettes))
-    outcomes = tuple(_outcome(wire, replies, *call) for call in keyed)
+    misses = Misses(replies.cassette, wire.provider.url, wire.payload)
+    outcomes = tuple(_outcome(wire, replies, misses, sample, key) for sample, _, key in keyed)
     is_full = len(samples) == len(sample_set.samples)
     obsolete = replies.cassette.obsolete() if is_full else 0
-    notes = [*_notes(wire, sample_set, replies), *_cut(outcomes), *_where_the_key_went(wire.model, outcomes)]
+    notes = [*_notes(wire, sample_set, replies), *_where_the_key_went(wire.model, outcomes)]
     if prune and not is_full:
         notes.append(f"not pruned: only {len(samples)} of {len(sample_set.samples)} samples are selected")
     elif prune and obsolete:
@@ -107,8 +109,9 @@ def replayed(
     """Return the outcomes of those of ``samples`` to which a reply is recorded; nothing is asked."""
     wire = Wire(parsed.config, labels, parsed.path.parent, custom=custom)
     replies = _Replies(Cassette.load(cassettes)) if samples else _Replies(Cassette())
-    keyed = [(sample, payload, wire.key(payload)) for sample in samples for payload in [wire.payload(sample.text)]]
-    return tuple(_outcome(wire, replies, *call) for call in keyed if call[2] in replies.cassette)
+    misses = Misses(replies.cassette, wire.provider.url, wire.payload)
+    keyed = [(sample, wire.key(wire.payload(sample.text))) for sample in samples]
+    return tuple(_outcome(wire, replies, misses, sample, key) for sample, key in keyed if key in replies.cassette)
 
 
 def _ask(wire: Wire, keyed: Sequence[tuple[Sample, dict[str, Any], str]], cassettes: Path, asking: Asking) -> _Replies:
@@ -142,6 +145,7 @@ def _ask_for(wanted: dict[str, Question], wire: Wire, recorder: Recorder, asking
 
     wire.provider.check()
     keys = list(wanted)
+    asking.progress(0, len(keys))
     scrub = scrubber(wire.provider.secrets())  # a server may echo the key, in whatever form
 
     def on_answer(index: int, answer: Answer) -> None:
@@ -164,12 +168,12 @@ def _ask_for(wanted: dict[str, Question], wire: Wire, recorder: Recorder, asking
     replies.usd = spending.usd
 
 
-def _outcome(wire: Wire, replies: _Replies, sample: Sample, payload: dict[str, Any], key: str) -> Outcome:
+def _outcome(wire: Wire, replies: _Replies, misses: Misses, sample: Sample, key: str) -> Outcome:
     if key in replies.errors:
         return Outcome(sample, error=replies.errors[key])
     recorded = replies.cassette.find(key)
     if recorded is None:
-        return Outcome(sample, error=explain_miss(replies.cassette, wire.provider.url, payload, sample))
+        return Outcome(sample, error=misses.explain(sample))
     try:
         reply, predicted = wire.read(recorded.body, sample.text)
     except NoReplyError as error:
@@ -254,14 +258,6 @@ def _prefix_notes(wire: Wire, replies: _Replies) -> Iterator[str]:
         "it; where it does, write reply_prefix: continue under model (continue_final_message for vLLM and SGLang, "
         "prefix for Mistral and DeepSeek)"
     )
-
-
-def _cut(outcomes: Sequence[Outcome]) -> Iterator[str]:
-    """Tell how many replies have no label because they were cut, and which limit to raise."""
-    cut = [o.why_missing for o in outcomes if o.why_missing is not None and o.why_missing.cause == "cut"]
-    if cut:
-        replies = "1 reply was" if len(cut) == 1 else f"{len(cut)} replies were"
-        yield f"{replies} cut at the token limit before a label: raise {cut[0].detail}"
 
 
 def _where_the_key_went(model: ModelSpec, outcomes: Sequence[Outcome]) -> Iterator[str]:

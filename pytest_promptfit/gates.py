@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pytest_promptfit.errors import HookError
 from pytest_promptfit.metrics import detectable_drop, least_broken, wilson_interval
-from pytest_promptfit.report.text import plain
+from pytest_promptfit.report.text import percent, plain, points, probability
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -112,8 +112,8 @@ def _judge_accuracy(floor: float, evaluation: Evaluation) -> GateResult:
     low, high = wilson_interval(confusion.correct, confusion.total)
     accuracy = confusion.accuracy or 0.0
     detail = (
-        f"accuracy {accuracy:.3f} ({confusion.correct} of {confusion.total}, "
-        f"95 % interval {low:.3f}-{high:.3f}), floor {floor:g}"
+        f"accuracy {percent(accuracy)} ({confusion.correct} of {confusion.total}, "
+        f"95 % interval {percent(low)} to {percent(high)}), floor {percent(floor)}"
     )
     behind = _cases(o for o in evaluation.labeled if not o.correct)
     return GateResult("accuracy", accuracy >= floor, detail, behind, floor=floor)
@@ -125,10 +125,10 @@ def _judge_recall(gates: Gates, evaluation: Evaluation) -> GateResult:
     for label, floor in gates.recall.items():
         metrics = by_label.get(label)
         if metrics is None or not metrics.support:
-            figures.append(f"{plain(label)}: no samples to show it, floor {floor:g}")
+            figures.append(f"{plain(label)}: no samples to show it, floor {percent(floor)}")
             passed = passed and not floor
             continue
-        figures.append(f"{plain(label)}: {metrics.recall:.3f} of {metrics.support}, floor {floor:g}")
+        figures.append(f"{plain(label)}: {percent(metrics.recall)} of {metrics.support}, floor {percent(floor)}")
         if metrics.recall < floor:
             passed = False
             below.add(label)
@@ -139,7 +139,10 @@ def _judge_recall(gates: Gates, evaluation: Evaluation) -> GateResult:
 def _judge_missing(ceiling: float, evaluation: Evaluation) -> GateResult:
     unread = [outcome for outcome in evaluation.labeled if outcome.status == "missing"]
     share = len(unread) / len(evaluation.labeled)
-    detail = f"no label could be read in {share:.3f} ({len(unread)} of {len(evaluation.labeled)}), at most {ceiling:g}"
+    detail = (
+        f"no label could be read in {percent(share)} ({len(unread)} of {len(evaluation.labeled)}), "
+        f"at most {percent(ceiling)}"
+    )
     return GateResult("missing", share <= ceiling, detail, _cases(unread))
 
 
@@ -159,15 +162,15 @@ def judge_regression(comparison: Comparison, *, level: float, tests: int = 1) ->
         said = f"unchanged from {comparison.reference} on {comparison.shared} shared samples"
         return GateResult("regression", True, f"{said}{_smallest_drop(comparison)}")
     failed = comparison.p_value <= level and comparison.change < 0
-    low, high = (bound * 100 for bound in comparison.interval)
+    low, high = map(points, comparison.interval)
     direction = "worse" if comparison.change < 0 else "better" if comparison.change > 0 else "neither better nor worse"
     moved = f" by {abs(comparison.change) * 100:.1f} points" if comparison.change else ""
     among = f" ({comparison.alpha:g} shared among {tests} comparisons, Benjamini-Hochberg)" if tests > 1 else ""
     beyond = "" if failed or comparison.change >= 0 else ", within chance"
     detail = (
-        f"{direction} than {comparison.reference}{moved}{beyond} (95 % interval {low:+.1f} to {high:+.1f}), "
+        f"{direction} than {comparison.reference}{moved}{beyond} (95 % interval {low} to {high}), "
         f"fixed {len(comparison.fixed)}, broke {len(comparison.broken)} of {comparison.shared}, "
-        f"p = {comparison.p_of_change:.2g}, alpha {level:.2g}{among}"
+        f"{probability(comparison.p_of_change)}, alpha {level:.2g}{among}"
     )
     return GateResult(
         "regression", not failed, detail if failed else detail + _smallest_drop(comparison), comparison.broken
@@ -179,7 +182,7 @@ def _smallest_drop(comparison: Comparison) -> str:
     assert comparison.alpha is not None
     flips = min(len(comparison.fixed), len(comparison.broken)) / comparison.shared
     drop = detectable_drop(comparison.shared, alpha=comparison.alpha, flips=min(flips, 0.49))
-    noise = f"if {flips * 100:.1f} % flip each way by noise" if flips else "if nothing flips by noise"
+    noise = f"if {percent(flips)} flip each way by noise" if flips else "if nothing flips by noise"
     if drop is None:
         return f"; no drop would be found with 80 % power {noise}"
     return f"; a drop of {drop * 100:.1f} points would be found with 80 % power {noise}"

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from numbers import Integral
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_promptfit.chat import words_of
@@ -25,7 +27,6 @@ from pytest_promptfit.yaml_source import shown_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator, Mapping
-    from pathlib import Path
 
     from pytest_promptfit.prompt_file import InlineSample, ParsedPrompt, SampleSource
 
@@ -188,7 +189,12 @@ def _labeled(parsed: ParsedPrompt) -> Iterable[Sample]:
 def data_path(parsed: ParsedPrompt) -> Path | None:
     """Return where the data file should be; ``None`` when the samples are inline."""
     file = parsed.config.samples.file if parsed.config.samples else None
-    return parsed.path.parent / expanded(file) if file is not None else None
+    if file is None:
+        return None
+    path = parsed.path.parent / expanded(file)
+    short = os.path.normpath(path)
+    # Behind a symbolic link `..` leads elsewhere.
+    return Path(short) if os.path.realpath(short) == os.path.realpath(path) else path
 
 
 def _exists(path: Path) -> bool:

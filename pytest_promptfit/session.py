@@ -5,7 +5,6 @@ Registered by ``plugin`` when the flag is given. Collection and cases are in ``c
 
 from __future__ import annotations
 
-import os
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -25,9 +24,9 @@ from pytest_promptfit.paths_given import (
     refuse_other_names,
     where_prompts_are,
 )
-from pytest_promptfit.report import github, json_report, terminal, tuning
 from pytest_promptfit.report.progress import Progress
 from pytest_promptfit.report.text import plain, relative_to, with_short_paths
+from pytest_promptfit.reports import LastWord, Reports
 from pytest_promptfit.run import PromptRun, RunSettings, write_accepted
 from pytest_promptfit.tune.result import TuneFailure, TuneResult
 from pytest_promptfit.verdicts import settled
@@ -35,8 +34,6 @@ from pytest_promptfit.where import SETTING, Where, setting_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
-
-    from _pytest.terminal import TerminalReporter
 
     from pytest_promptfit.reference import References
     from pytest_promptfit.report.html.tuning import Tuning
@@ -57,13 +54,16 @@ class PromptfitSession:
         self._folders: dict[Path, Path] = {}
         self._worker_results: dict[str, PromptResult] = {}
         self._recordings: dict[str, dict[str, str]] = {}
-        self._lines: list[str] = []
         self._other_errors = False
+        self._reports = Reports(config)
+        self._lines = self._reports.lines
         self._progress = Progress(config)
         self._narrowed: dict[str, None] = {}
         self._collected = 0
         refuse_options_by_the_change(config)
         self._settings = self._read_settings()
+        config.pluginmanager.register(self._reports, "promptfit-reports")
+        config.pluginmanager.register(LastWord(self._reports), "promptfit-last-word")
         distributed.refuse_scattered_writing(config)
 
     def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
@@ -163,28 +163,32 @@ class PromptfitSession:
         """Mark what pytest has no exception for: a known miss that is right again, and a miss of a gated file."""
         report = yield
         if report.when == "call" and isinstance(item, SampleCase | GateCase) and item.is_stopped:
-            report.promptfit_stopped = True  # type: ignore[attr-defined]  # reports carry extra attributes
+            report.promptfit_kind = "stopped"  # type: ignore[attr-defined]  # reports carry extra attributes
+            report.promptfit_told = "summary"  # type: ignore[attr-defined]
         elif report.when == "call" and isinstance(item, SampleCase):
             if item.verdict == "xpassed" and not self._config.option.runxfail:
                 report.wasxfail = "a known miss of the baseline is right again"
             elif item.verdict == "missed":
-                report.promptfit_miss = True  # type: ignore[attr-defined]  # reports carry extra attributes
-            elif item.is_first_run:
-                report.promptfit_unrecorded = True  # type: ignore[attr-defined]
+                report.promptfit_kind = "missed"  # type: ignore[attr-defined]  # reports carry extra attributes
+            elif item.is_unrecorded:
+                report.promptfit_kind = "unrecorded"  # type: ignore[attr-defined]
+        if report.failed and isinstance(item, SampleCase | GateCase) and item.run.was_evaluated:
+            is_miss = isinstance(item, SampleCase) and not item.is_unrecorded
+            report.promptfit_told = "misses" if is_miss else "summary"  # type: ignore[attr-defined]
         return report
 
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, Any] | None:
         """Report a miss of a gated file as ``missed``: it does not fail alone.
 
-        A case of a prompt of which nothing is recorded fails as ``unrecorded``: one text for all of them, in
-        the summary.
+        A case whose reply is not recorded counts among the failed, with a letter and a word of its own.
         """
-        if getattr(report, "promptfit_miss", False):
+        kind = getattr(report, "promptfit_kind", "")
+        if kind == "missed":
             return "missed", "m", ("MISSED", {"yellow": True})
-        if getattr(report, "promptfit_stopped", False):
+        if kind == "stopped":
             return "stopped", "E", ("STOPPED", {"red": True})
-        if getattr(report, "promptfit_unrecorded", False):
-            return "unrecorded", "u", ("UNRECORDED", {"red": True})
+        if kind == "unrecorded":
+            return "failed", "u", ("UNRECORDED", {"red": True})
         return None
 
     @pytest.hookimpl(tryfirst=True)
@@ -197,16 +201,18 @@ class PromptfitSession:
         if distributed.is_distributed(self._config) and not self._collected:
             self._say_wrong_door(session)
         sent = list(self._worker_results.values())
-        self._results = sorted(settled([*sent, *results]), key=lambda result: result.evaluation.path)
-        if sum(result.is_worse for result in self._results) > sum(result.is_worse for result in [*sent, *results]):
+        reports = self._reports
+        reports.results = sorted(settled([*sent, *results]), key=lambda result: result.evaluation.path)
+        reports.tuned, reports.tunings = self._tune_entries(), self._tunings()
+        if sum(result.is_worse for result in reports.results) > sum(result.is_worse for result in [*sent, *results]):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED  # a worker did not know how many others there are
         self._judge_selection(session)
         writing: list[Callable[[], None]] = [
             partial(distributed.bring_home, files, self._recordings_of(path))
             for path, files in self._recordings.items()
         ]
-        writing += [partial(self._accept, result) for result in self._results]
-        for write in [*writing, self._write_json, self._write_page, self._write_job_summary]:
+        writing += [partial(self._accept, result) for result in reports.results]
+        for write in [*writing, reports.write_json, reports.write_page, reports.write_job_summary]:
             try:
                 write()
             except PromptfitError as error:
@@ -236,22 +242,6 @@ class PromptfitSession:
         self._recordings.update(parcel.recordings_at(str(self._config.rootpath)))
         self._narrowed.update(dict.fromkeys(parcel.narrowed))
         self._collected += parcel.collected
-
-    def pytest_terminal_summary(self, terminalreporter: TerminalReporter) -> None:
-        """Print the summary of every prompt, and on GitHub an annotation for every failed sample."""
-        results = getattr(self, "_results", [])
-        if not (results or self._lines or self._tuned()):
-            return
-        terminalreporter.section("promptfit")
-        for line, markup in terminal.summary(results, self._relative):
-            terminalreporter.write_line(line, **markup)
-        for line, markup in tuning.summary(self._tuned(), self._relative):
-            terminalreporter.write_line(line, **markup)
-        for line in self._lines:
-            terminalreporter.write_line(plain(with_short_paths(line, self._folder)), yellow=True)
-        if os.environ.get("GITHUB_ACTIONS") == "true":
-            for line in github.annotation_lines(results, self._in_repository):
-                terminalreporter.write_line(line)
 
     def pytest_unconfigure(self) -> None:
         """End the git process that versions were read with."""
@@ -319,9 +309,6 @@ class PromptfitSession:
             f"{self._relative(str(other))}: expected different names, because recordings are kept by name"
         )
 
-    def _tuned(self) -> list[TuneResult]:
-        return [entry for entry in self._tune_entries() if isinstance(entry, TuneResult)]
-
     def _tune_entries(self) -> list[TuneResult | TuneFailure]:
         """Return the tuning runs, those that an error ended, too."""
         return [
@@ -349,39 +336,19 @@ class PromptfitSession:
             with told_in_one_line(path):
                 self._lines.append(write_accepted(result, path))
 
-    def _write_json(self) -> None:
-        target = self._config.option.promptfit_json
-        if target and not self._config.option.collectonly:
-            json_report.write(target, self._results, self._tune_entries(), self._relative)
-
-    def _write_page(self) -> None:
-        target = self._config.option.promptfit_report
-        if target and not self._config.option.collectonly:
-            from pytest_promptfit.report import html
-
-            html.write(target, self._results, list(self._tuning()), self._relative)
-
-    def _tuning(self) -> Iterator[Tuning]:
-        """Yield the tuning runs with the models that they asked."""
-        from pytest_promptfit.report.html.tuning import Tuning
-
+    def _tunings(self) -> list[Tuning]:
+        """Return the tuning runs with the models that they asked."""
+        found = []
         for run in self._runs.values():
             if isinstance(run.tuned, TuneResult):
-                config = run.parsed.config
-                yield Tuning(run.tuned, str(config.model), str(config.tune.model or ""))
+                from pytest_promptfit.report.html.tuning import Tuning  # brings the page's templates
 
-    def _write_job_summary(self) -> None:
-        summary = os.environ.get("GITHUB_STEP_SUMMARY")
-        if self._results and summary and os.environ.get("GITHUB_ACTIONS") == "true":
-            github.append_summary(Path(summary), self._results, self._in_repository)
+                config = run.parsed.config
+                found.append(Tuning(run.tuned, str(config.model), str(config.tune.model or "")))
+        return found
 
     def _relative(self, path: str) -> str:
         return relative_to(path, self._folder)
-
-    def _in_repository(self, path: str) -> str:
-        """Return a path as GitHub wants it: from the root of the repository, wherever pytest was started."""
-        workspace = os.environ.get("GITHUB_WORKSPACE")
-        return relative_to(path, Path(workspace)) if workspace else self._relative(path)
 
     def _read_settings(self) -> RunSettings:
         option = self._config.option

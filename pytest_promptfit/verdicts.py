@@ -74,10 +74,14 @@ class PromptResult:
     @property
     def comparison(self) -> Comparison | None:
         """The comparison to speak of: the one that fails, else that with the first git ref, else with the baseline."""
-        named = [comparison for comparison in self.comparisons if comparison.reference in self.against]
         if self.is_worse:
-            return min(self.comparisons, key=lambda one: (one.p_value / (one.alpha or 1.0), one.reference == OWN))
-        return next(iter(named or self.comparisons), None)
+            return min(self.comparisons, key=self.weight)
+        named = (one for one in self.comparisons if one.reference in self.against)
+        return next(named, self.comparisons[0] if self.comparisons else None)
+
+    def weight(self, comparison: Comparison) -> tuple[float, bool]:
+        """Return what comparisons are ordered by, the worst first; a git ref comes before the own baseline."""
+        return comparison.p_value / (comparison.alpha or 1.0), comparison.reference == OWN
 
     @property
     def is_worse(self) -> bool:
@@ -203,9 +207,10 @@ def settled(results: Sequence[PromptResult], *, tests: int = 0) -> list[PromptRe
 
 
 def _with_regression(result: PromptResult, level_of: dict[int, float], tests: int) -> PromptResult:
+    by_weight = sorted(_judged(result), key=result.weight)  # the one that is shown is the one that is spoken of
     judged = [
         judge_regression(one, level=level_of.get(id(one), one.alpha or 1.0), tests=tests if id(one) in level_of else 1)
-        for one in sorted(_judged(result), key=lambda one: one.reference == OWN)  # what was asked for is named first
+        for one in by_weight
     ]
     if not judged:
         return result

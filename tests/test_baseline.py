@@ -21,12 +21,7 @@ def test_outcomes_are_paired_over_shared_samples(project: Project) -> None:
     project.write((WRONG, *MOODS[1:], ("n1", "a lovely new day", "good"), ("n2", "a lovely new walk", "bad")))
     project.record()
     result = project.replay()
-    result.stdout.fnmatch_lines(
-        [
-            "  its baseline 0.800: fixed 0, broke 0",
-            "  since the baseline: 2 samples added, 1 removed or not run",
-        ]
-    )
+    result.stdout.fnmatch_lines(["  since the baseline: 2 samples added, 1 removed or not run"])
     assert "on 4 shared samples" in gate(result, "regression")
 
 

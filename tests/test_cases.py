@@ -143,7 +143,7 @@ def test_durations_list_cases(recorded: Project) -> None:
 
 def test_file_named_twice_counts_once(recorded: Project) -> None:
     result = recorded.replay("--keep-duplicates", "mood.prompt.yaml", "mood.prompt.yaml")
-    result.stdout.fnmatch_lines(["  accuracy 0.800 (4 of 5), *", "  canonical 1 of 1 right"])
+    result.stdout.fnmatch_lines(["  canonical 1 of 1 right", "  gate accuracy: passed: accuracy 80.0 % (4 of 5, *"])
 
 
 @pytest.mark.parametrize("style", ["auto", "long", "short", "line", "native", "no"])

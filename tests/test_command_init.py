@@ -380,7 +380,7 @@ def test_installed_local_model_comes_first(tmp_path: Path) -> None:
     write(tmp_path, {"text": TEXTS, "label": MOODS})
     ran = promptfit("init", "data.csv", cwd=tmp_path, PROMPTFIT_MODELS=str(models), OPENAI_API_KEY="k")
     assert "for local/smollm2-135m (it is installed: no key, no cost)" in ran.out
-    assert "(20 calls, costs nothing)" in ran.out
+    assert "(20 calls, local, free)" in ran.out
 
 
 @pytest.mark.parametrize("model", ["gpt-4", "mistral/large", "openai/", ""])

@@ -66,7 +66,7 @@ def test_local_model_costs_nothing_and_shows_the_reply_prefix(project: Project) 
     project.write(model="local/smollm2-135m", prompt={"bot_reply_prefix": "Label: <label>"})
     out = promptfit("show", "mood.prompt.yaml", cwd=project.path).out
     assert "[assistant] the reply goes on from here\n  Label: <label>\n" in out
-    assert out.splitlines()[-1].endswith("(an estimate): costs nothing; 0 of them are recorded")
+    assert out.splitlines()[-1].endswith("(an estimate): local, free; 0 of them are recorded")
 
 
 @pytest.mark.parametrize("name", ["openai/gpt-4.1-nano", "anthropic/claude-haiku-4-5"])

@@ -19,9 +19,10 @@ def test_three_lines_say_what_to_do(project: Project) -> None:
     result = project.replay()
     assert result.ret == 1
     assert section(result) == [
+        "u: not recorded",
         "mood.prompt.yaml (openai/gpt-4.1-nano)",
-        "  nothing is recorded yet. Recording takes 4 calls, less than $0.0001. "
-        "First: openai/gpt-4.1-nano: no API key: set OPENAI_API_KEY (or name another variable with model.api_key_env).",
+        "  nothing is recorded yet. Recording takes 4 calls, less than $0.0001; "
+        "first: openai/gpt-4.1-nano: no API key: set OPENAI_API_KEY (or name another variable with model.api_key_env).",
         "  record:  pytest --promptfit --promptfit-record mood.prompt.yaml",
         "  then:    pytest --promptfit --promptfit-update mood.prompt.yaml  "
         "(accepts the outcomes as baseline; commit it)",
@@ -33,7 +34,7 @@ def test_thousand_samples_do_not_say_the_same_thousand_times(project: Project) -
     result = project.replay()
     assert result.ret == 1
     assert len(result.outlines) < 40
-    assert "1000 unrecorded" in result.outlines[-1]
+    assert "1000 failed" in result.outlines[-1]
     assert "no reply" not in result.stdout.str()
 
 
@@ -51,7 +52,7 @@ def test_local_model_costs_nothing_and_says_what_is_not_installed(
     monkeypatch.setenv("PROMPTFIT_MODELS", str(project.path))
     project.write(model="local/none-of-mine")
     project.replay().stdout.fnmatch_lines(
-        ["  nothing is recorded yet. Recording takes 4 calls, costs nothing. First: local/none-of-mine: no GGUF file *"]
+        ["  nothing is recorded yet. Recording takes 4 calls, local, free; first: local/none-of-mine: no GGUF file *"]
     )
 
 
@@ -70,7 +71,7 @@ def test_lost_cassettes_are_told_from_a_first_run(project: Project) -> None:
     project.record("--promptfit-update")
     for path in (project.path / "cassettes" / "mood").iterdir():
         path.unlink()
-    lines = section(project.replay())
+    lines = section(project.replay())[1:]
     assert lines[1].startswith("  nothing is recorded, though there is a baseline: was its cassette folder committed? ")
     assert lines[3] == "  then:    pytest --promptfit mood.prompt.yaml  (replays, and compares with the baseline)"
 
@@ -98,7 +99,7 @@ def test_under_xdist(project: Project) -> None:
     project.write()
     result = project.replay("-p", "xdist", "-n", "2", "--dist", "loadgroup")
     assert result.ret == 1
-    assert "4 unrecorded" in result.stdout.str()
+    assert "4 failed" in result.stdout.str()
     assert result.stdout.str().count("nothing is recorded yet") == 1
 
 
@@ -107,7 +108,8 @@ def test_on_github_one_annotation_a_prompt(project: Project, monkeypatch: pytest
     project.write(numbered(100))
     said = re.findall("^::error .*", project.replay().stdout.str(), re.MULTILINE)
     assert len(said) == 1
-    assert said[0].startswith("::error file=mood.prompt.yaml,line=1,title=mood::nothing is recorded yet.")
+    assert said[0].startswith("::error file=mood.prompt.yaml,line=1,title=mood::100 of 100 not recorded: nothing ")
+    assert "%0Arecord:  pytest --promptfit --promptfit-record mood.prompt.yaml%0A" in said[0]
 
 
 def test_samples_that_were_added_later_are_counted_with_their_command(project: Project) -> None:
@@ -116,10 +118,12 @@ def test_samples_that_were_added_later_are_counted_with_their_command(project: P
     project.write(numbered(12))
     result = project.replay()
     result.assert_outcomes(passed=10, failed=2, skipped=1)
-    assert (
-        "  not recorded: 2 calls, its price is not known: pytest --promptfit --promptfit-record mood.prompt.yaml"
-        in section(result)
-    )
+    lines = section(result)
+    at = lines.index("  2 of 12 not recorded: this sample is new, or its text was edited")
+    assert lines[at + 1 : at + 3] == [
+        "  record:  pytest --promptfit --promptfit-record mood.prompt.yaml",
+        "           2 calls, its price is not known",
+    ]
 
 
 def test_recorded_run_says_nothing_of_it(project: Project) -> None:

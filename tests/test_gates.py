@@ -51,12 +51,20 @@ def compared(project: Project, count: int, before: set[int], after: set[int], **
 
 
 FLOORS: tuple[tuple[dict[str, Any], bool, str], ...] = (
-    ({"accuracy": 0.5}, True, "accuracy 0.500 (4 of 8, 95 % interval 0.215-0.785), floor 0.5"),
-    ({"accuracy": 0.51}, False, "accuracy 0.500 (4 of 8, 95 % interval 0.215-0.785), floor 0.51"),
-    ({"missing": 0.25}, True, "no label could be read in 0.250 (2 of 8), at most 0.25"),
-    ({"missing": 0.24}, False, "no label could be read in 0.250 (2 of 8), at most 0.24"),
-    ({"recall": {"good": 0.5, "bad": 0.5}}, True, "recall good: 0.500 of 4, floor 0.5; bad: 0.500 of 4, floor 0.5"),
-    ({"recall": {"good": 0.6, "bad": 0.5}}, False, "recall good: 0.500 of 4, floor 0.6; bad: 0.500 of 4, floor 0.5"),
+    ({"accuracy": 0.5}, True, "accuracy 50.0 % (4 of 8, 95 % interval 21.5 % to 78.5 %), floor 50.0 %"),
+    ({"accuracy": 0.51}, False, "accuracy 50.0 % (4 of 8, 95 % interval 21.5 % to 78.5 %), floor 51.0 %"),
+    ({"missing": 0.25}, True, "no label could be read in 25.0 % (2 of 8), at most 25.0 %"),
+    ({"missing": 0.24}, False, "no label could be read in 25.0 % (2 of 8), at most 24.0 %"),
+    (
+        {"recall": {"good": 0.5, "bad": 0.5}},
+        True,
+        "recall good: 50.0 % of 4, floor 50.0 %; bad: 50.0 % of 4, floor 50.0 %",
+    ),
+    (
+        {"recall": {"good": 0.6, "bad": 0.5}},
+        False,
+        "recall good: 50.0 % of 4, floor 60.0 %; bad: 50.0 % of 4, floor 50.0 %",
+    ),
 )
 
 BEHIND: tuple[tuple[dict[str, Any], str], ...] = (
@@ -86,14 +94,14 @@ def test_failed_floor_names_the_samples_behind_it(project: Project, subtests: py
     for gates, behind in BEHIND:
         with subtests.test(gates=gates):
             project.write(MIXED, cases="gated", gates=gates)
-            assert f"  behind it: {behind}" in project.replay().outlines
+            assert f"  behind it: {behind}" in project.replay("-v").outlines
 
 
 def test_long_list_of_samples_is_cut(project: Project) -> None:
     project.model.says = wrong_about(set(range(13)))
     project.write(numbered(13), cases="gated", gates={"accuracy": 0.5})
     project.record()
-    (line,) = [line for line in project.replay().outlines if line.startswith("  behind it:")]
+    (line,) = [line for line in project.replay("-v").outlines if line.startswith("  behind it:")]
     assert line.endswith("sample-n009 and 3 more")
 
 
@@ -102,7 +110,7 @@ def test_recall_of_a_label_without_samples_cannot_be_shown(project: Project) -> 
     project.record()
     result = project.replay()
     assert result.ret == 1
-    assert gate(result, "recall") == "gate recall: FAILED: recall bad: no samples to show it, floor 0.9"
+    assert gate(result, "recall") == "gate recall: FAILED: recall bad: no samples to show it, floor 90.0 %"
 
 
 def test_canonicals_do_not_count(project: Project) -> None:
@@ -110,7 +118,7 @@ def test_canonicals_do_not_count(project: Project) -> None:
     project.write(canonical=wrong, gates={"accuracy": 1.0})
     project.record()
     result = project.replay()
-    assert gate(result, "accuracy").startswith("gate accuracy: passed: accuracy 1.000 (4 of 4")
+    assert gate(result, "accuracy").startswith("gate accuracy: passed: accuracy 100.0 % (4 of 4")
     result.assert_outcomes(passed=5, failed=1, skipped=1)
 
 
@@ -126,7 +134,7 @@ def test_a_real_regression_fails(project: Project) -> None:
     result = compared(project, 40, before={0}, after=set(range(1, 9)))
     assert result.ret == 1
     assert gate(result, "regression") == (
-        "gate regression: FAILED: worse than its baseline by 17.5 points (95 % interval -30.5 to -2.8), "
+        "gate regression: FAILED: worse than its baseline by 17.5 points (95 % interval −30.5 to −2.8), "
         "fixed 1, broke 8 of 40, p = 0.011, alpha 0.05"
     )
     result.stdout.fnmatch_lines(
@@ -142,7 +150,7 @@ def test_noise_passes(project: Project) -> None:
     result = compared(project, 40, before={0, 1, 2}, after={3, 4, 5, 6})
     assert result.ret == 0
     assert gate(result, "regression").startswith(
-        "gate regression: passed: worse than its baseline by 2.5 points, within chance (95 % interval -15.6 to +10.8), "
+        "gate regression: passed: worse than its baseline by 2.5 points, within chance (95 % interval −15.6 to +10.8), "
         "fixed 3, broke 4 of 40, p = 0.36, alpha 0.05; a drop of "
     )
 
@@ -230,7 +238,7 @@ def test_labeled_samples_alone_are_all_that_gates_need(project: Project) -> None
     project.write(canonical=[{"text": "a lovely dog", "label": "good"}], gates={"accuracy": 0.9})
     project.record()
     result = project.replay("-m", "labeled or gate")
-    assert gate(result, "accuracy").startswith("gate accuracy: passed: accuracy 1.000 (4 of 4")
+    assert gate(result, "accuracy").startswith("gate accuracy: passed: accuracy 100.0 % (4 of 4")
 
 
 def test_sample_without_a_reply_leaves_gates_unjudged(project: Project) -> None:

@@ -30,12 +30,19 @@ def annotations(result: pytest.RunResult) -> list[str]:
     return [line for line in result.outlines if line.startswith("::")]
 
 
+def of_samples(result: pytest.RunResult) -> list[str]:
+    """Return the annotations without the first one of a prompt, its verdict."""
+    return [line for line in annotations(result) if "%3A " in line.partition("::error ")[2].partition("::")[0]]
+
+
 def test_failed_sample_is_annotated_at_its_line(project: Project, summary: Path) -> None:
     project.write((*MOODS, WRONG), at="prompts/mood.prompt.yaml")
     project.record()
     assert annotations(project.replay()) == [
+        "::error file=prompts/mood.prompt.yaml,line=1,title=mood::no baseline yet: 80.0 %25 right. "
+        "Fails: 1 sample newly wrong.",
         "::error file=prompts/mood.csv,line=6,title=mood%3A sample-w1"
-        "::expected good, read bad: a dreadful bore, and I loved it"
+        "::expected good, read bad: a dreadful bore, and I loved it",
     ]
 
 
@@ -43,7 +50,10 @@ def test_failed_gate_is_annotated_at_the_prompt(project: Project, summary: Path)
     project.write((*MOODS, WRONG), cases="gated", gates={"accuracy": 0.9})
     project.record()
     (line,) = annotations(project.replay())
-    assert line.startswith("::error file=mood.prompt.yaml,line=1,title=gate accuracy::accuracy 0.800 (4 of 5, 95 %25 ")
+    assert line.startswith(
+        "::error file=mood.prompt.yaml,line=1,title=mood::no baseline yet: 80.0 %25 right. Fails: gate"
+    )
+    assert "%0Agate accuracy: accuracy 80.0 %25 (4 of 5, 95 %25 interval " in line
 
 
 def test_known_and_gated_misses_are_no_annotations(project: Project, summary: Path) -> None:
@@ -59,7 +69,8 @@ def test_paths_are_those_of_the_repository_wherever_pytest_starts(
     (project.path / "sub/pytest.ini").write_text("[pytest]\n")
     monkeypatch.chdir(project.path / "sub")
     project.record()
-    (line,) = annotations(project.replay())
+    verdict, line = annotations(project.replay())
+    assert verdict.startswith("::error file=sub/prompts/mood.prompt.yaml,line=1,")
     assert line.startswith("::error file=sub/prompts/mood.csv,line=2,")
 
 
@@ -72,21 +83,26 @@ def test_job_summary(project: Project, summary: Path) -> None:
         "earlier step",
         "### promptfit",
         "",
-        "| prompt | model | figures | baseline | gates |",
+        "- ❌ <code>mood&#58; no baseline yet&#58; 80.0 % right. "
+        "Fails&#58; gate accuracy, 1 sample newly wrong.</code>",
+        "",
+        "| prompt | model | accuracy | against | gates |",
         "| --- | --- | --- | --- | --- |",
         "| <code>mood.prompt.yaml</code> | <code>openai/m</code> "
-        "| accuracy 0.800 (4 of 5), 95 % interval 0.376-0.964 | none | accuracy **failed**, regression not judged |",
+        "| 80.0 % (4 of 5) | none | accuracy **failed**, regression not judged |",
         "",
-        "<details><summary><code>mood</code>: 1 failed cases</summary>",
+        "- gate accuracy: <code>accuracy 80.0 % (4 of 5, 95 % interval 37.6 % to 96.4 %), floor 90.0 %</code>",
         "",
-        "| case | expected | read | text |",
-        "| --- | --- | --- | --- |",
-        "| <code>sample-w1</code> | <code>good</code> | <code>bad</code> "
+        "<details><summary><code>mood</code>: 1 miss</summary>",
+        "",
+        "| label → read | case | text |",
+        "| --- | --- | --- |",
+        "| <code>good</code> → <code>bad</code> | <code>sample-w1</code> "
         "| <code>a dreadful bore, and I loved it</code> |",
         "",
         "</details>",
         "",
-        "<code>mood</code>: 5 replies, 100% replayed, 500 tokens in, 50 out, $0.0000 paid",
+        "<code>mood</code>: 5 replies, all replayed, 500 tokens in, 50 out",
         "",
     ]
 
@@ -96,7 +112,9 @@ def test_job_summary_tells_what_changed(project: Project, summary: Path) -> None
     project.record("--promptfit-update")
     summary.unlink()
     project.replay()
-    assert "| fixed 0, broken 0, p = 0.5 | regression passed |" in summary.read_text()
+    text = summary.read_text()
+    assert "| <code>its baseline</code> unchanged | regression passed |" in text
+    assert "- ✅ <code>mood&#58; unchanged from its baseline&#58; 80.0 %. Passes.</code>" in text
 
 
 def test_hostile_text_is_only_text(project: Project, summary: Path) -> None:
@@ -107,7 +125,7 @@ def test_hostile_text_is_only_text(project: Project, summary: Path) -> None:
     path.with_name("samples.json").write_text(json.dumps([{"id": "a,b:c%|*", "text": hostile, "label": "good"}]))
     project.record()
     result = project.replay()
-    (line,) = annotations(result)
+    (line,) = of_samples(result)[-1:]
     assert line.startswith(
         "::error file=samples.json,line=1,title=a|b%2Cc%3A<i>%3A sample-a%2Cb%3Ac%25|*::expected good"
     )
@@ -115,7 +133,7 @@ def test_hostile_text_is_only_text(project: Project, summary: Path) -> None:
     text = summary.read_text()
     assert not any(mark in text for mark in ("<script>", "`b`", "**c**", "![i]", "<i>", "\r"))
     (row,) = [line for line in text.splitlines() if "sample-a" in line][-1:]
-    assert row.count("|") == 5
+    assert row.count("|") == 4
     assert not any(line.startswith("::") for line in text.splitlines())
 
 
@@ -153,7 +171,11 @@ def test_annotations_are_limited(project: Project, summary: Path) -> None:
     project.model.says = lambda _: "<label>bad</label>"
     project.write(tuple((f"n{number}", f"day {number}", "good") for number in range(60)))
     project.record()
-    assert len(annotations(project.replay())) == 50
+    said = annotations(project.replay())
+    assert len(said) == 10  # GitHub shows no more of a step
+    assert said[0].startswith("::error file=mood.prompt.yaml,")
+    assert said[-1].endswith(" (and 51 more in the job summary)")
+    assert "| 10 more | | |" in summary.read_text()
 
 
 STRANGE = "::stop-commands::x ##[add-mask]m @octocat #1 $a$ ~~b~~ www.evil.example https://e.example <img src=x>"
@@ -179,5 +201,54 @@ def test_no_word_of_a_stranger_is_a_command_or_markup(project: Project, summary:
     text = summary.read_text()
     assert "stop-commands" in text
     assert not [mark for mark in ("@octo", " #1", "$a", "~~", "www.", "https:", "<img", "##[") if mark in text]
-    row_of_case = [line for line in text.splitlines() if line.startswith("| <code>sample-")][-1]
+    row_of_case = [line for line in text.splitlines() if "<code>sample-" in line][-1]
     assert row_of_case.count("<code>") == row_of_case.count("</code>") == 4
+
+
+def test_verdict_comes_first_at_the_line_that_was_changed(project: Project, summary: Path) -> None:
+    rows = tuple((f"n{number:02}", f"a lovely day {number}", "good") for number in range(20))
+    canonical = [{"id": "c", "text": "a dreadful bore", "label": "bad"}]
+    path = project.write(rows, cases="gated", canonical=canonical)
+    project.record("--promptfit-update", "-q")
+    project.git("init", "--initial-branch=main")
+    project.git("add", "--all")
+    project.git("commit", "--message=Start")
+    text = path.read_text().replace("Is the mood good or bad?", "Good ``` or <b>bad</b>?")
+    path.write_text(text)
+    project.model.says = lambda text: f"<label>{'bad' if 'lovely' in text else 'good'}</label>"
+    project.record("-q")
+    summary.unlink()
+    result = project.replay("--promptfit-against", "main")
+    said = annotations(result)
+    line = text.splitlines().index("  system_prompt: Good ``` or <b>bad</b>?") + 1
+    assert said[0].startswith(
+        f"::error file=mood.prompt.yaml,line={line},title=mood::worse than main: 100.0 %25 → 0.0 %25"
+    )
+    assert said[1].startswith("::error file=mood.prompt.yaml,")
+    assert "canonical-c" in said[1]
+    assert all("mood.csv" in other for other in said[2:])
+    assert len(said) == 10
+    printed = result.stdout.str()
+    assert printed.count("expected good, read bad") == 8
+    assert "misses (" not in printed
+    lines = summary.read_text().splitlines()
+    assert lines[2].startswith(
+        "- ❌ <code>mood&#58; worse than main&#58; 100.0 % → 0.0 %, −100.0 points (fixed 0, broke 20,"
+    )
+    assert lines[4:6] == ["<code>mood.prompt.yaml</code> since <code>main</code>:", ""]
+    assert lines[6] == "````diff"
+    assert lines.index("-  system_prompt: Is the mood good or bad?") < lines.index("````")
+    assert "+  system_prompt: Good ``` or <b>bad</b>?" in lines[6 : lines.index("````")]
+
+
+def test_a_long_diff_is_cut(project: Project, summary: Path) -> None:
+    path = project.write(cases="gated")
+    project.git("init", "--initial-branch=main")
+    project.git("add", "--all")
+    project.git("commit", "--message=Start")
+    path.write_text(path.read_text() + "".join(f"# {number}\n" for number in range(300)))
+    project.record("-q")
+    lines = summary.read_text().splitlines()
+    start, end = lines.index("```diff"), lines.index("```")
+    assert end - start == 102
+    assert lines[end - 1].startswith("… 2")

@@ -154,7 +154,7 @@ def test_a_replay_makes_no_client_even_where_replies_are_missing(project: Projec
     result = project.replay()
     assert result.ret == 1
     result.stdout.no_fnmatch_line("*RuntimeError*")
-    result.stdout.fnmatch_lines(["  not recorded: 2 calls, *"])
+    result.stdout.fnmatch_lines(["  2 of 4 not recorded: *", "           2 calls, *"])
 
 
 @pytest.mark.parametrize("provider", ["openai", "anthropic"])
@@ -204,7 +204,7 @@ def test_a_gateway_is_retried_and_told_as_ours_is(project: Project) -> None:
     assert len(project.model.asked) == 2
     project.model.says = lambda _text: error(404, "no such model")
     project.write(MOODS[1:2])
-    assert case_failure(project.record()).startswith("openai/m: not found at http://127.0.0.1:")
+    assert case_failure(project.record("-v")).startswith("openai/m: not found at http://127.0.0.1:")
 
 
 def test_an_sdk_s_client_asks_with_its_own_address_and_key(project: Project) -> None:
@@ -227,7 +227,7 @@ def test_an_sdk_s_refusal_ends_the_run(project: Project) -> None:
     project.model.says = lambda _text: error(401, "Access denied")
     project.write(model="openai/m")
     conftest(project, AZURE, url=project.model.server.url)
-    result = project.record()
+    result = project.record("-v")
     result.assert_outcomes(failed=4, skipped=1)
     assert len(project.model.asked) == 1
     line = case_failure(result)
@@ -239,7 +239,7 @@ def test_an_sdk_s_server_that_is_down_ends_the_run(project: Project) -> None:
     project.write(model="openai/m")
     conftest(project, AZURE, url=project.model.server.url)
     project.model.server.__exit__()
-    result = project.record()
+    result = project.record("-v")
     result.assert_outcomes(failed=4, skipped=1)
     assert (
         case_failure(result) == "openai/m: conftest.py: pytest_promptfit_client: APIConnectionError: Connection error."
@@ -332,7 +332,7 @@ def test_a_call_error_of_a_function_says_it_in_its_own_words(project: Project) -
             return refuse
         """,
     )
-    result = project.record()
+    result = project.record("-v")
     result.assert_outcomes(failed=4, skipped=1)
     assert case_failure(result) == "the weights are not here: run `make weights`"
 

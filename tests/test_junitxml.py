@@ -56,7 +56,7 @@ def test_outcomes(project: Project) -> None:
     assert failure is not None
     assert "expected good, read bad" in failure.attrib["message"]
     assert "accept:  pytest --promptfit --promptfit-update" in (failure.text or "")
-    assert properties(found["gate-accuracy"])["detail"].startswith("accuracy 0.800 (4 of 5")
+    assert properties(found["gate-accuracy"])["detail"].startswith("accuracy 80.0 % (4 of 5")
     assert found["sample-w1"].attrib["classname"] == "mood.prompt.yaml"
 
 

@@ -81,8 +81,8 @@ def _moods() -> tuple[tuple[str, str, str], ...]:
 
 def test_the_summary_tells_tokens_and_calls(project: Project) -> None:
     project.write()
-    project.record().stdout.fnmatch_lines(["*4 replies, 0% replayed, 400 tokens in, 40 out, price unknown"])
-    project.replay().stdout.fnmatch_lines(["*4 replies, 100% replayed, 400 tokens in, 40 out, $0.0000 paid"])
+    project.record().stdout.fnmatch_lines(["*4 replies, none replayed, 400 tokens in, 40 out, price unknown"])
+    project.replay().stdout.fnmatch_lines(["*4 replies, all replayed, 400 tokens in, 40 out"])
 
 
 def test_progress_is_shown_while_asking(project: Project) -> None:
@@ -150,7 +150,7 @@ class TestFailures:
     def test_a_reply_cut_at_the_limit_says_so(self, project: Project) -> None:
         project.write()
         project.model.says = lambda _: chat("Let me think about", finish_reason="length")
-        project.record().stdout.fnmatch_lines(["*no label could be read: the reply was cut at the token limit*"])
+        project.record().stdout.fnmatch_lines(["*no label could be read in 4: the reply was cut at the token limit*"])
 
 
 class TestBudget:

@@ -72,10 +72,7 @@ def choose(browser: Browser, control: str, words: str) -> None:
 class TestVerdict:
     def test_says_what_changed_how_sure_and_what_it_cost(self, browser: Browser, page: Path) -> None:
         browser.open(page)
-        assert (
-            browser.one("h1").text
-            == "No different from the baseline beyond chance\n57.1 % → 71.4 % right, +14.3 points"
-        )
+        assert browser.one("h1").text == "Not worse than its baseline\n57.1 % → 71.4 %"
         said = browser.one(".sentences").text
         assert "Fixed 2, broke 1 of the 7 cases they share." in said
         assert re.search(r"lies between −\d+\.\d and \+\d+\.\d points \(95 % interval\)", said)
@@ -91,7 +88,10 @@ class TestVerdict:
         )
         project.ask_anew()
         browser.open(report(project))
-        assert browser.one("h1").text == "Worse than the baseline\n100.0 % → 20.0 % right, −80.0 points"
+        assert (
+            browser.one("h1").text
+            == "Worse than its baseline\n100.0 % → 20.0 %, −80.0 points (fixed 0, broke 8, p = 0.002)"
+        )
         assert "Were nothing changed, a drop this clear would come in 0.2 % of runs (p = 0.002)." in (
             browser.one(".sentences").text
         )
@@ -105,10 +105,12 @@ class TestVerdict:
         project.model.says = lambda _: "<label>good</label>"
         project.ask_anew()
         browser.open(report(project))
-        assert browser.one("h1").text == "Better than the baseline\n0.0 % → 100.0 % right, +100.0 points"
+        assert browser.one("h1").text == (
+            "Better than its baseline\n0.0 % → 100.0 %, +100.0 points (fixed 10, broke 0, p = 0.00049)"
+        )
         project.replay("--promptfit-update")
         browser.open(report(project))
-        assert browser.one("h1").text == "The same as the baseline\n100.0 % right"
+        assert browser.one("h1").text == "Unchanged from its baseline\n100.0 %"
         assert browser.one(".prompt .quiet").text == "Nothing broke, nothing fails, and every case has a reply."
 
     def test_no_baseline_and_no_reply(self, project: Project, browser: Browser) -> None:
@@ -116,13 +118,46 @@ class TestVerdict:
         project.record()
         project.write((*MOODS, ("late", "a lovely surprise", "good")))
         browser.open(report(project))
-        assert browser.one("h1").text == "100.0 % right, and no baseline to compare with"
+        assert browser.one("h1").text == ("1 of 5 not recorded\nthis sample is new, or its text was edited")
         said = browser.one(".sentences").text
         assert "pytest --promptfit --promptfit-update writes it" in said
         assert "1 labeled case has no recorded reply" in said
         assert browser.one(".case-list h4").text == "Without a reply 1"
         press_view(browser, "no reply")
         assert cases(browser) == ["sample-late"]
+
+    def test_a_wrong_canonical_is_no_change_of_the_figures(self, project: Project, browser: Browser) -> None:
+        project.write(canonical=CANONICAL)
+        project.model.says = lambda text: (
+            f"<label>{'good' if 'lovely' in text and 'rat' not in text else 'bad'}</label>"
+        )
+        project.record("--promptfit-update")
+        project.model.says = lambda text: f"<label>{'good' if 'lovely' in text else 'bad'}</label>"
+        project.ask_anew()
+        browser.open(report(project))
+        assert browser.one("h1").text == "Unchanged from its baseline\n100.0 %"
+        assert "Fails: canonical never wrong." in browser.one(".sentences").text
+        assert [title.split("\n")[0] for title in browser.texts(".case-list h4")] == ["Fails 1"]
+        assert browser.texts(".badge") == ["other answer"]
+
+    def test_what_was_changed_and_what_a_call_takes(self, project: Project, browser: Browser) -> None:
+        path = project.write(cases="gated")
+        project.record("--promptfit-update")
+        project.git("init", "--initial-branch=main")
+        project.git("add", "--all")
+        project.git("commit", "--message=Start")
+        path.write_text(path.read_text().replace("Is the mood good or bad?", "<i>Good</i> or bad?"))
+        project.record()
+        browser.open(report(project, "--promptfit-against", "main"))
+        assert browser.one("h1").text == "Unchanged from main\n100.0 %"
+        assert "+  system_prompt: <i>Good</i> or bad?" in browser.texts(".prompt .diff .added")
+        assert "-  system_prompt: Is the mood good or bad?" in browser.texts(".prompt .diff .removed")
+        assert re.search(
+            r"On top of commit [0-9a-f]+ of \d{4}-\d\d-\d\d\.", browser.one("#prompt-1-diff .caption").text
+        )
+        said = browser.one(".sentences").text
+        assert "A call takes 100.0 tokens in, 10.0 out; before: 100.0 tokens in, 10.0 out." in said
+        assert "pytest-promptfit 0." in browser.one("footer").text
 
 
 class TestPage:

@@ -42,7 +42,14 @@ def test_baseline_tells_prompt_model_and_figures(project: Project) -> None:
     value = project.baseline()
     assert list(value) == ["version", "prompt_hash", "model", "metrics", "cases"]
     assert (value["version"], value["model"]) == (1, "openai/m")
-    assert value["metrics"] == {"accuracy": 0.8, "correct": 4, "missing": 0, "total": 5}
+    assert value["metrics"] == {
+        "accuracy": 0.8,
+        "correct": 4,
+        "missing": 0,
+        "total": 5,
+        "input_tokens": 100.0,
+        "output_tokens": 10.0,
+    }
     assert project.report()["prompts"][0]["prompt_hash"] == value["prompt_hash"]
 
 

@@ -50,7 +50,7 @@ def test_strict_wrong_fails_and_says_what_to_do(project: Project) -> None:
         "read:    bad",
         "reply:   Label: <label>bad</label>",
         "note:    irony: the second half counts",
-        "accept:  pytest --promptfit --promptfit-update prompts/mood.prompt.yaml::sample-w1",
+        "accept:  pytest --promptfit --promptfit-update prompts/mood.prompt.yaml",
         "re-ask:  pytest --promptfit --promptfit-record=all prompts/mood.prompt.yaml::sample-w1",
     ]
     assert "Traceback" not in result.stdout.str()
@@ -62,11 +62,11 @@ def test_the_commands_of_a_failure_work(project: Project, monkeypatch: pytest.Mo
     project.record()
     monkeypatch.chdir(project.path / "prompts@home")
     result = project.replay()
-    assert """accept:  pytest --promptfit --promptfit-update 'mood.prompt.yaml::sample-it'"'"'s @ me'""" in failure(
-        result
-    )
-    project.replay("--promptfit-update", "mood.prompt.yaml::sample-it's @ me").assert_outcomes(xfailed=1)
-    assert outcomes(project.replay()) == {"passed": 4, "skipped": 1, "xfailed": 1}
+    assert "accept:  pytest --promptfit --promptfit-update mood.prompt.yaml\n" in failure(result)
+    again = """re-ask:  pytest --promptfit --promptfit-record=all 'mood.prompt.yaml::sample-it'"'"'s @ me'"""
+    assert again in failure(result)
+    assert outcomes(project.replay("--promptfit-update", "mood.prompt.yaml"))["xfailed"] == 1
+    assert outcomes(project.replay()) == {"passed": 5, "xfailed": 1}
 
 
 def test_inline_sample_is_named_with_its_line_in_the_prompt_file(project: Project) -> None:
@@ -203,9 +203,11 @@ def test_missing_recording_fails_with_the_command_that_records_it(project: Proje
     result = project.replay()
     assert result.ret == 1
     assert outcomes(result) == {"passed": 3, "failed": 1, "skipped": 1}
-    record = "pytest --promptfit --promptfit-record mood.prompt.yaml::sample-s4"
-    assert f"  record:  {record}\n" in failure(result)
-    assert "read:" not in failure(result)
+    assert failure(result) == ""
+    assert "  record:  pytest --promptfit --promptfit-record mood.prompt.yaml" in result.outlines
+    told = failure(project.replay("-v"))
+    assert "  record:  pytest --promptfit --promptfit-record mood.prompt.yaml::sample-s4\n" in told
+    assert "read:" not in told
     assert outcomes(project.record("mood.prompt.yaml::sample-s4")) == {"passed": 1}
     assert outcomes(project.replay()) == {"passed": 4, "skipped": 1}
 
@@ -226,7 +228,7 @@ def test_reply_that_cannot_be_read_fails_its_case_alone(project: Project) -> Non
     result = project.replay()
     assert outcomes(result) == {"passed": 3, "failed": 1, "skipped": 1}
     assert "Traceback" not in result.stdout.str()
-    assert "record:" in failure(result)
+    assert "record:" in result.stdout.str()
     assert project.record(path).ret == 0
     assert len(project.model.asked) == 5
 

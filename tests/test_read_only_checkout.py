@@ -35,14 +35,14 @@ def one_line(result: pytest.RunResult, *expected: str) -> None:
 
 
 def test_replay_writes_nothing(checkout: Project) -> None:
-    checkout.replay().assert_outcomes(passed=3)
+    checkout.replay().assert_outcomes(passed=2, skipped=1)  # two samples are too few for the gate
 
 
 def test_replay_without_recordings_says_what_is_missing(project: Project) -> None:
     project.write((("s1", "a lovely day", "good"),))
     with read_only(project.path):
         result = project.replay("-p", "no:cacheprovider")
-    result.stdout.fnmatch_lines(["  nothing is recorded yet. *", "*1 skipped, 1 unrecorded*"])
+    result.stdout.fnmatch_lines(["  nothing is recorded yet. *", "*1 failed, 1 skipped*"])
 
 
 def test_recording_says_so_before_anything_is_asked(checkout: Project) -> None:

@@ -134,7 +134,7 @@ def test_the_commands_lead_from_a_csv_to_a_tuned_prompt(project: Project, monkey
             project.git(*words)
     tuned = (project.path / "prompts/reviews.prompt.yaml").read_text()
     assert "examples:" in tuned
-    assert "accuracy 1.000" in project.replay("prompts").stdout.str()
+    assert "accuracy 100.0 %" in project.replay("prompts").stdout.str()
 
 
 def test_the_scripts_run(project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -162,5 +162,7 @@ def test_the_failure_shown_is_the_real_one(pytester: pytest.Pytester, monkeypatc
     for folder in ("fixtures", "cassettes"):
         shutil.copytree(ROOT / folder, pytester.path / folder)
     monkeypatch.chdir(pytester.path)
-    result = pytester.runpytest_inprocess("-p", "promptfit", "--promptfit", "fixtures", f"--rootdir={pytester.path}")
+    result = pytester.runpytest_inprocess(
+        "-p", "promptfit", "-v", "--promptfit", "fixtures", f"--rootdir={pytester.path}"
+    )
     assert shown in result.stdout.str()

@@ -24,7 +24,7 @@ from pytest_promptfit.cassette import Cassette
 from pytest_promptfit.cassette_file import HEADER
 from pytest_promptfit.errors import CallError, PromptfitError
 from pytest_promptfit.evaluation import Outcome
-from pytest_promptfit.misses import explain_miss
+from pytest_promptfit.misses import Misses
 from pytest_promptfit.prompt_file import PromptConfig, parse_prompt_file
 from pytest_promptfit.samples import Sample, normal_form, read_samples
 from pytest_promptfit.wire import Wire
@@ -126,7 +126,7 @@ class TestMangledFiles:
 
         def use() -> None:
             cassette = Cassette.load(folder)
-            explain_miss(cassette, "http://x", {"messages": []}, Sample("s", "a", "x"))
+            Misses(cassette, "http://x", lambda _: {"messages": []}).explain(Sample("s", "a", "x"))
             cassette.find("0")
 
         check(folder, use)

@@ -38,19 +38,22 @@ def test_summary_of_a_prompt(project: Project) -> None:
     project.record()
     assert section(project.replay()) == [
         "mood.prompt.yaml (openai/m)",
-        "  accuracy 0.571 (4 of 7), 95 % interval 0.250-0.842, 1 without a readable label",
+        "  accuracy 57.1 % (4 of 7), 95 % interval 25.0 % to 84.2 %, 1 without a readable label",
         "  canonical 0 of 1 right",
-        "  no baseline: --promptfit-update writes it",
         "  gate regression: not judged: no baseline yet: --promptfit-update writes it",
-        "  label  precision  recall     f1  support",
-        "  good       0.667   0.667  0.667        3",
-        "  bad        0.667   0.500  0.571        4",
-        "  misses (4 of 4):",
-        "    canonical-c: bad read as good: a lovely rat",
-        "    sample-w1: good read as bad: a dreadful bore, and I loved it",
-        "    sample-w2: bad read as good: a lovely mess",
-        "    sample-u1: bad read as no label: mumble",
-        "  8 replies, 100% replayed, 800 tokens in, 80 out, $0.0000 paid",
+        "  label  precision   recall     f1  support",
+        "  good      66.7 %   66.7 %  0.667        3",
+        "  bad       66.7 %   50.0 %  0.571        4",
+        "  misses (4), label → read:",
+        "    bad → good (2, 1 canonical)",
+        "      canonical-c  a lovely rat",
+        "      sample-w2    a lovely mess",
+        "    good → bad (1)",
+        "      sample-w1  a dreadful bore, and I loved it",
+        "    bad → no label (1)",
+        "      sample-u1  mumble",
+        "  with replies: pytest --promptfit -v mood.prompt.yaml",
+        "  8 replies, all replayed, 800 tokens in, 80 out",
     ]
 
 
@@ -62,7 +65,7 @@ def test_table_by_label_is_that_of_scikit_learn(project: Project) -> None:
     predicted = ["good", "good", "bad", "bad", "bad", "good", ""]
     figures = precision_recall_fscore_support(gold, predicted, labels=["good", "bad"], zero_division=0)
     for row, precision, recall, f1, support in zip(rows, *figures, strict=True):
-        assert row[1:] == [f"{precision:.3f}", f"{recall:.3f}", f"{f1:.3f}", str(support)]
+        assert row[1:] == [f"{precision * 100:.1f}", "%", f"{recall * 100:.1f}", "%", f"{f1:.3f}", str(support)]
 
 
 def test_broken_misses_come_before_old_ones(project: Project) -> None:
@@ -71,37 +74,50 @@ def test_broken_misses_come_before_old_ones(project: Project) -> None:
     project.model.says = lambda text: "<label>good</label>" if "walk" in text else "<label>odd</label>"
     project.ask_anew()
     lines = section(project.replay())
-    assert "  misses (5 of 6):" in lines
-    shown = [line.split(":")[0].strip() for line in lines[lines.index("  misses (5 of 6):") + 1 :]][:5]
-    assert shown == ["sample-s1", "sample-s3", "sample-s4", "sample-w1", "sample-w2"]
+    start = lines.index("  misses (6), label → read:")
+    assert [line.strip() for line in lines[start + 1 : start + 10]] == [
+        "bad → no label (3, 1 broke)",
+        "sample-s3  a dreadful day",
+        "sample-w2  a lovely mess",
+        "sample-u1  mumble",
+        "good → no label (2, 1 broke)",
+        "sample-s1  a lovely day",
+        "sample-w1  a dreadful bore, and I loved it",
+        "bad → good (1, 1 broke)",
+        "sample-s4  a dreadful walk",
+    ]
 
 
 def test_baseline_line(project: Project) -> None:
-    project.write(ROWS, cases="gated")
+    project.write(ROWS, cases="gated", gates={"regression": False})
     project.record("--promptfit-update")
     project.model.says = lambda text: f"<label>{'bad' if 'walk' in text or 'mumble' in text else 'good'}</label>"
     project.ask_anew()
-    lines = section(project.replay())
-    assert "  its baseline 0.571: fixed 2, broke 2" in lines
+    said = "its baseline: 57.1 % right: fixed 2, broke 2"
+    assert [line for line in section(project.replay()) if "fixed 2, broke 2" in line] == [f"  {said}"]
 
 
 def test_unanswered_samples_are_told_apart(project: Project) -> None:
     project.write()
     project.record("-k", "s1")
-    assert "  accuracy 1.000 (1 of 1), 95 % interval 0.207-1.000, 3 without a reply" in section(project.replay())
+    assert "  accuracy 100.0 % (1 of 1), 95 % interval 20.7 % to 100.0 %, 3 without a reply" in section(
+        project.replay()
+    )
 
 
 def test_usage_tells_what_was_asked_and_what_it_cost(project: Project) -> None:
     project.write()
     project.record("-k", "s1")
     lines = section(project.record())
-    assert "  4 replies, 25% replayed, 400 tokens in, 40 out, price unknown" in lines
+    assert "  4 replies, 1 replayed, 400 tokens in, 40 out, price unknown" in lines
 
 
 def test_progress_is_shown_while_asking_and_not_in_replay(project: Project) -> None:
     project.write()
     result = project.record()
-    result.stdout.fnmatch_lines(["asking [[]########################] 4/4, *"])
+    result.stdout.fnmatch_lines(
+        ["asking [[]........................] 0/4, starting the model", "asking [[]########################] 4/4*"]
+    )
     project.replay().stdout.no_fnmatch_line("asking *")
     project.write(params={"temperature": 0})
     project.record("-q").stdout.no_fnmatch_line("asking *")
@@ -192,3 +208,63 @@ def test_no_name_takes_over_the_screen(project: Project) -> None:
 )
 def test_what_is_written_out_and_what_is_left(text: str, shown: str) -> None:
     assert plain(text) == shown
+
+
+@pytest.mark.parametrize("columns", [80, 100])
+def test_lines_break_at_words_on_a_screen(project: Project, monkeypatch: pytest.MonkeyPatch, columns: int) -> None:
+    text = "a lovely day in \u6771\u4eac\u3068\u5927\u962a " * 20
+    project.write((*ROWS, ("long", text, "bad")), gates={"accuracy": 0.9, "recall": {"good": 0.9, "bad": 0.1}})
+    project.record("--promptfit-update")
+    whole = section(project.replay())
+    monkeypatch.setenv("COLUMNS", str(columns))
+    lines = section(project.replay())
+    commands = [line for line in lines if re.match(" *[a-z]+[a-z ,]*: +pytest ", line)]
+    assert max(len(line) for line in lines if line not in commands) <= columns
+    assert len(lines) > len(whole)
+    row = next(line for line in lines if "sample-long" in line)
+    assert row.endswith("…")
+    assert sum(2 if char > "\u3000" else 1 for char in row) <= columns
+    words = " ".join(line.strip() for line in lines if "sample-long" not in line)
+    assert words == " ".join(line.strip() for line in whole if "sample-long" not in line)
+
+
+def test_no_price_is_told_where_nothing_was_asked(project: Project) -> None:
+    project.write()
+    assert any("price unknown" in line for line in section(project.record()))
+    assert "$" not in project.replay().stdout.str()
+
+
+def test_letters_are_explained_where_they_occur(project: Project) -> None:
+    project.write(ROWS)
+    project.record("--promptfit-update")
+    assert section(project.replay())[0] == "x: a known miss of the baseline"
+    project.write(ROWS, cases="gated")
+    assert section(project.replay())[0].startswith("m: missed: ")
+    assert section(project.replay("-v"))[0].startswith("mood.prompt.yaml")
+    project.write(MOODS)
+    assert section(project.replay())[0].startswith("mood.prompt.yaml")
+
+
+def test_many_failed_samples_are_rows_and_told_in_full_where_asked(project: Project) -> None:
+    project.model.says = lambda _: "<label>bad</label>"
+    project.write(tuple((f"n{number}", f"a lovely day {number}", "good") for number in range(8)))
+    project.record()
+    result = project.replay()
+    result.assert_outcomes(failed=8, skipped=1)
+    printed = result.stdout.str()
+    assert "FAILURES" not in printed
+    assert "short test summary" not in printed
+    assert "  misses (8), label → read:" in result.outlines
+    command = next(line for line in result.outlines if line.startswith("  all of them, with replies: pytest "))
+    told = project.pytest(*command.partition(": pytest ")[2].split()).stdout.str()
+    assert told.count("  reply:   <label>bad</label>") == 8
+    assert told.count("      sample-n") == 8
+
+
+def test_a_path_is_told_without_detours(project: Project) -> None:
+    project.write(at="prompts/mood.prompt.yaml", samples={"file": "../mood.csv", "id": "id"})
+    (project.path / "mood.csv").write_text("id,text,label\na,a lovely day,bad\na2,a lovely  day,bad\n")
+    printed = project.record().stdout.str()
+    assert "sample:  mood.csv:2 (a)" in printed
+    assert "mood.csv:3: the same sample as mood.csv:2: counted once" in printed
+    assert "/../" not in printed

@@ -25,6 +25,7 @@ from tuning_models import (
 )
 
 from pytest_promptfit import PromptfitError, TuneResult, load_prompt, tune
+from pytest_promptfit.report.text import percent, probability
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -289,18 +290,19 @@ def test_the_terminal_tells_verdict_holdout_steps_and_diff(project: TuningProjec
     held, step = entry["holdout"], entry["steps"][0]
     result.stdout.fnmatch_lines(
         [
-            "tuning: probe, 0 of 0 steps accepted, 0/110 calls",
+            "tuning: probe; nothing better yet; 110 calls left",
             f"tuned mood.prompt.yaml: rewritten: {entry['reason']}",
             f"  stopped: {entry['stop_reason']}",
-            f"  holdout ({held['n']} samples): {held['before']:.3f} (*) before, {held['after']:.3f} (*) after: "
-            f"fixed {held['fixed']}, broken {held['broken']}, p = {held['p_value']:.3g}",
-            f"  {len(project.model.asked)} task calls, 0 optimizer calls, 0 of * replayed, * tokens in, * out, *",
+            f"  holdout ({held['n']} samples): {percent(held['before'])} (*) before, {percent(held['after'])} (*) "
+            f"after: fixed {held['fixed']}, broke {held['broken']}, {probability(held['p_value'])}",
+            f"  {len(project.model.asked)} task calls, 0 optimizer calls, 0 of * replayed, * tokens in, * out*",
             "  warning: 30 labeled samples (*): with fewer than 60 no claim can be made that a prompt got better",
-            "  stage     fixed broken      p  verdict",
+            "  stage     fixed  broke      p  verdict",
             f"  examples  *{step['fixed']}*{step['broken']}*{step['p_value']:.3f}  accepted*: {step['summary']}",
             "  --- a/mood.prompt.yaml",
             "  +++ b/mood.prompt.yaml",
             "  +  examples:",
+            f"mood.prompt.yaml rewritten: {percent(held['before'])} → {percent(held['after'])} on the holdout, *",
         ]
     )
 

@@ -48,7 +48,7 @@ def test_replays_to_the_same_results(recorded: Project) -> None:
         assert result.parseoutcomes() == alone.parseoutcomes() == {"passed": 10, "failed": 4, "skipped": 2}
         assert shown(result) == shown(alone)
         assert report(recorded) == expected
-        assert "  accept:  pytest --promptfit --promptfit-update b@c/other.prompt.yaml::sample-w@1" in result.outlines
+        assert "  accept:  pytest --promptfit --promptfit-update b@c/other.prompt.yaml" in result.outlines
 
 
 def test_loadgroup_records_with_no_call_made_twice(project: Project) -> None:
@@ -103,7 +103,8 @@ def test_update_and_prune(recorded: Project) -> None:
     assert "a/mood.baseline.json: written" in lines
     assert "b@c/other.baseline.json: written" in lines
     assert "  note: 2 obsolete replies pruned" in lines
-    assert recorded.baseline("b@c/other")["metrics"] == {"accuracy": 0.8, "correct": 4, "missing": 0, "total": 5}
+    metrics = recorded.baseline("b@c/other")["metrics"]
+    assert (metrics["accuracy"], metrics["correct"], metrics["missing"], metrics["total"]) == (0.8, 4, 0, 5)
 
 
 def test_gated_misses_known_ones_and_half_characters_travel(project: Project) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_promptfit.errors import PromptfitError
 from pytest_promptfit.files import write_atomically
 from pytest_promptfit.metrics import wilson_interval
+from pytest_promptfit.report.verdict import verdict_on
 from pytest_promptfit.tune.result import TuneFailure, TuneResult
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def _step(step: Step) -> dict[str, Any]:
 
 
 def _prompt(result: PromptResult, relative: Callable[[str], str]) -> dict[str, Any]:
-    evaluation = result.evaluation
+    evaluation, verdict = result.evaluation, verdict_on(result)
     confusion = evaluation.confusion
     canonical = evaluation.canonical
     return {
@@ -120,6 +121,7 @@ def _prompt(result: PromptResult, relative: Callable[[str], str]) -> dict[str, A
         "path": relative(evaluation.path),
         "model": evaluation.model,
         "prompt_hash": evaluation.prompt_hash,
+        "verdict": {"line": verdict.line, "direction": verdict.tone, "fails": verdict.fails},
         "labeled": {
             "total": confusion.total,
             "correct": confusion.correct,

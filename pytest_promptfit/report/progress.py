@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from pytest_promptfit.report.text import plain
+from pytest_promptfit.pace import Pace
+from pytest_promptfit.report.text import fitted, plain
 
 if TYPE_CHECKING:
     import pytest
@@ -20,7 +21,8 @@ class Progress:
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._started = self._shown = 0.0
+        self._shown = 0.0
+        self._pace = Pace()
         self._is_open = False
 
     def line(self, text: str) -> None:
@@ -33,18 +35,18 @@ class Progress:
         self._write(reporter, plain(text))
 
     def show(self, done: int, total: int) -> None:
-        """Show that ``done`` of ``total`` replies have arrived."""
+        """Show that ``done`` of ``total`` replies have arrived; none have when the model is only started."""
         now = time.monotonic()
-        if done == 1 or not self._started:
-            self._started = now
+        if done:  # how long a model takes to start says nothing of its pace
+            self._pace.note(now, done)
         reporter = self._reporter()
         if reporter is None:
             return
         pause = REDRAW_SECONDS if reporter.isatty else LINE_SECONDS
-        if done < total and now - self._shown < pause:
+        if 0 < done < total and now - self._shown < pause:
             return
         self._shown = now
-        self._write(reporter, progress_line(done, total, now - self._started))
+        self._write(reporter, progress_line(done, total, self._pace))
 
     def say(self, message: str) -> None:
         """Write a line, such as that another run holds the cassette."""
@@ -58,11 +60,13 @@ class Progress:
         reporter = self._reporter()
         if self._is_open and reporter is not None:
             reporter.write_line("")
-        self._is_open, self._started = False, 0.0
+        self._is_open = False
+        self._pace = Pace()
 
     def _write(self, reporter: TerminalReporter, line: str) -> None:
         if reporter.isatty:
-            reporter.rewrite(line, erase=True)
+            # A line that wraps cannot be rewritten.
+            reporter.rewrite(fitted(line, self._config.get_terminal_writer().fullwidth - 1), erase=True)
             self._is_open = True
         else:
             reporter.write_line(line)
@@ -72,9 +76,10 @@ class Progress:
         return None if reporter is None or reporter.verbosity < 0 else reporter
 
 
-def progress_line(done: int, total: int, seconds: float, width: int = 24) -> str:
-    """Return a bar, the counts, the rate and the time that is left."""
+def progress_line(done: int, total: int, pace: Pace, width: int = 24) -> str:
+    """Return a bar, the counts, the replies a second and the time that is left."""
     filled = width * done // total
-    rate = done / seconds if seconds > 0 else 0.0
-    left = f", {(total - done) / rate:.0f} s left" if rate and done < total else ""
-    return f"asking [{'#' * filled}{'.' * (width - filled)}] {done}/{total}, {rate:.1f}/s{left}"
+    left = pace.left(total - done)
+    rate = f", {pace.rate:.1f}/s" if pace.rate else ""
+    said = f"{rate}{f', {left} left' if left else ''}" if done else ", starting the model"
+    return f"asking [{'#' * filled}{'.' * (width - filled)}] {done}/{total}{said}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import textwrap
+import unicodedata
 from pathlib import Path
 
 # Control characters, and what turns text around, hides it or has no width: two texts must not look the same.
@@ -39,6 +41,64 @@ def cut(text: str, limit: int) -> str:
     """Return the text on one line and at most ``limit`` characters long."""
     flat = plain(text[: limit * 2].strip())
     return flat if len(flat) <= limit and len(text) <= limit * 2 else flat[: limit - 1] + "…"
+
+
+def fitted(text: str, columns: int) -> str:
+    """Return the text on one line in at most ``columns`` columns of a terminal, where some characters take two."""
+    flat = cut(text, columns)
+    if flat.isascii() or sum(map(_columns, flat)) <= columns:
+        return flat
+    taken = 1  # of the dots
+    for at, char in enumerate(flat):
+        taken += _columns(char)
+        if taken > columns:
+            return f"{flat[:at]}…"
+    return flat
+
+
+def _columns(char: str) -> int:
+    return 0 if unicodedata.combining(char) else 2 if unicodedata.east_asian_width(char) in "WF" else 1
+
+
+# A command is left whole: it is there to be copied.
+_COMMAND_LINE = re.compile(r"^ *[\w, -]+: +(?:pytest|promptfit) ")
+
+
+# A figure stays with its sign: ``60.0 %``, ``p = 0.002``.
+_FIGURE = re.compile(r" (?=%)|(?<=\bp) (?=[<=] )|(?<=\bp [<=]) ")
+
+
+def wrapped(line: str, width: int | None) -> list[str]:
+    """Return a line broken at words, what follows indented deeper; ``None``: as long as it is."""
+    if width is None or len(line) <= width or _COMMAND_LINE.match(line):
+        return [line]
+    indent = len(line) - len(line.lstrip(" "))
+    following = " " * (indent + 2)
+    kept = _FIGURE.sub("\u00a0", line)
+    lines = textwrap.wrap(
+        kept, width, subsequent_indent=following, break_long_words=False, break_on_hyphens=False, drop_whitespace=True
+    )
+    return [part.replace("\u00a0", " ") for part in lines]
+
+
+def percent(share: float) -> str:
+    """Return a share from 0 to 1 as people read it: ``60.0 %``."""
+    return f"{share * 100:.1f} %"
+
+
+def points(change: float) -> str:
+    """Return a change of a share in points, with a minus sign that is as wide as a plus: ``−25.0``."""
+    return f"{change * 100:+.1f}".replace("-", "−")
+
+
+def probability(p_value: float) -> str:
+    """Return a p-value with as many digits as say something."""
+    return "p < 0.0001" if p_value < 0.0001 else f"p = {p_value:.2g}"
+
+
+def counted(count: int, singular: str, plural: str = "") -> str:
+    """Return a count with its noun: ``1 sample``, ``1,200 samples``."""
+    return f"{count:,} {singular if count == 1 else plural or f'{singular}s'}"
 
 
 def relative_to(path: str, folder: Path) -> str:

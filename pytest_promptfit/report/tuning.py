@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pytest_promptfit.report.text import cut, plain
+from pytest_promptfit.report.text import cut, percent, plain, points, probability
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from pytest_promptfit.report.terminal import Line
-    from pytest_promptfit.tune.result import Holdout, Step, TuneResult
+    from pytest_promptfit.tune.result import Holdout, Step, TuneResult, TuneUsage
 
 SHOWN_SUSPECTS = 10
 
@@ -31,15 +31,30 @@ def summary(results: Iterable[TuneResult], relative: Callable[[str], str]) -> It
         yield from ((f"  {line}", {"yellow": True}) for line in _suspects(result))
 
 
+def verdict_lines(results: Iterable[TuneResult], relative: Callable[[str], str]) -> Iterator[tuple[str, bool]]:
+    """Yield for each run whether the prompt was rewritten and what the holdout says; a run never fails by itself."""
+    for result in results:
+        holdout, said = result.holdout, ""
+        if result.accepted and holdout is not None and holdout.n:
+            before, after = holdout.before / holdout.n, holdout.after / holdout.n
+            said = (
+                f": {percent(before)} → {percent(after)} on the holdout, {points(after - before)} points "
+                f"(fixed {holdout.fixed}, broke {holdout.broken}, {probability(holdout.p_value)})"
+            )
+        elif not result.accepted:
+            said = f": {plain(result.reason)}"
+        yield f"{plain(relative(result.path))} {'rewritten' if result.accepted else 'left as it was'}{said}.", False
+
+
 def holdout_line(holdout: Holdout) -> str:
     """Return the only figures to publish: accuracy before and after with their 95 % Wilson intervals, and p."""
     if not holdout.n:
         return "holdout: empty"
     (low, high), (low_after, high_after) = holdout.before_ci95, holdout.after_ci95
     return (
-        f"holdout ({holdout.n} samples): {holdout.before / holdout.n:.3f} ({low:.3f}-{high:.3f}) before, "
-        f"{holdout.after / holdout.n:.3f} ({low_after:.3f}-{high_after:.3f}) after: "
-        f"fixed {holdout.fixed}, broken {holdout.broken}, p = {holdout.p_value:.3g}"
+        f"holdout ({holdout.n} samples): {percent(holdout.before / holdout.n)} ({percent(low)} to {percent(high)}) "
+        f"before, {percent(holdout.after / holdout.n)} ({percent(low_after)} to {percent(high_after)}) after: "
+        f"fixed {holdout.fixed}, broke {holdout.broken}, {probability(holdout.p_value)}"
     )
 
 
@@ -48,7 +63,7 @@ def step_table(steps: Iterable[Step]) -> Iterator[str]:
     rows = list(steps)
     if not rows:
         return
-    yield f"{'stage':9} fixed broken      p  verdict"
+    yield f"{'stage':9} fixed  broke      p  verdict"
     for step in rows:
         verdict = "accepted" if step.accepted else "rejected"
         said = "" if step.verdict in ("accept", "reject") else f" ({step.verdict})"
@@ -68,13 +83,18 @@ def _figures(result: TuneResult) -> Iterator[str]:
     needed = usage.task_calls + usage.optimizer_calls
     yield (
         f"{usage.task_calls} task calls, {usage.optimizer_calls} optimizer calls, "
-        f"{usage.replayed} of {needed} replayed, {usage.input_tokens} tokens in, {usage.output_tokens} out, "
-        f"{_usd(usage.paid_usd)} paid (all: task {_usd(usage.task_usd)}, optimizer {_usd(usage.optimizer_usd)})"
+        f"{usage.replayed} of {needed} replayed, {usage.input_tokens} tokens in, {usage.output_tokens} out"
+        f"{_paid(usage)}"
     )
 
 
-def _usd(usd: float | None) -> str:
-    return "an unknown sum" if usd is None else f"${usd:.4f}"
+def _paid(usage: TuneUsage) -> str:
+    """Return what was paid, and what all replies are worth; nothing where all is free."""
+    sums = (usage.paid_usd, usage.task_usd, usage.optimizer_usd)
+    if not any(usd is None or usd for usd in sums):
+        return ""
+    paid, task, optimizer = ("an unknown sum" if usd is None else f"${usd:.4f}" for usd in sums)
+    return f", {paid} paid (all: task {task}, optimizer {optimizer})"
 
 
 def _suspects(result: TuneResult) -> Iterator[str]:

@@ -52,7 +52,7 @@ def _earned_on_dev(search: Search) -> tuple[bool, str]:
     both = [s for s in search.split.dev if all((p.content_hash, s.case_name) in seen for p in (initial, final))]
     fixed, broken = compared(arena, initial, final, both)
     p_value = mcnemar_midp(len(fixed), len(broken))
-    counts = f"fixed {len(fixed)}, broken {len(broken)}, p = {p_value:.3g}"
+    counts = f"fixed {len(fixed)}, broke {len(broken)}, p = {p_value:.3g}"
     if p_value <= sequential.ALPHA:
         return True, f"better on dev ({counts})"
     gained, lost = compared(arena, initial, final, search.canonical)

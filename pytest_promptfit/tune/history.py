@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field, fields
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from pytest_promptfit.pace import Pace
+from pytest_promptfit.report.text import counted, percent
 from pytest_promptfit.tune.result import Score, StageUsage, Step
 
 if TYPE_CHECKING:
@@ -26,6 +29,9 @@ class History:
     """What the stage has left: candidates of a race, rounds of reflection."""
     steps: list[Step] = field(default_factory=list)
     scores: list[Score] = field(default_factory=list)
+    clock: Callable[[], float] = time.monotonic
+    """Seconds; only what is told depends on it."""
+    _pace: Pace = field(default_factory=Pace)
     _entered: list[tuple[str, TuneUsage]] = field(default_factory=list)
     """The stages as they were entered, with what the run had used by then."""
 
@@ -36,14 +42,24 @@ class History:
         self.tell()
 
     def tell(self) -> None:
-        """Tell what the run is at: stage, candidates left, calls and money."""
-        paid = f", ${self.meter.paid_usd:.4f} paid" if self.meter.paid_usd else ""
-        left = f", {self.left} left" if self.left else ""
-        accepted = sum(step.accepted for step in self.steps)
-        self.notify(
-            f"tuning: {self.stage}{left}, {accepted} of {len(self.steps)} steps accepted, "
-            f"{self.meter.task_calls + self.meter.answered}/{self.meter.task_limit} calls{paid}"
-        )
+        """Tell what the run is at: stage, the best prompt so far, and the calls, time and money it takes."""
+        done, limit = self.meter.task_calls + self.meter.answered, self.meter.task_limit
+        self._pace.note(self.clock(), done)
+        stage = f"{self.stage} ({self.left} left)" if self.left else self.stage
+        time_left = self._pace.left(limit - done)
+        paid = f"; ${self.meter.paid_usd:.4f} paid" if self.meter.paid_usd else ""
+        calls = f"{limit - done} calls{f', {time_left}' if time_left else ''} left"
+        self.notify(f"tuning: {stage}; {self._best()}; {calls}{paid}")  # as short as a line that is rewritten must be
+
+    def _best(self) -> str:
+        """Return how good the best prompt so far is: the last that was accepted, else the one that leads a race."""
+        accepted = [step for step in self.steps if step.accepted]
+        if accepted and not accepted[-1].seen:
+            return f"{len(accepted)} of {counted(len(self.steps), 'step')} accepted"
+        if not (accepted or self.scores):
+            return "nothing better yet"
+        best = accepted[-1] if accepted else max(self.scores, key=lambda score: (score.seen, score.right))
+        return f"best so far {percent(best.right / best.seen)} of {best.seen}"
 
     def stages(self) -> tuple[StageUsage, ...]:
         """Return what each stage needed, in the order in which they were first entered."""

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 with atheris.instrument_imports(include=["pytest_promptfit", "yaml"]):
     from pytest_promptfit.cassette import Cassette
     from pytest_promptfit.errors import PromptfitError
-    from pytest_promptfit.misses import explain_miss
+    from pytest_promptfit.misses import Misses
     from pytest_promptfit.prompt_file import PromptConfig, parse_prompt_file
     from pytest_promptfit.samples import Sample, read_samples
     from pytest_promptfit.wire import Wire
@@ -74,7 +74,7 @@ def fuzz_cassette(data: bytes) -> None:
     def use() -> None:
         cassette = Cassette.load(folder)
         cassette.find("0")
-        explain_miss(cassette, "http://x", {"messages": []}, Sample("s", "a", "x"))
+        Misses(cassette, "http://x", lambda _: {"messages": []}).explain(Sample("s", "a", "x"))
 
     _check(use)
 

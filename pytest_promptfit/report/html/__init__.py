@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from importlib.metadata import version
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -20,20 +22,33 @@ from pytest_promptfit.report.html.cases import block
 from pytest_promptfit.report.html.marks import cut, percent, shortened, visible
 from pytest_promptfit.report.html.pictures import accuracy_pictures
 from pytest_promptfit.report.html.prompts import PromptView, prompt_view, worst_first
-from pytest_promptfit.report.html.sentences import overall
+from pytest_promptfit.report.html.sentences import overall, unpriced
 from pytest_promptfit.report.html.tuning import Tuning, tuning_view
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from pytest_promptfit.report.change import Change
+    from pytest_promptfit.report.html.sentences import Price
     from pytest_promptfit.verdicts import PromptResult
 
 FOLDER = Path(__file__).parent
 
 
-def write(path: Path, results: Sequence[PromptResult], tuned: Sequence[Tuning], relative: Callable[[str], str]) -> None:
-    """Write the page whole or not at all; raise PromptfitError when it cannot be written."""
-    text = page(results, tuned, relative)
+def write(
+    path: Path,
+    results: Sequence[PromptResult],
+    tuned: Sequence[Tuning],
+    relative: Callable[[str], str],
+    *,
+    changes: Mapping[str, Change],
+    price: Price,
+) -> None:
+    """Write the page whole or not at all; raise PromptfitError when it cannot be written.
+
+    ``changes`` are those of the prompt files, by path; ``price`` says what a call costs.
+    """
+    text = page(results, tuned, relative, changes, price)
     try:
         write_atomically(path, text)
     except OSError as error:
@@ -41,11 +56,24 @@ def write(path: Path, results: Sequence[PromptResult], tuned: Sequence[Tuning], 
         raise PromptfitError(f"--promptfit-report {path}: cannot be written: {error.strerror or error}{hint}") from None
 
 
-def page(results: Sequence[PromptResult], tuned: Sequence[Tuning] = (), relative: Callable[[str], str] = str) -> str:
+def page(
+    results: Sequence[PromptResult],
+    tuned: Sequence[Tuning] = (),
+    relative: Callable[[str], str] = str,
+    changes: Mapping[str, Change] = MappingProxyType({}),
+    price: Price = unpriced,
+) -> str:
     """Return the page; the same results give the same bytes."""
     renewed = {tuning.result.path for tuning in tuned if tuning.result.accepted}
     prompts = [
-        prompt_view(result, number, relative, is_renewed=result.evaluation.path in renewed)
+        prompt_view(
+            result,
+            number,
+            relative,
+            is_renewed=result.evaluation.path in renewed,
+            changed=changes.get(result.evaluation.path),
+            price=price,
+        )
         for number, result in enumerate(results, 1)
     ]
     tunings = [tuning_view(tuning, number, results, relative) for number, tuning in enumerate(tuned, 1)]
@@ -60,6 +88,7 @@ def page(results: Sequence[PromptResult], tuned: Sequence[Tuning] = (), relative
             minis=accuracy_pictures({view.number: view.standing for view in prompts if view.standing}),
             tunings=tunings,
             overall=overall([view.verdict for view in prompts], sum(map(_fails, prompts))),
+            version=version("pytest-promptfit"),
             policy=_policy(style, script),
             style=style,
             script=script,

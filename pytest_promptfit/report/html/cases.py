@@ -52,16 +52,25 @@ class Case:
 
 def cases_of(result: PromptResult, relative: Callable[[str], str]) -> list[Case]:
     """Return all cases of a prompt, in the order of its file."""
-    accepted = result.baseline.cases if result.baseline else {}
+    comparison = result.comparison
+    accepted = comparison.accepted.cases if comparison and comparison.accepted else {}
+    moved = dict.fromkeys(comparison.broken, "broken") if comparison else {}
+    moved |= dict.fromkeys(comparison.fixed, "fixed") if comparison else {}
+
+    def change(name: str, outcome: Outcome) -> str:
+        before = accepted.get(name)
+        if before is None:
+            return "new" if accepted else ""
+        is_other = outcome.reply is not None and before.predicted != outcome.predicted
+        return moved.get(name) or ("other answer" if is_other else "")
+
     return [
-        _case(outcome, result.verdicts[name], accepted.get(name), bool(accepted), relative)
+        _case(outcome, result.verdicts[name], accepted.get(name), change(name, outcome), relative)
         for name, outcome in result.evaluation.by_case.items()
     ]
 
 
-def _case(
-    outcome: Outcome, verdict: str, before: Accepted | None, has_baseline: bool, relative: Callable[[str], str]
-) -> Case:
+def _case(outcome: Outcome, verdict: str, before: Accepted | None, change: str, relative: Callable[[str], str]) -> Case:
     sample, reply = outcome.sample, outcome.reply
     return Case(
         name=sample.case_name,
@@ -71,7 +80,7 @@ def _case(
         read=outcome.predicted,
         status=outcome.status,
         verdict=verdict,
-        change=_change(outcome, before, has_baseline),
+        change=change,
         before=before.outcome if before else "",
         before_read=before.predicted if before else None,
         reply=reply.shown if reply else None,
@@ -85,16 +94,6 @@ def _case(
         error=outcome.error,
         place=f"{relative(sample.path)}:{sample.line}",
     )
-
-
-def _change(outcome: Outcome, before: Accepted | None, has_baseline: bool) -> str:
-    if before is None:
-        return "new" if has_baseline else ""
-    if outcome.reply is None:
-        return ""
-    if (before.outcome == "right") != outcome.correct:
-        return "fixed" if outcome.correct else "broken"
-    return "" if before.predicted == outcome.predicted else "other answer"
 
 
 def address(prompt: str, case: str) -> str:

@@ -20,19 +20,9 @@ def percent(share: float, digits: int = 1) -> str:
     return f"{share * 100:.{digits}f}\u00a0%"
 
 
-def points(change: float) -> str:
-    """Return a change of a share in points, with its sign."""
-    return signed(f"{change * 100:+.1f}")
-
-
-def signed(figure: str) -> str:
-    """Return a figure with a minus sign that is as wide as a plus."""
-    return figure.replace("-", "\u2212")
-
-
-def probability(p_value: float) -> str:
-    """Return a p-value with as many digits as say something."""
-    return "p\u00a0<\u00a00.0001" if p_value < 0.0001 else f"p\u00a0=\u00a0{p_value:.2g}"
+def unbroken(text: str) -> str:
+    """Return text in which no figure is parted from its sign."""
+    return text.replace(" %", "\u00a0%").replace("p = ", "p\u00a0=\u00a0").replace("p < ", "p\u00a0<\u00a0")
 
 
 def visible(text: str) -> Markup:

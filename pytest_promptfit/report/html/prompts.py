@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING
 
 from pytest_promptfit.metrics import MISSING, wilson_interval
 from pytest_promptfit.report.html.cases import Case, address, cases_of
-from pytest_promptfit.report.html.marks import percent, points
+from pytest_promptfit.report.html.diffs import DiffLine, diff_view
+from pytest_promptfit.report.html.marks import percent
 from pytest_promptfit.report.html.pictures import Intervals, Standing, accuracy_picture
-from pytest_promptfit.report.html.sentences import Verdict, change_of, dollars, verdict_on
+from pytest_promptfit.report.html.sentences import Price, Verdict, dollars, unpriced, verdict_on
+from pytest_promptfit.report.text import points
+from pytest_promptfit.report.verdict import change_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from pytest_promptfit.baseline import Baseline
     from pytest_promptfit.gates import GateResult
     from pytest_promptfit.metrics import Confusion
+    from pytest_promptfit.report.change import Change
     from pytest_promptfit.verdicts import PromptResult
 
 SHOWN = 8
@@ -113,6 +116,8 @@ class PromptView:
     lists: tuple[CaseList, ...]
     cases: tuple[Case, ...]
     canonical: tuple[int, int]
+    change_of_file: Change | None
+    diff: tuple[DiffLine, ...]
     notes: tuple[str, ...]
     label_names: tuple[str, ...]
 
@@ -137,9 +142,18 @@ class PromptView:
 
 
 def prompt_view(
-    result: PromptResult, number: int, relative: Callable[[str], str], *, is_renewed: bool = False
+    result: PromptResult,
+    number: int,
+    relative: Callable[[str], str],
+    *,
+    is_renewed: bool = False,
+    changed: Change | None = None,
+    price: Price = unpriced,
 ) -> PromptView:
-    """Return what the page says of a prompt; ``is_renewed``: its tuning run has just written the baseline."""
+    """Return what the page says of a prompt; ``is_renewed``: its tuning run has just written the baseline.
+
+    ``changed`` is the change of its file, ``price`` what its model's tokens cost.
+    """
     evaluation, confusion, change = result.evaluation, result.evaluation.confusion, change_of(result)
     cases, standing = tuple(cases_of(result, relative)), _standing(result)
     macro = confusion.macro_f1
@@ -150,7 +164,7 @@ def prompt_view(
         path=relative(evaluation.path),
         model=evaluation.model,
         prompt_hash=evaluation.prompt_hash,
-        verdict=verdict_on(result),
+        verdict=verdict_on(result, price),
         failed=sum(verdict == "failed" for verdict in result.verdicts.values()),
         accuracy=percent(confusion.correct / confusion.total) if confusion.total else "",
         interval=_interval(confusion),
@@ -158,7 +172,7 @@ def prompt_view(
         fixed=len(change.fixed) if change else 0,
         broken=len(change.broken) if change else 0,
         macro_f1=f"{macro:.3f}" if macro is not None else "",
-        cost="price unknown" if usage.usd is None else dollars(usage.usd),
+        cost="–" if usage.calls == usage.replayed else "price unknown" if usage.usd is None else dollars(usage.usd),
         gates=result.gates,
         standing=standing,
         picture=accuracy_picture(standing) if standing else None,
@@ -167,6 +181,8 @@ def prompt_view(
         lists=tuple(_lists(cases)),
         cases=cases,
         canonical=(sum(o.correct for o in evaluation.canonical), len(evaluation.canonical)),
+        change_of_file=changed if changed and changed.diff else None,
+        diff=tuple(diff_view(changed.diff)) if changed else (),
         notes=(*((RENEWED,) if is_renewed else ()), *_notes(result)),
         label_names=evaluation.labels,
     )
@@ -189,7 +205,7 @@ def _standing(result: PromptResult) -> Standing | None:
     confusion = result.evaluation.confusion
     if not confusion.total:
         return None
-    before = _labeled_of(result.baseline) if result.baseline else []
+    before = _labeled_before(result)
     right = sum(outcome == "right" for _, outcome in before)
     return Standing(
         (confusion.correct, confusion.total),
@@ -198,13 +214,15 @@ def _standing(result: PromptResult) -> Standing | None:
     )
 
 
-def _labeled_of(baseline: Baseline) -> list[tuple[str, str]]:
-    """Return label and outcome of the labeled cases of a baseline."""
-    return [(c.label, c.outcome) for name, c in baseline.cases.items() if not name.startswith("canonical-")]
+def _labeled_before(result: PromptResult) -> list[tuple[str, str]]:
+    """Return label and outcome of the labeled cases that the prompt is compared with."""
+    accepted = result.comparison.accepted if result.comparison else None
+    cases = accepted.cases.items() if accepted else ()
+    return [(case.label, case.outcome) for name, case in cases if not name.startswith("canonical-")]
 
 
 def _label_rows(result: PromptResult) -> Iterator[LabelRow]:
-    before = _labeled_of(result.baseline) if result.baseline else []
+    before = _labeled_before(result)
     support = Counter(label for label, _ in before)
     right = Counter(label for label, outcome in before if outcome == "right")
     if not result.evaluation.labeled:
@@ -258,5 +276,5 @@ def _lists(cases: Sequence[Case]) -> Iterator[CaseList]:
 
 def _notes(result: PromptResult) -> Iterator[str]:
     yield from result.evaluation.notes
-    if result.evaluation.obsolete:
+    if result.evaluation.obsolete and all(outcome.reply is not None for outcome in result.evaluation.outcomes):
         yield f"{result.evaluation.obsolete} recorded replies are obsolete: --promptfit-prune deletes them"

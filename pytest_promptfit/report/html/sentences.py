@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, TypeAlias
 
 from pytest_promptfit.metrics import paired_difference_interval, wilson_interval
-from pytest_promptfit.report.html.marks import percent, points, probability
+from pytest_promptfit.report.html.marks import percent, unbroken
+from pytest_promptfit.report.text import points, probability
+from pytest_promptfit.report.verdict import change_of
+from pytest_promptfit.report.verdict import verdict_on as said_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from pytest_promptfit.baseline import Comparison
-    from pytest_promptfit.evaluation import Evaluation, Usage
+    from pytest_promptfit.evaluation import Usage
+    from pytest_promptfit.report.verdict import Tone
     from pytest_promptfit.tune.result import Holdout, TuneResult
     from pytest_promptfit.verdicts import PromptResult
 
-Tone = Literal["better", "worse", "same", "open"]
-
-ALPHA = 0.05
-"""The level where no gate says another one."""
+Price: TypeAlias = "Callable[[str, float, float], float | None]"
+"""Path of a prompt file, tokens in and out of a call of its model → USD; ``None`` where nobody knows."""
 
 
 @dataclass(frozen=True)
@@ -41,40 +43,18 @@ class Verdict:
         return self.headline.partition(": ")[2]
 
 
-def change_of(result: PromptResult) -> Comparison | None:
-    """Return what changed since the baseline; ``None`` where nothing can be compared."""
-    return result.comparison if result.comparison and result.comparison.shared else None
+def unpriced(_path: str, _tokens_in: float, _tokens_out: float) -> None:
+    """Return no price: nobody knows one."""
 
 
-def verdict_on(result: PromptResult) -> Verdict:
-    """Return the verdict on a prompt against its baseline."""
-    evaluation, change = result.evaluation, change_of(result)
-    cost = (cost_sentence(evaluation.usage),) if evaluation.usage.calls else ()
-    if change is None:
-        return Verdict("open", _standing(evaluation), (*_why_open(result), *_asides(result), *cost))
-    tone = tone_of(result, change)
-    return Verdict(tone, _headline(tone, change), (*_sureness(tone, change), *_asides(result), *cost))
-
-
-def tone_of(result: PromptResult, change: Comparison) -> Tone:
-    """Return which way the prompt went beyond chance; the regression gate decides what is worse."""
-    p_worse = change.p_value
-    gate = next((gate.passed for gate in result.gates if gate.name == "regression"), None)
-    if gate is False or (gate is None and p_worse <= ALPHA):
-        return "worse"
-    return "better" if 1 - p_worse <= ALPHA and len(change.fixed) > len(change.broken) else "same"
-
-
-def _headline(tone: Tone, change: Comparison) -> str:
-    if change.is_unchanged:
-        return f"The same as the baseline: {percent(change.now / change.shared)} right"
-    said = {
-        "better": "Better than the baseline",
-        "worse": "Worse than the baseline",
-        "same": "No different from the baseline beyond chance",
-    }[tone]
-    before, now = percent(change.before / change.shared), percent(change.now / change.shared)
-    return f"{said}: {before} → {now} right, {points(change.change)} points"
+def verdict_on(result: PromptResult, price: Price = unpriced) -> Verdict:
+    """Return the verdict on a prompt: the words that the terminal says, and what stands behind them."""
+    said = said_of(result)
+    change = None if said.tone == "open" else change_of(result)
+    cost = (cost_sentence(result.evaluation.usage), *_call(result, price)) if result.evaluation.usage.calls else ()
+    behind = _sureness(said.tone, change) if change else _why_open(result)
+    headline = unbroken(said.sentence[:1].upper() + said.sentence[1:])
+    return Verdict(said.tone, headline, (said.end, *behind, *_asides(result), *cost))
 
 
 def _sureness(tone: Tone, change: Comparison) -> Iterator[str]:
@@ -85,27 +65,15 @@ def _sureness(tone: Tone, change: Comparison) -> Iterator[str]:
     low, high = change.interval
     yield f"The change in accuracy lies between {points(low)} and {points(high)} points (95\u00a0% interval)."
     if tone != "same":
-        yield _chance("drop" if tone == "worse" else "gain", p_of(change, tone))
-
-
-def p_of(change: Comparison, tone: Tone) -> float:
-    """Return the one-sided p-value that speaks for the tone."""
-    return change.p_value if tone == "worse" else change.p_of_change
+        p_value = change.p_value if tone == "worse" else change.p_of_change
+        yield _chance("drop" if tone == "worse" else "gain", p_value)
 
 
 def _chance(what: str, p_value: float) -> str:
     often = "less than 0.1\u00a0%" if p_value < 0.001 else percent(p_value)
-    return f"Were nothing changed, a {what} this clear would come in {often} of runs ({probability(p_value)})."
-
-
-def _standing(evaluation: Evaluation) -> str:
-    confusion = evaluation.confusion
-    if confusion.total:
-        return f"{percent(confusion.correct / confusion.total)} right, and no baseline to compare with"
-    if evaluation.canonical and not evaluation.unanswered:
-        right = sum(outcome.correct for outcome in evaluation.canonical)
-        return f"{right} of {len(evaluation.canonical)} canonical cases are right"
-    return "Nothing could be judged: no case has a reply" if evaluation.outcomes else "No case was selected"
+    return (
+        f"Were nothing changed, a {what} this clear would come in {often} of runs ({unbroken(probability(p_value))})."
+    )
 
 
 def _why_open(result: PromptResult) -> Iterator[str]:
@@ -118,17 +86,17 @@ def _why_open(result: PromptResult) -> Iterator[str]:
         )
     if result.comparison is None:
         yield "There is no baseline yet: pytest --promptfit --promptfit-update writes it."
-    elif confusion.total:
+    elif confusion.total and not result.comparison.shared:
         yield "No labeled case is in the baseline: pytest --promptfit --promptfit-update renews it."
 
 
 def _asides(result: PromptResult) -> Iterator[str]:
-    evaluation, comparison, baseline = result.evaluation, result.comparison, result.baseline
+    evaluation, comparison = result.evaluation, result.comparison
     unanswered = len(evaluation.unanswered)
     if unanswered:
         what = "labeled case has" if unanswered == 1 else "labeled cases have"
         yield f"{unanswered:,} {what} no recorded reply and cannot be counted."
-    if comparison is None or baseline is None:
+    if comparison is None:
         return
     if comparison.other_models:
         yield f"The baseline is of another model, {', '.join(comparison.other_models)}."
@@ -144,6 +112,25 @@ def cost_sentence(usage: Usage) -> str:
         return f"Cost: nothing, all {usage.calls:,} replies were replayed from recordings ({tokens})."
     paid = "an unknown price" if usage.usd is None else dollars(usage.usd)
     return f"Cost: {paid} for {asked:,} of {usage.calls:,} replies, the others were replayed ({tokens})."
+
+
+def _call(result: PromptResult, price: Price) -> Iterator[str]:
+    """Yield what a call takes now, and what it took when the outcomes it is compared with were accepted."""
+    path, usage = result.evaluation.path, result.evaluation.usage
+    now = (usage.input_tokens / usage.calls, usage.output_tokens / usage.calls)
+    accepted = result.comparison.accepted if result.comparison else None
+    known = accepted.metrics if accepted else {}
+    given, written = known.get("input_tokens"), known.get("output_tokens")
+    before = ""
+    if accepted and given is not None and written is not None:
+        same_price = price if accepted.model == result.evaluation.model else unpriced
+        before = f"; before: {_call_words(given, written, same_price(path, given, written))}"
+    yield f"A call takes {_call_words(*now, price(path, *now))}{before}."
+
+
+def _call_words(tokens_in: float, tokens_out: float, usd: float | None) -> str:
+    paid = f", ${usd:.2g}" if usd else ""
+    return f"{tokens_in:,.1f} tokens in, {tokens_out:,.1f} out{paid}"
 
 
 def dollars(usd: float | None) -> str:
@@ -181,7 +168,7 @@ def _holdout_sentences(holdout: Holdout | None) -> Iterator[str]:
         return
     yield (
         f"On {holdout.n} holdout samples that no decision had looked at it fixed {holdout.fixed} and broke "
-        f"{holdout.broken} ({probability(holdout.p_value)})."
+        f"{holdout.broken} ({unbroken(probability(holdout.p_value))})."
     )
     low, high = paired_difference_interval(holdout.broken, holdout.fixed, holdout.n)
     yield f"The change in accuracy lies between {points(low)} and {points(high)} points (95\u00a0% interval)."
@@ -211,7 +198,7 @@ def overall(verdicts: Sequence[Verdict], failed: int) -> Verdict:
     """Return the verdict over several prompts; ``failed`` of them have a failed case or gate."""
     total = len(verdicts)
     counts = {tone: sum(v.tone == tone for v in verdicts) for tone in ("worse", "better", "same", "open")}
-    words = {"worse": "worse", "better": "better", "same": "no different", "open": "without a baseline"}
+    words = {"worse": "worse", "better": "better", "same": "no different", "open": "not compared"}
     tone: Tone = "worse" if counts["worse"] else "better" if counts["better"] and not failed else "same"
     lead = {
         "worse": f"{counts['worse']} of {total} prompts got worse",

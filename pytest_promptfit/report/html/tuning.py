@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_promptfit.report.html.cases import address
-from pytest_promptfit.report.html.marks import probability, shortened
+from pytest_promptfit.report.html.diffs import DiffLine, diff_view
+from pytest_promptfit.report.html.marks import shortened, unbroken
 from pytest_promptfit.report.html.pictures import History, history_picture
 from pytest_promptfit.report.html.sentences import Verdict, dollars, verdict_on_tuning
+from pytest_promptfit.report.text import probability
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -36,14 +38,6 @@ class Link:
     text: str = ""
     label: str = ""
     read: str = ""
-
-
-@dataclass(frozen=True)
-class DiffLine:
-    """A line of a diff: added, removed, where it stands, or around it."""
-
-    kind: str
-    text: str
 
 
 @dataclass(frozen=True)
@@ -138,7 +132,7 @@ def tuning_view(
         warnings=result.warnings,
         history=history_picture(result),
         steps=tuple(_step(at, step, cases) for at, step in enumerate(result.steps, 1)),
-        diff=tuple(_diff_lines(result.diff)),
+        diff=tuple(diff_view(result.diff)),
         suspects=cases.links(result.suspects),
         stages=tuple(_stages(result)),
         total=_total(result),
@@ -155,21 +149,14 @@ def _step(number: int, step: Step, cases: Cases) -> StepView:
         summary=step.summary,
         accepted=step.accepted,
         verdict=said,
-        p=probability(step.p_value) if step.fixed or step.broken else "",
+        p=unbroken(probability(step.p_value)) if step.fixed or step.broken else "",
         share=f"{step.right} of {step.seen}" if step.seen else "",
         calls=step.calls,
-        diff=tuple(_diff_lines(step.diff.split("\n"))) if step.diff else (),
+        diff=tuple(diff_view(step.diff.split("\n"))) if step.diff else (),
         targets=cases.links(step.targets),
         fixed=cases.links(step.fixed),
         broken=cases.links(step.broken),
     )
-
-
-def _diff_lines(lines: Iterable[str]) -> Iterator[DiffLine]:
-    kinds = {"+": "added", "-": "removed", "@": "place"}
-    for line in lines:
-        is_file = line.startswith(("+++ ", "--- "))
-        yield DiffLine("place" if is_file else kinds.get(line[:1], "around"), line)
 
 
 def _stages(result: TuneResult) -> Iterator[Spending]:
