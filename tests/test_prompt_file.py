@@ -77,7 +77,7 @@ def test_the_whole_file_is_read(tmp_path: Path) -> None:
 def test_what_is_left_out_has_a_default(tmp_path: Path) -> None:
     config = parse(tmp_path, SHORTEST).config
     assert config.extract == "<label>(.*?)</label>"
-    assert config.cases == "strict"
+    assert config.cases == "gated"
     assert config.gates.regression is not None
     assert config.gates.regression.alpha == 0.05
     assert (config.gates.accuracy, config.gates.missing, config.gates.recall) == (None, None, {})

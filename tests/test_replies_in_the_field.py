@@ -118,7 +118,9 @@ class TestThoughts:
         project.record()
         result = project.replay()
         assert (
-            result.stdout.str().count("4 replies were cut at the token limit before a label: raise max_tokens (64)")
+            result.stdout.str().count(
+                "no label could be read in 4: the reply was cut at the token limit: raise max_tokens (64)"
+            )
             == 1
         )
         assert {c["predicted"] for c in project.report()["prompts"][0]["cases"]} == {None}
@@ -138,7 +140,8 @@ class TestThoughts:
         assert named in project.record().stdout.str()
 
     def test_words_put_in_the_mouth_stay_in_front(self, project: Project) -> None:
-        project.write(ROW, prompt={"bot_reply_prefix": "Label: <label>"})
+        model = {"provider": "openai", "name": "m", "base_url": project.model.url, "reply_prefix": "continue"}
+        project.write(ROW, prompt={"bot_reply_prefix": "Label: <label>"}, model=model)
         says(project, f"<think>{THOUGHT}</think>\ngood</label>")
         assert case(project)["predicted"] == "good"
 
