@@ -10,37 +10,37 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pytest_promptfit.api import evaluate, tune
-    from pytest_promptfit.chat import ChatReply
-    from pytest_promptfit.classifier import Call, Classifier, Prediction, load_prompt
+    from pytest_promptfit.api.classifier import Call, Classifier, Prediction, load_prompt
+    from pytest_promptfit.api.runs import evaluate, tune
+    from pytest_promptfit.chat.reply import ChatReply
     from pytest_promptfit.errors import CallError, CassetteError, HookError, PromptFileError, PromptfitError
-    from pytest_promptfit.evaluation import Evaluation, Outcome, Usage
-    from pytest_promptfit.gates import Gate, GateResult
-    from pytest_promptfit.model_spec import ModelSpec
-    from pytest_promptfit.samples import Sample
-    from pytest_promptfit.tune.result import TuneResult
+    from pytest_promptfit.evaluation.gates import Gate, GateResult
+    from pytest_promptfit.evaluation.outcomes import Evaluation, Outcome, Usage
+    from pytest_promptfit.prompts.model_spec import ModelSpec
+    from pytest_promptfit.prompts.samples import Sample
+    from pytest_promptfit.tuning.result import TuneResult
 
 _HOMES = {
-    "Call": "classifier",
+    "Call": "api.classifier",
     "CallError": "errors",
     "CassetteError": "errors",
-    "ChatReply": "chat",
-    "Classifier": "classifier",
-    "Evaluation": "evaluation",
-    "Gate": "gates",
-    "GateResult": "gates",
+    "ChatReply": "chat.reply",
+    "Classifier": "api.classifier",
+    "Evaluation": "evaluation.outcomes",
+    "Gate": "evaluation.gates",
+    "GateResult": "evaluation.gates",
     "HookError": "errors",
-    "ModelSpec": "model_spec",
-    "Outcome": "evaluation",
-    "Prediction": "classifier",
+    "ModelSpec": "prompts.model_spec",
+    "Outcome": "evaluation.outcomes",
+    "Prediction": "api.classifier",
     "PromptFileError": "errors",
     "PromptfitError": "errors",
-    "Sample": "samples",
-    "TuneResult": "tune.result",
-    "Usage": "evaluation",
-    "evaluate": "api",
-    "load_prompt": "classifier",
-    "tune": "api",
+    "Sample": "prompts.samples",
+    "TuneResult": "tuning.result",
+    "Usage": "evaluation.outcomes",
+    "evaluate": "api.runs",
+    "load_prompt": "api.classifier",
+    "tune": "api.runs",
 }
 
 __all__ = [

@@ -37,9 +37,9 @@ PRELOADED = (
     "openai",
     "pytest",
     "pytest_promptfit.providers.openai",
-    "pytest_promptfit.providers.sending",
-    "pytest_promptfit.rewrite",
-    "pytest_promptfit.session",
+    "pytest_promptfit.providers.http",
+    "pytest_promptfit.tuning.rewrite",
+    "pytest_promptfit.plugin.session",
     "vcr.serialize",
 )
 """What a run would spend its time on before it does anything."""

@@ -35,7 +35,7 @@ def promptfit(*arguments: object, cwd: Path, **environment: str) -> Ran:
     """Run the command without any key but those in ``environment``."""
     own = {name: value for name, value in os.environ.items() if name not in KEYS}
     done = subprocess.run(
-        [sys.executable, "-m", "pytest_promptfit.command", *map(str, arguments)],
+        [sys.executable, "-m", "pytest_promptfit.cli.command", *map(str, arguments)],
         cwd=cwd,
         env={**own, "PYTHONIOENCODING": "utf-8", **environment},
         capture_output=True,

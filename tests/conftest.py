@@ -15,7 +15,8 @@ from faulty_server import Answer, FaultyServer, Seen, chat
 from hypothesis import settings
 
 # pytester forgets what a run inside it has imported: what is loaded here is loaded once, not once a test.
-OURS = ("asking", "providers.openai", "providers.sending", "recorder", "session", "transport")
+OURS = ("plugin.session", "providers.asking", "providers.http", "providers.openai")
+OURS += ("cassettes.recorder", "cassettes.transport")
 # Those made of compiled parts cannot even be loaded twice in one process.
 THEIRS = ("numpy", "pandas", "scipy.sparse", "sklearn.feature_extraction.text", "sklearn.metrics")
 THEIRS += ("genai_prices", "httpcore2", "openai", "vcr.serialize")

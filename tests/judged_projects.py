@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from pytest_promptfit import load_prompt
-from pytest_promptfit.chat import words_of
-from pytest_promptfit.prompt_file import parse_prompt_file
+from pytest_promptfit.cassettes.recorder import Recorder
+from pytest_promptfit.prompts.labels import words_of
+from pytest_promptfit.prompts.model import parse_prompt_file
+from pytest_promptfit.prompts.samples import read_samples
 from pytest_promptfit.providers import provider_of
-from pytest_promptfit.recorder import Recorder
-from pytest_promptfit.samples import read_samples
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pytest_promptfit.cassette import Cassette
+    from pytest_promptfit.cassettes.cassette import Cassette
 
 QUESTION = "Classify the question: répondez — 日本語 😀"
 
@@ -58,7 +58,7 @@ class ChatServer:
         self.chat_url = f"{self.url}/v1/chat/completions"
 
     def key(self, body: dict[str, Any]) -> str:
-        from pytest_promptfit.cassette import request_key
+        from pytest_promptfit.cassettes.cassette import request_key
 
         return request_key("POST", self.chat_url, body)
 
@@ -104,7 +104,7 @@ class ChatServer:
         return Handler
 
     def _key(self, path: str, body: bytes) -> str:
-        from pytest_promptfit.cassette import request_key
+        from pytest_promptfit.cassettes.cassette import request_key
 
         return request_key("POST", self.url + path, body)
 
@@ -175,7 +175,7 @@ def say(line: str) -> None:
 
 def record(folder: str, url: str, count: str, at_once: str) -> None:
     """Record what is missing; say ``ready``, then the key of each reply that the caller has got."""
-    from pytest_promptfit.recorder import Recorder
+    from pytest_promptfit.cassettes.recorder import Recorder
 
     with Recorder.open(Path(folder), on_wait=lambda message: say(f"waiting: {message}")) as recorder:
         say("ready")
@@ -185,7 +185,7 @@ def record(folder: str, url: str, count: str, at_once: str) -> None:
 
 def record_often(*arguments: str) -> None:
     """For each line of input ``record`` in a process of its own; say its id, and ``ended`` after it."""
-    for module in ("vcr.serialize", "pytest_promptfit.recorder", "pytest_promptfit.transport"):
+    for module in ("vcr.serialize", "pytest_promptfit.cassettes.recorder", "pytest_promptfit.cassettes.transport"):
         importlib.import_module(module)  # once, for all of them
     for _ in sys.stdin:
         pid = os.fork()
@@ -200,8 +200,8 @@ def record_often(*arguments: str) -> None:
 async def _ask_missing(recorder: Any, url: str, count: int, at_once: int) -> None:
     import httpx2
 
-    from pytest_promptfit.cassette import request_key
-    from pytest_promptfit.transport import RecordingTransport
+    from pytest_promptfit.cassettes.cassette import request_key
+    from pytest_promptfit.cassettes.transport import RecordingTransport
 
     keyed = [(request_key("POST", url, body), body) for body in numbered_bodies(count)]
     missing = [(key, body) for key, body in keyed if key not in recorder.cassette]
@@ -219,7 +219,7 @@ async def _ask_missing(recorder: Any, url: str, count: int, at_once: int) -> Non
 
 def crash(folder: str, work: str) -> None:
     """Open copies of a folder for recording, and die before the 1st, 2nd, ... change to its files."""
-    from pytest_promptfit import compaction, recorder
+    from pytest_promptfit.cassettes import compaction, recorder
 
     compaction.render(compaction.Recorded("", "POST", "http://localhost/", "", ""))  # imported before the fork
     for number in range(1000):
@@ -254,8 +254,8 @@ def fill(folder: str, url: str, limit: str) -> None:
     import resource
     import signal
 
+    from pytest_promptfit.cassettes.recorder import Recorder
     from pytest_promptfit.errors import CassetteError
-    from pytest_promptfit.recorder import Recorder
 
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
@@ -272,8 +272,8 @@ async def _ask_until_it_fails(recorder: Any, url: str) -> None:
     import httpx2
     from anthropic import APIConnectionError, AsyncAnthropic
 
-    from pytest_promptfit.cassette import request_key
-    from pytest_promptfit.transport import RecordingTransport
+    from pytest_promptfit.cassettes.cassette import request_key
+    from pytest_promptfit.cassettes.transport import RecordingTransport
 
     transport = RecordingTransport(httpx2.AsyncHTTPTransport(verify=False), recorder)
     http_client = httpx2.AsyncClient(transport=transport)

@@ -29,12 +29,12 @@ from faulty_server import (
     message,
 )
 
-from pytest_promptfit.asking import Question, Spending, ask
-from pytest_promptfit.budget import Budget, Limits
 from pytest_promptfit.errors import BudgetExceeded, CallError, CassetteError, PromptfitError
-from pytest_promptfit.model_spec import ModelSpec
-from pytest_promptfit.prices import price_usd
+from pytest_promptfit.prompts.model_spec import ModelSpec
 from pytest_promptfit.providers import provider_of
+from pytest_promptfit.providers.asking import Question, Spending, ask
+from pytest_promptfit.providers.budget import Budget, Limits
+from pytest_promptfit.providers.prices import price_usd
 
 PRICED = ModelSpec(provider="openai", name="gpt-4.1-nano")
 CALL_USD = price_usd(PRICED, 100, 10)

@@ -25,12 +25,12 @@ from recording_helpers import (
     replies_of,
 )
 
-from pytest_promptfit.cassette import Cassette, request_key
-from pytest_promptfit.cassette_file import HEADER
-from pytest_promptfit.compaction import layout
+from pytest_promptfit.cassettes.cassette import Cassette, request_key
+from pytest_promptfit.cassettes.compaction import layout
+from pytest_promptfit.cassettes.file import HEADER
+from pytest_promptfit.cassettes.recorder import Recorder, prune
+from pytest_promptfit.cassettes.transport import RecordingTransport, recording_for
 from pytest_promptfit.errors import CassetteError
-from pytest_promptfit.recorder import Recorder, prune
-from pytest_promptfit.transport import RecordingTransport, recording_for
 
 if TYPE_CHECKING:
     import subprocess

@@ -12,8 +12,8 @@ import yaml
 from recording_helpers import QUESTION, chat_body
 from test_prompt_file_errors import NESTED_MERGES
 
-from pytest_promptfit.cassette import Cassette, canonical_body, checksum, request_key
-from pytest_promptfit.cassette_file import HEADER
+from pytest_promptfit.cassettes.cassette import Cassette, canonical_body, checksum, request_key
+from pytest_promptfit.cassettes.file import HEADER
 from pytest_promptfit.errors import CassetteError
 
 URL = "https://api.openai.com/v1/chat/completions"
@@ -318,7 +318,7 @@ def test_replay_imports_no_sdk_no_yaml_and_nothing_that_records(tmp_path):
     load(tmp_path, HEADER + line("a", "1"))
     program = (
         "import sys, pathlib\n"
-        "from pytest_promptfit.cassette import Cassette\n"
+        "from pytest_promptfit.cassettes.cassette import Cassette\n"
         f"assert len(Cassette.load(pathlib.Path({str(tmp_path)!r}))) == 1\n"
         "print({'yaml', 'vcr', 'httpx2', 'filelock', 'openai', 'anthropic'} & set(sys.modules))"
     )

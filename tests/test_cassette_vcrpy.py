@@ -13,10 +13,10 @@ from openai import AsyncOpenAI, OpenAI
 from recording_helpers import QUESTION, chat_body, chat_server
 from vcr.errors import CannotOverwriteExistingCassetteException
 
-from pytest_promptfit.cassette import Cassette
+from pytest_promptfit.cassettes.cassette import Cassette
+from pytest_promptfit.cassettes.recorder import Recorder
+from pytest_promptfit.cassettes.transport import RecordingTransport
 from pytest_promptfit.errors import CassetteError
-from pytest_promptfit.recorder import Recorder
-from pytest_promptfit.transport import RecordingTransport
 
 TEXTS = [QUESTION, "control \x85 \u2028 \ufeff \x00 characters", "plain"]
 

@@ -15,12 +15,12 @@ from command_line import Ran, promptfit
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_promptfit.init.models import OFFERS, Offer, is_deprecated
-from pytest_promptfit.init.starter import scalar
-from pytest_promptfit.prices import price_usd
-from pytest_promptfit.prompt_file import parse_prompt_file
-from pytest_promptfit.samples import SampleSet, read_samples
-from pytest_promptfit.yaml_source import YamlSource
+from pytest_promptfit.cli.init.models import OFFERS, Offer, is_deprecated
+from pytest_promptfit.cli.init.starter import scalar
+from pytest_promptfit.prompts.model import parse_prompt_file
+from pytest_promptfit.prompts.samples import SampleSet, read_samples
+from pytest_promptfit.prompts.yaml_source import YamlSource
+from pytest_promptfit.providers.prices import price_usd
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from judged_projects import CANONICAL, PROMPT, Judged, broken, right, rows
 
-from pytest_promptfit import git
+from pytest_promptfit.evaluation import git
 
 if TYPE_CHECKING:
     from conftest import Project

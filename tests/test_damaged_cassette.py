@@ -10,9 +10,9 @@ import pytest
 import yaml
 from conftest import MOODS
 
-from pytest_promptfit.cassette import Cassette
+from pytest_promptfit.cassettes.cassette import Cassette
+from pytest_promptfit.cassettes.recorder import Recorder
 from pytest_promptfit.errors import CassetteError
-from pytest_promptfit.recorder import Recorder
 
 if TYPE_CHECKING:
     from collections.abc import Callable

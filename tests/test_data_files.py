@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from pytest_promptfit.errors import PromptFileError
-from pytest_promptfit.prompt_file import parse_prompt_file
-from pytest_promptfit.samples import Sample, read_samples
+from pytest_promptfit.prompts.model import parse_prompt_file
+from pytest_promptfit.prompts.samples import Sample, read_samples
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import random
 
-from pytest_promptfit.baseline import Comparison
-from pytest_promptfit.chat import ChatReply
-from pytest_promptfit.evaluation import Evaluation, Outcome
-from pytest_promptfit.gates import GateResult
-from pytest_promptfit.samples import Sample
-from pytest_promptfit.verdicts import PromptResult, settled
+from pytest_promptfit.chat.reply import ChatReply
+from pytest_promptfit.evaluation.baseline import Comparison
+from pytest_promptfit.evaluation.gates import GateResult
+from pytest_promptfit.evaluation.outcomes import Evaluation, Outcome
+from pytest_promptfit.evaluation.verdicts import PromptResult, settled
+from pytest_promptfit.prompts.samples import Sample
 
 PROMPTS, SAMPLES, RUNS = 200, 100, 100
 SEED = 20261125

@@ -10,7 +10,7 @@ from conftest import by_keyword
 from mounts import fill, small_disk
 from tuning_models import rows, tuning_project
 
-from pytest_promptfit.cassette import Cassette
+from pytest_promptfit.cassettes.cassette import Cassette
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,8 +10,8 @@ import pytest
 
 from pytest_promptfit import load_prompt
 from pytest_promptfit.errors import PromptFileError
-from pytest_promptfit.prompt_file import ParsedPrompt, parse_prompt_file
-from pytest_promptfit.samples import read_samples
+from pytest_promptfit.prompts.model import ParsedPrompt, parse_prompt_file
+from pytest_promptfit.prompts.samples import read_samples
 
 if TYPE_CHECKING:
     from pathlib import Path

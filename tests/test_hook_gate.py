@@ -29,7 +29,7 @@ def judge_length(evaluation, baseline):
 
 STABLE = """
     from pytest_promptfit import Gate, GateResult
-    from pytest_promptfit.baseline import compare
+    from pytest_promptfit.evaluation.baseline import compare
 
     def pytest_promptfit_gate():
         return [Gate("stable", judge), Gate("never", lambda evaluation, baseline: GateResult("", None, "no\\nrule"))]

@@ -10,7 +10,7 @@ import pytest
 from conftest import MOODS
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_recall_fscore_support
 
-from pytest_promptfit.metrics import mcnemar_midp, wilson_interval
+from pytest_promptfit.evaluation.metrics import mcnemar_midp, wilson_interval
 
 if TYPE_CHECKING:
     from conftest import Project

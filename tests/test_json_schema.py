@@ -15,12 +15,12 @@ from test_prompt_file import SHORTEST, WHOLE
 from test_prompt_file_errors import ADDED, HEAD
 
 import pytest_promptfit
-from pytest_promptfit.prompt_file import json_schema
-from pytest_promptfit.yaml_source import YamlSource
+from pytest_promptfit.prompts.model import json_schema
+from pytest_promptfit.prompts.yaml_source import YamlSource
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = Path(pytest_promptfit.__file__).with_name("prompt.schema.json")
-REFRESH = "from pytest_promptfit.prompt_file import schema_text; print(schema_text(), end='')"
+REFRESH = "from pytest_promptfit.prompts.model import schema_text; print(schema_text(), end='')"
 
 BY_THE_READER = {
     "label twice",
@@ -69,14 +69,15 @@ def test_the_shipped_schema_is_up_to_date(validator: Draft202012Validator) -> No
 
 
 def test_the_command_prints_it_without_the_reader() -> None:
-    code = "import sys; from pytest_promptfit.command import main; code = main(); assert 'pydantic' not in sys.modules"
+    told = "assert 'pydantic' not in sys.modules"
+    code = f"import sys; from pytest_promptfit.cli.command import main; code = main(); {told}"
     ran = subprocess.run([sys.executable, "-c", code, "schema"], capture_output=True, encoding="utf-8", check=True)
     assert ran.stdout == SHIPPED.read_text(encoding="utf-8")
     assert ran.stdout.isascii()
 
 
 def test_the_module_runs_and_misuse_is_said() -> None:
-    ran = subprocess.run([sys.executable, "-m", "pytest_promptfit.command"], capture_output=True, encoding="utf-8")
+    ran = subprocess.run([sys.executable, "-m", "pytest_promptfit.cli.command"], capture_output=True, encoding="utf-8")
     assert ran.returncode == 2
     assert "COMMAND" in ran.stderr
 

@@ -12,7 +12,7 @@ import pytest
 from conftest import by_keyword
 from faulty_server import Answer, chat, error, raw
 
-from pytest_promptfit.scrubbing import REDACTED, scrubber
+from pytest_promptfit.text import REDACTED, scrubber
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from broken_runs import FORKS, KILLS, SIGNALS, moments, run_broken_off, run_pytest
 from conftest import by_keyword
 
-from pytest_promptfit.cassette import Cassette
-from pytest_promptfit.rewrite import file_text, write_rewritten
+from pytest_promptfit.cassettes.cassette import Cassette
+from pytest_promptfit.tuning.rewrite import file_text, write_rewritten
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_promptfit import chat
-from pytest_promptfit.chat import DEFAULT_EXTRACT, ChatBuilder, Turn, compiled, matches_of
+from pytest_promptfit.chat.label import LabelReader
+from pytest_promptfit.chat.quoting import QUOTED_CONTEXT
+from pytest_promptfit.chat.request import ChatBuilder, Turn
 from pytest_promptfit.errors import CallError
-from pytest_promptfit.label_reader import LabelReader
-from pytest_promptfit.prompt_file import Prompt
-from pytest_promptfit.quoting import QUOTED_CONTEXT
+from pytest_promptfit.prompts.model import Prompt
+from pytest_promptfit.prompts.pattern import DEFAULT_EXTRACT, compiled, matches_of
 
 WORDS = {"0": "sincere", "1": "insincere"}
 

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pytest_promptfit.cassette import Cassette
-from pytest_promptfit.recorder import Recorder
+from pytest_promptfit.cassettes.cassette import Cassette
+from pytest_promptfit.cassettes.recorder import Recorder
 from tests.benchmarks.loopback_server import counts, running
 from tests.benchmarks.measuring import environment
 from tests.benchmarks.projects import write_project

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_recall_fscore_support
 
-from pytest_promptfit.metrics import (
-    MISSING,
+from pytest_promptfit.evaluation.metrics import (
     LabelMetrics,
     benjamini_hochberg,
     count,
@@ -23,6 +22,7 @@ from pytest_promptfit.metrics import (
     paired_difference_interval,
     wilson_interval,
 )
+from pytest_promptfit.prompts.labels import MISSING
 
 if TYPE_CHECKING:
     from random import Random

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from conftest import MOODS, PROMPT
 
-from pytest_promptfit.cassette import Cassette, Recorded
-from pytest_promptfit.misses import Misses
-from pytest_promptfit.samples import Sample
+from pytest_promptfit.cassettes.cassette import Cassette, Recorded
+from pytest_promptfit.cassettes.misses import Misses
+from pytest_promptfit.prompts.samples import Sample
 
 if TYPE_CHECKING:
     from conftest import Project

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from faulty_server import AT_ONCE, Answer, FaultyServer, error, json_answer
 
-from pytest_promptfit.cassette import Cassette
-from pytest_promptfit.recorder import Recorder
+from pytest_promptfit.cassettes.cassette import Cassette
+from pytest_promptfit.cassettes.recorder import Recorder
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -252,7 +252,7 @@ def _text(seen: Seen) -> str:
 
 
 def _texts_on_disk(folder: Path) -> set[str]:
-    from pytest_promptfit.cassette import Cassette
+    from pytest_promptfit.cassettes.cassette import Cassette
 
     entries = Cassette.load(folder / "cassettes" / "mood")
     return {json.loads(entry.request_body)["messages"][-1]["content"] for entry in entries}

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from conftest import MOODS, Project
 
-from pytest_promptfit.cassette import Cassette
-from pytest_promptfit.recorder import Recorder
+from pytest_promptfit.cassettes.cassette import Cassette
+from pytest_promptfit.cassettes.recorder import Recorder
 
 if TYPE_CHECKING:
     from pathlib import Path

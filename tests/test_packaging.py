@@ -33,7 +33,7 @@ def test_the_wheel_holds_the_package_only(tmp_path: Path) -> None:
     assert top == {"pytest_promptfit"}
     assert "pytest_promptfit/py.typed" in names
     parts = ("page.html.jinja", "prompt.html.jinja", "tuning.html.jinja", "pictures.html.jinja", "page.css", "page.js")
-    assert {f"pytest_promptfit/report/html/{part}" for part in parts} <= set(names)
+    assert {f"pytest_promptfit/reports/page/{part}" for part in parts} <= set(names)
     assert not [name for name in names if "__pycache__" in name]
     assert "[pytest11]\npromptfit = pytest_promptfit.plugin" in said
     assert "Classifier: Framework :: Pytest" in classifiers

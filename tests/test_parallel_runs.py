@@ -20,9 +20,9 @@ from broken_runs import FORKS, Moment, run_broken_off, run_pytest
 from conftest import Project
 from tuning_models import TuningProject, tuning_project
 
-from pytest_promptfit.cassette import Cassette
+from pytest_promptfit.cassettes.cassette import Cassette
+from pytest_promptfit.cassettes.recorder import Recorder
 from pytest_promptfit.files import alone_in, write_atomically
-from pytest_promptfit.recorder import Recorder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from pytest_promptfit import recorder
+from pytest_promptfit.cassettes import recorder
+from pytest_promptfit.cassettes.recorder import Recorder
 from pytest_promptfit.files import write_atomically
-from pytest_promptfit.recorder import Recorder
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="looks up what a handle is in /proc")
 

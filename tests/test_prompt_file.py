@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from pytest_promptfit.prompt_file import ParsedPrompt, parse_prompt_file, stem_of
-from pytest_promptfit.samples import read_samples
+from pytest_promptfit.prompts.model import ParsedPrompt, parse_prompt_file, stem_of
+from pytest_promptfit.prompts.samples import read_samples
 
 SHORTEST = """\
 model: openai/gpt-4.1-nano

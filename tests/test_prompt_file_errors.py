@@ -16,8 +16,8 @@ from test_github_prompt import DOCUMENTED, FEW_SHOT
 from test_prompt_file import WHOLE
 
 from pytest_promptfit.errors import PromptFileError
-from pytest_promptfit.prompt_file import parse_prompt_file
-from pytest_promptfit.samples import read_samples
+from pytest_promptfit.prompts.model import parse_prompt_file
+from pytest_promptfit.prompts.samples import read_samples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -340,9 +340,9 @@ def test_deep_nesting_is_refused_alike_without_libyaml(tmp_path: Path) -> None:
     program = f"""
 import pathlib, sys
 sys.modules["yaml._yaml"] = None
-from pytest_promptfit.cassette import Cassette
+from pytest_promptfit.cassettes.cassette import Cassette
 from pytest_promptfit.errors import PromptfitError
-from pytest_promptfit.yaml_source import Reader, YamlSource
+from pytest_promptfit.prompts.yaml_source import Reader, YamlSource
 print(Reader.__name__)
 for name in {list(DEEP)!r}:
     path = pathlib.Path(f"{{name}}.yaml")

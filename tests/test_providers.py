@@ -26,12 +26,13 @@ from faulty_server import (
     raw,
 )
 
-from pytest_promptfit.chat import ChatRequest, Turn
+from pytest_promptfit.chat.request import ChatRequest, Turn
 from pytest_promptfit.errors import CallError
-from pytest_promptfit.model_spec import ModelSpec
-from pytest_promptfit.prices import price_usd
-from pytest_promptfit.providers import Provider, local, provider_of, unwrapped
+from pytest_promptfit.prompts.model_spec import ModelSpec
+from pytest_promptfit.providers import local, provider_of
 from pytest_promptfit.providers.local import find_gguf, serve, threads
+from pytest_promptfit.providers.prices import price_usd
+from pytest_promptfit.providers.provider import Provider, unwrapped
 
 QUESTION = ChatRequest(
     model="some-model",
@@ -555,7 +556,7 @@ def test_replay_imports_no_sdk() -> None:
     code = """
 import sys
 from pathlib import Path
-from pytest_promptfit.model_spec import ModelSpec
+from pytest_promptfit.prompts.model_spec import ModelSpec
 from pytest_promptfit.providers import provider_of
 from pytest_promptfit.chat import ChatRequest, Turn
 for model in ("openai/m", "anthropic/claude-3-opus", "gemini/m", "local/m"):
@@ -725,7 +726,7 @@ def test_a_local_run_is_quiet_and_ends(smollm2: Path, tmp_path: Path) -> None:
 import asyncio, sys
 from pathlib import Path
 from pytest_promptfit.chat import ChatRequest, Turn
-from pytest_promptfit.model_spec import ModelSpec
+from pytest_promptfit.prompts.model_spec import ModelSpec
 from pytest_promptfit.providers import provider_of
 from pytest_promptfit.providers.local import _servers
 asked = provider_of(ModelSpec.model_validate(f"local/{sys.argv[1]}"), Path())

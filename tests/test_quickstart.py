@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import vcr
 
-from pytest_promptfit.prompt_file import parse_prompt_file
-from pytest_promptfit.samples import read_samples
-from pytest_promptfit.wire import Wire
+from pytest_promptfit.prompts.model import parse_prompt_file
+from pytest_promptfit.prompts.samples import read_samples
+from pytest_promptfit.providers.wire import Wire
 
 ROOT = Path(__file__).parent.parent
 GOOD = "fixtures/quickstart/ticket-router.prompt.yaml"

@@ -15,8 +15,8 @@ import test_hook_client
 import test_hook_extract
 import test_hook_gate
 
-from pytest_promptfit.prompt_file import PromptConfig, parse_prompt_file
-from pytest_promptfit.samples import read_samples
+from pytest_promptfit.prompts.model import PromptConfig, parse_prompt_file
+from pytest_promptfit.prompts.samples import read_samples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,11 +10,11 @@ import yaml
 from faulty_server import Answer, raw
 
 from pytest_promptfit import PromptfitError, evaluate, load_prompt
-from pytest_promptfit.missing import count_missing
-from pytest_promptfit.prompt_file import parse_prompt_file
+from pytest_promptfit.chat.thoughts import split_thought
+from pytest_promptfit.evaluation.outcomes import count_missing
+from pytest_promptfit.prompts.model import parse_prompt_file
 from pytest_promptfit.providers import provider_of
-from pytest_promptfit.thoughts import split_thought
-from pytest_promptfit.tune.guard import protected_pieces
+from pytest_promptfit.tuning.guard import protected_pieces
 
 if TYPE_CHECKING:
     from pathlib import Path

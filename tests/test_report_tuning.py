@@ -10,15 +10,15 @@ import pytest
 from test_quickstart import TUNING
 from test_quickstart import copy as copy  # the fixture
 
-from pytest_promptfit.chat import ChatReply
-from pytest_promptfit.evaluation import Evaluation, Outcome, Usage
-from pytest_promptfit.prompt_file import Gates
-from pytest_promptfit.report.html import page
-from pytest_promptfit.report.html.pictures import history_picture
-from pytest_promptfit.report.html.tuning import Tuning
-from pytest_promptfit.samples import Sample
-from pytest_promptfit.tune.result import Holdout, Score, StageUsage, Step, TuneResult, TuneUsage
-from pytest_promptfit.verdicts import PromptResult, judge
+from pytest_promptfit.chat.reply import ChatReply
+from pytest_promptfit.evaluation.outcomes import Evaluation, Outcome, Usage
+from pytest_promptfit.evaluation.verdicts import PromptResult, judge
+from pytest_promptfit.prompts.model import Gates
+from pytest_promptfit.prompts.samples import Sample
+from pytest_promptfit.reports.page import page
+from pytest_promptfit.reports.page.pictures import history_picture
+from pytest_promptfit.reports.page.tuning import Tuning
+from pytest_promptfit.tuning.result import Holdout, Score, StageUsage, Step, TuneResult, TuneUsage
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
 from pytest_promptfit.errors import PromptfitError
-from pytest_promptfit.metrics import MISSING
-from pytest_promptfit.prompt_file import TEXT_FIELDS, Example, Prompt, parse_prompt_file
-from pytest_promptfit.rewrite import diff_lines, file_text, rewritten, write_rewritten
+from pytest_promptfit.prompts.labels import MISSING
+from pytest_promptfit.prompts.model import TEXT_FIELDS, Example, Prompt, parse_prompt_file
+from pytest_promptfit.tuning.rewrite import diff_lines, file_text, rewritten, write_rewritten
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_promptfit import samples as samples_module
-from pytest_promptfit.chat import ChatBuilder
+from pytest_promptfit.chat.request import ChatBuilder
 from pytest_promptfit.errors import PromptFileError
-from pytest_promptfit.nfc import nfc
-from pytest_promptfit.prompt_file import Prompt, parse_prompt_file
-from pytest_promptfit.samples import SampleSet, normal_form, read_samples, text_id
+from pytest_promptfit.prompts import samples as samples_module
+from pytest_promptfit.prompts.model import Prompt, parse_prompt_file
+from pytest_promptfit.prompts.samples import SampleSet, normal_form, read_samples, text_id
+from pytest_promptfit.text import nfc
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -14,9 +14,9 @@ import pytest
 from test_gates import numbered
 
 from pytest_promptfit import load_prompt
-from pytest_promptfit.prompt_file import parse_prompt_file
+from pytest_promptfit.cassettes.recorder import Recorder
+from pytest_promptfit.prompts.model import parse_prompt_file
 from pytest_promptfit.providers import provider_of
-from pytest_promptfit.recorder import Recorder
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 PARTS = {"yaml", "pydantic", "openai", "anthropic", "vcr", "pandas", "numpy", "sklearn", "filelock", "genai_prices"}
 SDKS = {"openai", "anthropic", "vcr", "pandas", "numpy", "sklearn", "genai_prices", "httpx", "httpx2", "asyncio", "ssl"}
-HOOKS = {"pytest_promptfit", "pytest_promptfit.plugin", "pytest_promptfit.hookspecs"}
+HOOKS = {"pytest_promptfit", "pytest_promptfit.plugin", "pytest_promptfit.plugin.hookspecs"}
 
 PRINT_MODULES = """
 import sys
@@ -89,7 +89,7 @@ def test_replay_imports_no_sdk(project: Project) -> None:
     project.write()
     project.record("--promptfit-update")
     modules = modules_of(project, "--promptfit", "--promptfit-json=report.json")
-    assert "pytest_promptfit.forward" in modules
+    assert "pytest_promptfit.evaluation.forward" in modules
     assert not tops(modules) & (SDKS - {"asyncio", "ssl"})
     assert not ours(modules) & {f"pytest_promptfit.{name}" for name in ("asking", "recorder", "transport")}
     assert "jinja2" not in tops(modules)

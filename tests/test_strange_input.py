@@ -20,14 +20,14 @@ from test_cassette_replay import interaction
 from test_data_files import mistake, read
 from test_prompt_file_errors import HEAD, mistakes, places, put
 
-from pytest_promptfit.cassette import Cassette
-from pytest_promptfit.cassette_file import HEADER
+from pytest_promptfit.cassettes.cassette import Cassette
+from pytest_promptfit.cassettes.file import HEADER
+from pytest_promptfit.cassettes.misses import Misses
 from pytest_promptfit.errors import CallError, PromptfitError
-from pytest_promptfit.evaluation import Outcome
-from pytest_promptfit.misses import Misses
-from pytest_promptfit.prompt_file import PromptConfig, parse_prompt_file
-from pytest_promptfit.samples import Sample, normal_form, read_samples
-from pytest_promptfit.wire import Wire
+from pytest_promptfit.evaluation.outcomes import Outcome
+from pytest_promptfit.prompts.model import PromptConfig, parse_prompt_file
+from pytest_promptfit.prompts.samples import Sample, normal_form, read_samples
+from pytest_promptfit.providers.wire import Wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -279,9 +279,9 @@ LIMITED = """
 import json, resource, sys
 from pathlib import Path
 from pytest_promptfit.errors import PromptfitError
-from pytest_promptfit.cassette import Cassette
-from pytest_promptfit.prompt_file import parse_prompt_file
-from pytest_promptfit.samples import read_samples
+from pytest_promptfit.cassettes.cassette import Cassette
+from pytest_promptfit.prompts.model import parse_prompt_file
+from pytest_promptfit.prompts.samples import read_samples
 
 resource.setrlimit(resource.RLIMIT_AS, (700_000_000, 700_000_000))
 folder = Path(sys.argv[1])

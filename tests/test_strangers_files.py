@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from pytest_promptfit import run as run_module
-from pytest_promptfit.cassette import Cassette
+from pytest_promptfit.cassettes.cassette import Cassette
 from pytest_promptfit.errors import CassetteError
+from pytest_promptfit.plugin import run as run_module
 from pytest_promptfit.providers.local import find_gguf
 
 if TYPE_CHECKING:

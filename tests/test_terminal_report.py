@@ -11,7 +11,7 @@ from conftest import MOODS
 from faulty_server import error
 from sklearn.metrics import precision_recall_fscore_support
 
-from pytest_promptfit.report.text import plain
+from pytest_promptfit.text import plain
 
 if TYPE_CHECKING:
     from conftest import Project

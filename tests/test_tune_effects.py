@@ -12,7 +12,7 @@ from broken_runs import FORKS, FULL_DISK, KILLS, SEED, Moment, run_broken_off, r
 from tuning_models import TuningProject, by_examples, rows, shown_labels, tagged, text_of, tuning_project
 
 from pytest_promptfit import PromptfitError, tune
-from pytest_promptfit.cassette import Cassette
+from pytest_promptfit.cassettes.cassette import Cassette
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 import tracemalloc
 
-from pytest_promptfit.samples import Sample
-from pytest_promptfit.tune.candidates import example_sets, farthest_first
+from pytest_promptfit.prompts.samples import Sample
+from pytest_promptfit.tuning.candidates import example_sets, farthest_first
 
 
 def sample(at: int, text: str, label: str) -> Sample:

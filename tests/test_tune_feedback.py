@@ -15,16 +15,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_promptfit.chat import DEFAULT_EXTRACT, ChatReply
-from pytest_promptfit.evaluation import Outcome
-from pytest_promptfit.prompt_file import TEXT_FIELDS, Example, Prompt, PromptConfig
-from pytest_promptfit.samples import Sample
-from pytest_promptfit.tune.feedback import feedback_messages
-from pytest_promptfit.tune.guard import Rules
-from pytest_promptfit.tune.messages import LONGEST_MESSAGE
-from pytest_promptfit.tune.mistakes import choose_samples
-from pytest_promptfit.tune.patches import apply_patches, read_patches
-from pytest_promptfit.wire import Wire
+from pytest_promptfit.chat.reply import ChatReply
+from pytest_promptfit.evaluation.outcomes import Outcome
+from pytest_promptfit.prompts.model import TEXT_FIELDS, Example, Prompt, PromptConfig
+from pytest_promptfit.prompts.pattern import DEFAULT_EXTRACT
+from pytest_promptfit.prompts.samples import Sample
+from pytest_promptfit.providers.wire import Wire
+from pytest_promptfit.tuning.feedback import feedback_messages
+from pytest_promptfit.tuning.guard import Rules
+from pytest_promptfit.tuning.messages import LONGEST_MESSAGE
+from pytest_promptfit.tuning.mistakes import choose_samples
+from pytest_promptfit.tuning.patches import apply_patches, read_patches
 
 LABELS = ("0", "1")
 RULES = Rules(TEXT_FIELDS, LABELS, DEFAULT_EXTRACT, max_length=1000)

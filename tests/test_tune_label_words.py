@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_promptfit.samples import Sample
-from pytest_promptfit.tune.label_words import are_opaque, read_words, word_messages
-from pytest_promptfit.tune.messages import LONGEST_MESSAGE
+from pytest_promptfit.prompts.samples import Sample
+from pytest_promptfit.tuning.label_words import are_opaque, read_words, word_messages
+from pytest_promptfit.tuning.messages import LONGEST_MESSAGE
 
 LABELS = ("0", "1")
 HOSTILE = (

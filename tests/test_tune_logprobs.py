@@ -11,12 +11,12 @@ import pytest
 from faulty_server import Answer, chat, error, json_answer
 from tuning_models import TuningProject, by_examples, rows, tuning_project
 
-from pytest_promptfit.chat import TokenLogprobs
-from pytest_promptfit.logprobs import label_probabilities
-from pytest_promptfit.prompt_file import parse_prompt_file
+from pytest_promptfit.chat.logprobs import label_probabilities
+from pytest_promptfit.chat.reply import TokenLogprobs
+from pytest_promptfit.prompts.model import parse_prompt_file
 from pytest_promptfit.providers.local import find_gguf
-from pytest_promptfit.tune.soft import neglected, ranking_auc
-from pytest_promptfit.wire import Wire
+from pytest_promptfit.providers.wire import Wire
+from pytest_promptfit.tuning.soft import neglected, ranking_auc
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -222,7 +222,7 @@ def test_a_real_model_tells_how_likely_each_label_was(tmp_path: Path) -> None:
 
 
 def ask_once(wire: Wire, text: str) -> str:
-    from pytest_promptfit.asking import Question, ask
+    from pytest_promptfit.providers.asking import Question, ask
 
     answers: list[Any] = []
     ask([Question("s", wire.payload(text))], wire.provider, wire.model, on_answer=lambda _, got: answers.append(got))

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pytest_promptfit.chat import DEFAULT_EXTRACT
-from pytest_promptfit.prompt_file import TEXT_FIELDS, Example, Prompt
-from pytest_promptfit.tune.guard import Rules, literal_parts, protected_pieces, text_length
-from pytest_promptfit.tune.patches import (
+from pytest_promptfit.prompts.model import TEXT_FIELDS, Example, Prompt
+from pytest_promptfit.prompts.pattern import DEFAULT_EXTRACT
+from pytest_promptfit.tuning.guard import Rules, literal_parts, protected_pieces, text_length
+from pytest_promptfit.tuning.patches import (
     MAX_PATCHES,
     OPS,
     PATCH_SCHEMA,
@@ -24,7 +24,7 @@ from pytest_promptfit.tune.patches import (
     apply_patches,
     read_patches,
 )
-from pytest_promptfit.tune.steps import prune_steps
+from pytest_promptfit.tuning.steps import prune_steps
 
 LABELS = ("spam", "ham")
 SYSTEM = "You sort mail. Spam wants your money. Ham is all else."

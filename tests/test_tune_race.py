@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pytest_promptfit.samples import Sample
-from pytest_promptfit.tune.race import (
+from pytest_promptfit.prompts.samples import Sample
+from pytest_promptfit.tuning.race import (
     FIRST_PREFIX,
     CandidateScore,
     Round,

@@ -9,7 +9,7 @@ import pytest
 from faulty_server import AT_ONCE, Answer, error, json_answer
 from tuning_models import TuningProject, adds_the_rule, by_examples, by_rule, rows, tuning_project
 
-from pytest_promptfit.cassette import Cassette
+from pytest_promptfit.cassettes.cassette import Cassette
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

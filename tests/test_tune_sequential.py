@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_promptfit.metrics import mcnemar_midp
-from pytest_promptfit.tune.sequential import (
+from pytest_promptfit.evaluation.metrics import mcnemar_midp
+from pytest_promptfit.tuning.sequential import (
     ALPHA,
     canonical_gain,
     holds_up,

@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_tune_patches import PROMPT, SYSTEM
 
-from pytest_promptfit.chat import DEFAULT_EXTRACT
-from pytest_promptfit.prompt_file import TEXT_FIELDS, Example, Prompt
-from pytest_promptfit.tune.guard import Rules
-from pytest_promptfit.tune.steps import deterministic_steps, prune_steps, sentences
+from pytest_promptfit.prompts.model import TEXT_FIELDS, Example, Prompt
+from pytest_promptfit.prompts.pattern import DEFAULT_EXTRACT
+from pytest_promptfit.tuning.guard import Rules
+from pytest_promptfit.tuning.steps import deterministic_steps, prune_steps, sentences
 
 if TYPE_CHECKING:
-    from pytest_promptfit.tune.candidates import Candidate
+    from pytest_promptfit.tuning.candidates import Candidate
 
 RULES = Rules((*TEXT_FIELDS, "examples"), ("spam", "ham"), DEFAULT_EXTRACT, max_length=2000)
 

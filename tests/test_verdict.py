@@ -9,9 +9,9 @@ import pytest
 from conftest import MOODS
 from test_gates import numbered, wrong_about
 
-from pytest_promptfit.pace import Pace, duration
-from pytest_promptfit.report.progress import progress_line
-from pytest_promptfit.report.text import fitted, wrapped
+from pytest_promptfit.plugin.progress import progress_line
+from pytest_promptfit.providers.pace import Pace, duration
+from pytest_promptfit.text import fitted, wrapped
 
 if TYPE_CHECKING:
     from conftest import Project

@@ -75,7 +75,7 @@ def test_wherever_it_is_started_a_reply_is_paid_for_once(
     assert evaluate(shop.path / PROMPT).confusion.correct == 4
     monkeypatch.chdir(shop.path / "packages")
     assert evaluate("other/../shop/prompts/mood.prompt.yaml", record="missing").usage.replayed == 4
-    show = [sys.executable, "-m", "pytest_promptfit.command", "show", str(shop.path / PROMPT)]
+    show = [sys.executable, "-m", "pytest_promptfit.cli.command", "show", str(shop.path / PROMPT)]
     done = subprocess.run(show, cwd="/", env=os.environ, capture_output=True, text=True, check=True)
     assert "4 of them are recorded" in done.stdout
     assert len(shop.model.asked) == 4

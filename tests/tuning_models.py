@@ -11,13 +11,13 @@ import yaml
 from conftest import Model, Project, Row
 from faulty_server import Answer, chat
 
-from pytest_promptfit.model_spec import ModelSpec
-from pytest_promptfit.prices import price_usd
-from pytest_promptfit.tune import meter, plan
+from pytest_promptfit.prompts.model_spec import ModelSpec
+from pytest_promptfit.providers.prices import price_usd
+from pytest_promptfit.tuning import meter, plan
 
 # pytester forgets what a run inside it has imported: what is loaded here is loaded once.
 for _name in ("arena", "optimizer", "run", "search"):
-    importlib.import_module(f"pytest_promptfit.tune.{_name}")
+    importlib.import_module(f"pytest_promptfit.tuning.{_name}")
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -6,8 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pytest_promptfit.chat import ChatReply, StopReason
-from pytest_promptfit.providers.client import SdkProvider
+from pytest_promptfit.chat.body import text_of
+from pytest_promptfit.chat.reply import ChatReply, StopReason
+from pytest_promptfit.providers.sdk import SdkProvider
 from pytest_promptfit.providers.shared import (
     ApiKey,
     count,
@@ -15,7 +16,6 @@ from pytest_promptfit.providers.shared import (
     failure_status,
     is_own,
     stop_reason,
-    text_of,
     thought_of,
     tool_call,
     unreadable,
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
     import httpx2
 
-    from pytest_promptfit.chat import ChatRequest, TokenLogprobs, Turn
+    from pytest_promptfit.chat.reply import TokenLogprobs
+    from pytest_promptfit.chat.request import ChatRequest, Turn
 
 OWN_URL = "https://api.anthropic.com"
 DEFAULT_MAX_TOKENS = 1024

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import httpx2
 
-    from pytest_promptfit.chat import ChatRequest
+    from pytest_promptfit.chat.request import ChatRequest
 
 CORES_A_SLOT = 4
 """Samples are worked on at once, one for so many processors: each slot has to read a prompt's examples anew,
@@ -72,7 +72,7 @@ class LocalProvider(OpenAIProvider):
         return ()
 
     def _transport(self) -> httpx2.AsyncBaseTransport:
-        from pytest_promptfit.providers import sending
+        from pytest_promptfit.providers import http as sending
 
         gguf = find_gguf(self.spec.name, self.folder)
         return sending.LoopbackTransport(lambda: serve(gguf), slots())

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pytest_promptfit.chat import ChatReply, StopReason, TokenLogprobs
-from pytest_promptfit.providers.client import SdkProvider
+from pytest_promptfit.chat.body import text_of
+from pytest_promptfit.chat.reply import ChatReply, StopReason, TokenLogprobs
+from pytest_promptfit.providers.sdk import SdkProvider
 from pytest_promptfit.providers.shared import (
     ApiKey,
     count,
@@ -14,7 +15,6 @@ from pytest_promptfit.providers.shared import (
     failure_status,
     first_text,
     stop_reason,
-    text_of,
     thought_of,
     tool_call,
     unreadable,
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
     import httpx2
 
-    from pytest_promptfit.chat import ChatRequest, ToolCall
+    from pytest_promptfit.chat.reply import ToolCall
+    from pytest_promptfit.chat.request import ChatRequest
 
 OWN_URLS = {
     "openai": "https://api.openai.com/v1",

@@ -10,15 +10,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from pytest_promptfit.chat import ToolCall
+from pytest_promptfit.chat.body import parts_of, texts
+from pytest_promptfit.chat.reply import ToolCall
 from pytest_promptfit.errors import CallError
-from pytest_promptfit.scrubbing import scrubber
+from pytest_promptfit.text import scrubber
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-    from pytest_promptfit.chat import StopReason
-    from pytest_promptfit.model_spec import ModelSpec
+    from pytest_promptfit.chat.reply import StopReason
+    from pytest_promptfit.prompts.model_spec import ModelSpec
 
 LONGEST_QUOTE = 200
 """Characters of a server's own words that fit into a message."""
@@ -177,19 +178,12 @@ def with_prefix(text: str, reply_prefix: str) -> str:
     return f"{reply_prefix}{rest if bare == reply_prefix else rest.lstrip()}"
 
 
-def text_of(content: object, kinds: Collection[str] = ("text", "output_text"), names: Sequence[str] = ("text",)) -> str:
-    """Return the text of a message's content: a string, a list of parts of some ``kinds``, or nothing at all."""
-    if isinstance(content, str):
-        return content
-    return "".join(_texts(_parts(content), kinds, names))
-
-
 def thought_of(content: object) -> str:
     """Return the thoughts among the parts of a message's content; some may be told of and not shown."""
     if not isinstance(content, list):
         return ""
-    found = _texts(_parts(content), THOUGHT_PARTS, THOUGHT_FIELDS)
-    hidden = [REDACTED for part in _parts(content) if part.get("type") in HIDDEN_PARTS]
+    found = texts(parts_of(content), THOUGHT_PARTS, THOUGHT_FIELDS)
+    hidden = [REDACTED for part in parts_of(content) if part.get("type") in HIDDEN_PARTS]
     return "\n\n".join([*filter(str.strip, found), *hidden])
 
 
@@ -206,24 +200,6 @@ def tool_call(name: object, arguments: object) -> ToolCall:
     """Return the call of a tool; servers send its arguments as JSON or as what JSON says."""
     said = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
     return ToolCall(name if isinstance(name, str) else "", said)
-
-
-def _parts(content: object) -> list[dict[str, object]]:
-    return [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
-
-
-def _texts(parts: Iterable[Mapping[str, object]], kinds: Collection[str], names: Sequence[str]) -> Iterator[str]:
-    for part in parts:
-        if part.get("type") in kinds:
-            yield from _words(next((part[name] for name in names if part.get(name)), ""))
-
-
-def _words(value: object) -> Iterator[str]:
-    """Yield the words of a part's field: text, or parts with text."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, list):
-        yield from (part["text"] for part in value if isinstance(part, dict) and isinstance(part.get("text"), str))
 
 
 def count(usage: Mapping[str, object], name: str) -> int:
@@ -324,3 +300,16 @@ def _is_empty_message(body: Mapping[str, object]) -> bool:
 def _wrote_nothing(body: Mapping[str, object], name: str, why: object) -> bool:
     usage = body.get("usage")
     return isinstance(usage, dict) and usage.get(name) == 0 and why in {"stop", "end_turn"}
+
+
+def described(error: BaseException) -> str:
+    """Return an exception on one line."""
+    text = one_line(str(error))
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def shown(value: object) -> str:
+    """Return a value that nobody asked for, with its type, on one line."""
+    kind = type(value)
+    name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return f"{one_line(repr(value), 80)} ({name})"

@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_promptfit.prompt_file import parse_prompt_file
-from pytest_promptfit.samples import read_samples
+from pytest_promptfit.prompts.model import parse_prompt_file
+from pytest_promptfit.prompts.samples import read_samples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pytest_promptfit.prompt_file import ParsedPrompt
-    from pytest_promptfit.samples import SampleSet
+    from pytest_promptfit.prompts.model import ParsedPrompt
+    from pytest_promptfit.prompts.samples import SampleSet
 
 RETRIES = 6
 
@@ -67,8 +67,8 @@ class Watch:
 
 def ask_ours(parsed: ParsedPrompt, samples: SampleSet, cell: Cell) -> dict[str, float]:
     """Ask as a recording does, into an empty folder."""
-    from pytest_promptfit.asking import Budget
-    from pytest_promptfit.forward import Asking, forward
+    from pytest_promptfit.evaluation.forward import Asking, forward
+    from pytest_promptfit.providers.asking import Budget
 
     watch = Watch()
     asking = Asking(Budget(), concurrency=cell.concurrency, progress=watch.progress)
@@ -80,7 +80,7 @@ def ask_ours(parsed: ParsedPrompt, samples: SampleSet, cell: Cell) -> dict[str, 
 
 def ask_sdk(parsed: ParsedPrompt, samples: SampleSet, cell: Cell) -> dict[str, float]:
     """Ask through the SDK alone."""
-    from pytest_promptfit.wire import Wire
+    from pytest_promptfit.providers.wire import Wire
 
     wire = Wire(parsed.config, samples.labels, parsed.path.parent)
     payloads = iter([wire.payload(sample.text) for sample in samples.samples[: cell.calls]])

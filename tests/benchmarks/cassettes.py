@@ -13,11 +13,11 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from pytest_promptfit.cassette import Cassette, cassette_paths
-from pytest_promptfit.prompt_file import parse_prompt_file
-from pytest_promptfit.recorder import Recorder, prune
-from pytest_promptfit.samples import read_samples
-from pytest_promptfit.wire import Wire
+from pytest_promptfit.cassettes.cassette import Cassette, cassette_paths
+from pytest_promptfit.cassettes.recorder import Recorder, prune
+from pytest_promptfit.prompts.model import parse_prompt_file
+from pytest_promptfit.prompts.samples import read_samples
+from pytest_promptfit.providers.wire import Wire
 from tests.benchmarks.loopback_server import answer
 from tests.benchmarks.measuring import RUNS, Table, main, median_row
 from tests.benchmarks.projects import SYSTEM_PROMPT, text_of, write_project, write_samples

@@ -42,9 +42,9 @@ OWNERS_SHOWN = 12
 PAYLOADS = """
 import json
 from pathlib import Path
-from pytest_promptfit.prompt_file import parse_prompt_file
-from pytest_promptfit.samples import read_samples
-from pytest_promptfit.wire import Wire
+from pytest_promptfit.prompts.model import parse_prompt_file
+from pytest_promptfit.prompts.samples import read_samples
+from pytest_promptfit.providers.wire import Wire
 
 parsed = parse_prompt_file(Path("bench.prompt.yaml"))
 samples = read_samples(parsed)

@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 with atheris.instrument_imports(include=["pytest_promptfit", "yaml"]):
-    from pytest_promptfit.cassette import Cassette
+    from pytest_promptfit.cassettes.cassette import Cassette
+    from pytest_promptfit.cassettes.misses import Misses
     from pytest_promptfit.errors import PromptfitError
-    from pytest_promptfit.misses import Misses
-    from pytest_promptfit.prompt_file import PromptConfig, parse_prompt_file
-    from pytest_promptfit.samples import Sample, read_samples
-    from pytest_promptfit.wire import Wire
+    from pytest_promptfit.prompts.model import PromptConfig, parse_prompt_file
+    from pytest_promptfit.prompts.samples import Sample, read_samples
+    from pytest_promptfit.providers.wire import Wire
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 

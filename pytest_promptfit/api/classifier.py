@@ -1,0 +1,304 @@
+"""The prompt file in production: load it, call it. Imports neither pytest nor pandas nor vcrpy.
+
+Calls go to the model; nothing is recorded and nothing is replayed.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
+
+from pydantic import ValidationError
+
+from pytest_promptfit.errors import CallError, PromptfitError
+from pytest_promptfit.prompts.model import ParsedPrompt, parse_prompt_file
+from pytest_promptfit.prompts.model_spec import ModelSpec
+from pytest_promptfit.prompts.samples import check_prompt_labels, read_samples
+from pytest_promptfit.providers.background import Background
+from pytest_promptfit.providers.own import OURS, Custom
+from pytest_promptfit.providers.prices import cost_usd
+from pytest_promptfit.providers.shared import shown
+from pytest_promptfit.providers.wire import Wire, refuse_keys
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+
+    from pytest_promptfit.chat.reply import ChatReply
+    from pytest_promptfit.providers.background import Send
+    from pytest_promptfit.providers.own import Extract, MakeClient
+
+    OnCall = Callable[["Call"], None]
+    """Told of every call when it has ended, in the thread that asks: it must not wait for anything."""
+
+MAX_RETRIES = 4
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The label of a text, ``None`` when none could be read, with the reply it was read from and what that took.
+
+    ``model`` is the one that answered, as the API names it; ``request_id`` what the provider's support asks for,
+    ``""`` where the server sent none; ``seconds`` those until the reply was there, retries and all; ``usd`` is
+    ``None`` where the price is not known.
+    """
+
+    label: str | None
+    reply: ChatReply
+    model: str = ""
+    request_id: str = ""
+    seconds: float = 0.0
+    usd: float | None = None
+
+    @property
+    def input_tokens(self) -> int:
+        """Tokens that were sent, as the API counts them."""
+        return self.reply.input_tokens
+
+    @property
+    def output_tokens(self) -> int:
+        """Tokens that the model wrote, as the API counts them."""
+        return self.reply.output_tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call that has ended, for logs and traces: one of ``prediction`` and ``error`` is there.
+
+    The text is not: what people write does not belong into logs. ``prompt`` is the prompt file's name, ``model``
+    the one that was asked, such as ``openai/gpt-4.1-nano``, ``seconds`` how long it took, ``request_id`` that of
+    its last response, an error's too.
+    """
+
+    prompt: str
+    model: str
+    seconds: float
+    request_id: str = ""
+    prediction: Prediction | None = None
+    error: PromptfitError | None = None
+
+
+class Classifier:
+    """A prompt file as a function from text to label; safe to call from threads and event loops alike.
+
+    The connection is opened by the first call and lives on in a thread of its own; ``close`` ends it, and so does
+    the end of a ``with`` or ``async with`` block.
+    """
+
+    def __init__(
+        self, parsed: ParsedPrompt, labels: tuple[str, ...], custom: Custom = OURS, on_call: OnCall | None = None
+    ) -> None:
+        self.path = parsed.path
+        self.name = parsed.name
+        self.labels = labels
+        self.custom = custom
+        self._on_call = on_call
+        self._wire = wire = Wire(parsed.config, labels, parsed.path.parent, custom=custom)
+
+        @asynccontextmanager
+        async def connect() -> AsyncIterator[Send]:
+            from pytest_promptfit.cassettes.transport import WatchingTransport
+
+            wire.provider.check()
+            async with wire.provider.connect(wrap=WatchingTransport, max_retries=MAX_RETRIES) as send:
+                yield send
+
+        self._background = Background(connect)
+
+    def __call__(self, text: str) -> Prediction:
+        """Classify a text; raise CallError when the model cannot be asked."""
+        return self._background.run(lambda send: self._classify(send, text))
+
+    async def acall(self, text: str) -> Prediction:
+        """Classify a text from async code."""
+        return await self._background.arun(lambda send: self._classify(send, text))
+
+    @overload
+    def batch(
+        self, texts: Iterable[str], *, concurrency: int = 16, return_exceptions: Literal[False] = False
+    ) -> list[Prediction]: ...
+
+    @overload
+    def batch(
+        self, texts: Iterable[str], *, concurrency: int = 16, return_exceptions: bool
+    ) -> list[Prediction | PromptfitError]: ...
+
+    def batch(self, texts: Iterable[str], *, concurrency: int = 16, return_exceptions: bool = False) -> Any:
+        """Classify texts, ``concurrency`` at a time, and return the predictions in their order.
+
+        The first text that cannot be classified ends it: its error is raised and nothing more is sent. With
+        ``return_exceptions``, as ``asyncio.gather`` has it, an error stands in the place of its prediction; after
+        one that every other text would meet too, such as a refused key, it stands in the place of all the rest.
+        """
+        listed = _listed(texts, concurrency)
+        return self._background.run(lambda send: self._classify_all(send, listed, concurrency, return_exceptions))
+
+    @overload
+    async def abatch(
+        self, texts: Iterable[str], *, concurrency: int = 16, return_exceptions: Literal[False] = False
+    ) -> list[Prediction]: ...
+
+    @overload
+    async def abatch(
+        self, texts: Iterable[str], *, concurrency: int = 16, return_exceptions: bool
+    ) -> list[Prediction | PromptfitError]: ...
+
+    async def abatch(self, texts: Iterable[str], *, concurrency: int = 16, return_exceptions: bool = False) -> Any:
+        """Classify texts from async code, as ``batch`` does."""
+        listed = _listed(texts, concurrency)
+        return await self._background.arun(
+            lambda send: self._classify_all(send, listed, concurrency, return_exceptions)
+        )
+
+    def messages(self, text: str) -> list[dict[str, Any]]:
+        """Return the chat messages for a text, for people who call the model themselves."""
+        payload = self._wire.payload(text)
+        system = payload.get("system")
+        return [*([{"role": "system", "content": system}] if system else []), *payload["messages"]]
+
+    def payload(self, text: str) -> dict[str, Any]:
+        """Return the whole JSON body that is sent for a text."""
+        return self._wire.payload(text)
+
+    def close(self) -> None:
+        """Close the connection at once: calls in flight raise CallError; a later call opens it anew."""
+        self._background.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    async def _classify(self, send: Send, text: str) -> Prediction:
+        from pytest_promptfit.cassettes.transport import watching
+
+        started, spec = time.perf_counter(), self._wire.model
+        with watching() as headers:
+            try:
+                body = await send(self._wire.payload(_text(text)))
+                reply, label = self._wire.read(body, text)
+            except PromptfitError as error:
+                self._tell(Call(self.name, str(spec), time.perf_counter() - started, headers.request_id, error=error))
+                raise
+        seconds = time.perf_counter() - started
+        usd = cost_usd(spec, reply.input_tokens, reply.output_tokens, reply.cached_tokens)
+        answered_by = str(body.get("model") or spec.name)
+        prediction = Prediction(label, reply, answered_by, headers.request_id, seconds, usd)
+        self._tell(Call(self.name, str(spec), seconds, headers.request_id, prediction))
+        return prediction
+
+    def _tell(self, call: Call) -> None:
+        try:
+            if self._on_call is not None:
+                self._on_call(call)
+        except Exception:  # the reply was paid for: a log that fails must not lose it
+            _LOG.exception("on_call failed for a call of %s", self.name)
+
+    async def _classify_all(
+        self, send: Send, texts: list[str], concurrency: int, return_exceptions: bool
+    ) -> list[Prediction | PromptfitError]:
+        import asyncio
+
+        found: dict[int, Prediction | PromptfitError] = {}
+        stopped: list[CallError] = []
+
+        async def work(left: Iterator[tuple[int, str]]) -> None:
+            for at, text in left:
+                try:
+                    found[at] = stopped[0] if stopped else await self._classify(send, text)
+                except PromptfitError as error:
+                    if not return_exceptions:
+                        raise
+                    found[at] = error
+                    if isinstance(error, CallError) and error.fatal:
+                        stopped.append(CallError(f"not asked: {error}", fatal=True))
+
+        left = iter(enumerate(texts))
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(concurrency, len(texts))):
+                    group.create_task(work(left))
+        except BaseExceptionGroup as errors:
+            raise errors.exceptions[0] from None
+        return [found[at] for at in range(len(texts))]
+
+
+def _text(text: object) -> str:
+    if isinstance(text, str):
+        return text
+    raise PromptfitError(f"expected a text to classify, found {shown(text)}")
+
+
+def _listed(texts: Iterable[str], concurrency: int) -> list[str]:
+    if isinstance(texts, str):
+        raise PromptfitError(
+            "batch: expected several texts, found one: call the classifier with it, or put it in a list"
+        )
+    if concurrency < 1:
+        raise PromptfitError(f"batch: concurrency: {shown(concurrency)}: expected at least 1")
+    return list(texts)
+
+
+def load_prompt(
+    path: str | Path,
+    *,
+    client: MakeClient | None = None,
+    extract: Extract | None = None,
+    on_call: OnCall | None = None,
+    timeout: float | None = None,
+    deadline: float | None = None,
+    max_retries: int | None = None,
+) -> Classifier:
+    """Read a prompt file and return its classifier.
+
+    The samples are read only when the file does not list its ``labels``.
+
+    Args:
+        path: the prompt file.
+        client: returns a new client, or a function that is the model, as the hook ``pytest_promptfit_client``
+            does: called with the ``ModelSpec`` when a connection is opened; ``close`` closes what it returned.
+        extract: reads the label of ``(reply, text)``, as the hook ``pytest_promptfit_extract`` does.
+        on_call: told of every ``Call`` when it has ended, for logs and traces.
+        timeout: seconds that one try of a call may take; here and below the default is the prompt file's.
+        deadline: seconds that all tries of a call may take together.
+        max_retries: how often a call is tried again.
+
+    Raises:
+        PromptFileError: the prompt file is wrong.
+        PromptfitError: one of the limits is no such number.
+    """
+    parsed = parse_prompt_file(Path(path))
+    limits = {"timeout": timeout, "deadline": deadline, "max_retries": max_retries}
+    parsed = _limited(parsed, {name: value for name, value in limits.items() if value is not None})
+    refuse_keys(parsed)
+    labels = parsed.config.labels
+    if labels:
+        check_prompt_labels(parsed, labels)
+    else:
+        labels = read_samples(parsed).labels
+    return Classifier(parsed, labels, Custom(client, extract), on_call)
+
+
+def _limited(parsed: ParsedPrompt, limits: dict[str, float]) -> ParsedPrompt:
+    """Return the prompt file with other limits of its model's calls."""
+    if not limits:
+        return parsed
+    try:
+        model = ModelSpec.model_validate({**parsed.config.model.model_dump(), **limits})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise PromptfitError(f"load_prompt: {first['loc'][0]}: {first['msg'].lower()}") from None
+    config = parsed.config.model_copy(update={"model": model})
+    return ParsedPrompt(config, parsed.source, is_github=parsed.is_github)

@@ -1,0 +1,1 @@
+"""Recorded replies: found by key, written as they arrive, explained where one is missing."""

@@ -1,0 +1,236 @@
+"""Reading one cassette file: one interaction a line at JSON speed, any other YAML through the safe loader.
+
+Nothing here knows of keys or replies, and nothing is written. YAML is imported only for a file that
+somebody else wrote or reformatted.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from pytest_promptfit.errors import CassetteError
+from pytest_promptfit.text import CONFLICT, LFS_POINTER, POINTER, conflict_line
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from pathlib import Path
+
+HEADER = "version: 1\ninteractions:\n"
+"""The first two lines of a cassette; after them one interaction a line, ``- {JSON}``."""
+
+LONGEST_BODY = 16 * 2**20
+"""Bytes, unpacked, that a recorded body may have, as a reply that is asked for: packed, little unfolds to gigabytes."""
+
+GZIP_OR_DEFLATE = zlib.MAX_WBITS | 32
+
+
+@dataclass(frozen=True)
+class CassetteFile:
+    """What one file holds: its interactions as vcrpy lays them out, and what had to be passed over."""
+
+    path: Path
+    text: str = ""
+    interactions: list[Any] = field(default_factory=list)
+    one_line_each: bool = True
+    warnings: tuple[str, ...] = ()
+
+    def line_of(self, index: int) -> int:
+        """Return the line (from 1) where an interaction starts."""
+        return self._lines[index]
+
+    @cached_property
+    def _lines(self) -> list[int]:
+        if self.one_line_each:
+            return [number for number, line in enumerate(self.text.split("\n"), 1) if line[:2] == "- "]
+        return _yaml_lines(self.text)
+
+
+def read_cassette_file(path: Path) -> CassetteFile:
+    """Read one cassette file.
+
+    Raises:
+        CassetteError: it is not a cassette, or is damaged other than by a torn last line.
+        FileNotFoundError: it is not there.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise CassetteError(f"{path}: {error.strerror}; make the cassette readable") from None
+    if data.startswith(LFS_POINTER.encode()):
+        raise CassetteError(f"{path}:1: {POINTER}")
+    if HEADER.encode().startswith(data.rstrip(b"\r\n")):
+        return CassetteFile(path)
+    end = data.rfind(b"\n") + 1
+    text = _decode(path, data[:end])
+    interactions = _read_lines(text)
+    if interactions is None:
+        return _read_yaml(path, text + _decode(path, data[end:], before=text))
+    return _with_last_line(CassetteFile(path, text, interactions), data[end:])
+
+
+def _decode(path: Path, data: bytes, before: str = "") -> str:
+    try:
+        return data.decode().removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        line = before.count("\n") + data[: error.start].count(b"\n") + 1
+        raise CassetteError(
+            f"{path}:{line}: not valid UTF-8; restore it from version control, or record it again"
+        ) from None
+
+
+def _read_lines(text: str) -> list[Any] | None:
+    """Return the interactions of a file with one interaction a line; ``None`` for any other layout."""
+    lines = text.replace("\r\n", "\n").split("\n")
+    if lines[:2] != HEADER.split("\n")[:2]:
+        return None
+    try:
+        return [_read_line(line) for line in lines[2:] if line]
+    except (ValueError, RecursionError):
+        return None
+
+
+def _read_line(line: str) -> Any:
+    if line[:3] != "- {":
+        raise ValueError("not an interaction")
+    return json.loads(line[2:])
+
+
+def _with_last_line(file: CassetteFile, last: bytes) -> CassetteFile:
+    """Add the last line when all that it lacks is its line end; a torn one is passed over with a warning."""
+    if not last:
+        return file
+    line_number = file.text.count("\n") + 1
+    try:
+        text = last.decode()
+        interaction = _read_line(text)
+    except (ValueError, RecursionError):
+        torn = f"{file.path}:{line_number}: the last line is torn (the recording was killed) and is left out"
+        return CassetteFile(file.path, file.text, file.interactions, warnings=(torn,))
+    return CassetteFile(file.path, file.text + text, [*file.interactions, interaction])
+
+
+def _read_yaml(path: Path, text: str) -> CassetteFile:
+    if line := conflict_line(text):
+        raise CassetteError(
+            f"{path}:{line}: {CONFLICT}; delete the marker lines and keep both sides "
+            "(an interaction that is there twice does no harm)"
+        )
+    data = _load_yaml(path, text)
+    if data is None:
+        return CassetteFile(path)
+    if not isinstance(data, dict) or "interactions" not in data:
+        raise CassetteError(f"{path}:1: not a cassette (no `interactions:`); move it out of this folder or delete it")
+    if data.get("version") != 1:
+        at = next((at for at, line in enumerate(text.split("\n"), 1) if line.startswith("version:")), 1)
+        version = repr(data.get("version"))[:60]
+        raise CassetteError(f"{path}:{at}: cassette version {version}, expected 1; record it again")
+    if not isinstance(data["interactions"], list | None):
+        raise CassetteError(f"{path}:1: `interactions` is no list; restore it from version control, or record it again")
+    return CassetteFile(path, text, data["interactions"] or [], one_line_each=False)
+
+
+def _load_yaml(path: Path, text: str) -> Any:
+    import yaml
+
+    from pytest_promptfit.prompts.yaml_source import AliasBombError, line_too_deep
+
+    try:
+        line = line_too_deep(text)
+        if line:
+            raise CassetteError(f"{path}:{line}: nested too deep for a cassette; restore it from version control")
+        return _checked_values(text)
+    except AliasBombError as error:
+        raise CassetteError(f"{path}:1: {error}, or restore the file from version control") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise CassetteError(_what_is_wrong(path, text, error)) from None
+
+
+def _checked_values(text: str) -> Any:
+    from pytest_promptfit.prompts.yaml_source import SafeLoader, values_of
+
+    loader = SafeLoader(text)
+    try:
+        root = loader.get_single_node()
+        for _ in values_of(root, text):  # it raises where aliases blow up
+            pass
+        return None if root is None else loader.construct_document(root)
+    finally:
+        loader.dispose()
+
+
+def _what_is_wrong(path: Path, text: str, error: Exception) -> str:
+    """Return the one line that says where a file is broken and how to mend it."""
+    mark = getattr(error, "problem_mark", None)
+    line = mark.line + 1 if mark else 1
+    problem = " ".join((getattr(error, "problem", None) or str(error)).split())
+    if "python/" in problem:
+        return f"{path}:{line}: a !!python tag is never loaded, it could run code; record the reply again"
+    for number in _broken_lines(text):
+        return f"{path}:{number}: not one whole interaction of JSON; delete the line and record it again"
+    return f"{path}:{line}: not YAML ({problem}); restore it from version control, or record it again"
+
+
+def _broken_lines(text: str) -> Iterator[int]:
+    """Yield the lines that are broken in a file whose other lines are one interaction each."""
+    lines = text.replace("\r\n", "\n").split("\n")
+    if lines[:2] != HEADER.split("\n")[:2] or not lines[2].startswith('- {"'):
+        return
+    for number, line in enumerate(lines[2:], 3):
+        try:
+            if line:
+                _read_line(line)
+        except (ValueError, RecursionError):
+            yield number
+
+
+def _yaml_lines(text: str) -> list[int]:
+    import yaml
+
+    from pytest_promptfit.prompts.yaml_source import SafeLoader
+
+    nodes: Any = yaml.compose(text, Loader=SafeLoader)
+    interactions = next(value for key, value in nodes.value if key.value == "interactions")
+    return [node.start_mark.line + 1 for node in interactions.value]
+
+
+def plain_text(body: object, headers: Mapping[str, Any]) -> str:
+    """Return a recorded body as text: other tools keep it as bytes, and packed as the server sent it.
+
+    Raises:
+        TypeError: it is neither text nor bytes.
+        ValueError: the bytes cannot be unpacked, or are no text.
+    """
+    if isinstance(body, str):
+        return body
+    if body is None:
+        return ""
+    if not isinstance(body, bytes):
+        raise TypeError("a body is text or bytes")
+    return _unpack(body, _content_encoding(headers)).decode()
+
+
+def _content_encoding(headers: Mapping[str, Any]) -> str:
+    values = [value for name, value in headers.items() if name.lower() == "content-encoding"]
+    flat = (item for value in values for item in (value if isinstance(value, list) else [value]))
+    return ",".join(str(item).strip().lower() for item in flat)
+
+
+def _unpack(body: bytes, encoding: str) -> bytes:
+    if encoding in ("", "identity"):
+        return body
+    if encoding not in ("gzip", "x-gzip", "deflate"):
+        raise ValueError(f"its content-encoding is {encoding}")
+    unpacking = zlib.decompressobj(GZIP_OR_DEFLATE)
+    try:
+        unpacked = unpacking.decompress(body, LONGEST_BODY)
+    except zlib.error:
+        return body  # unpacked when it was recorded, with the header left as it was
+    if unpacking.unconsumed_tail:
+        raise ValueError(f"its body is longer than {LONGEST_BODY // 2**20} MB when it is unpacked")
+    return unpacked if unpacking.eof else body

@@ -1,0 +1,165 @@
+"""Why a request has no recorded reply: which part of it changed since the recording."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from pytest_promptfit.chat.request import ASKS_FOR_PREFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from pytest_promptfit.cassettes.cassette import Cassette, Recorded
+    from pytest_promptfit.prompts.samples import Sample
+
+_TEXT = "the text of this sample"
+_MARK = "\ue000promptfit\ue000"
+"""Stands for a sample's text where the prompt's own parts are taken from a body."""
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """What of a body a user can change; ``turn`` is the user turn that asks."""
+
+    shared: dict[str, Any]
+    turn: str
+
+
+class Misses:
+    """Explains the samples of one prompt that a cassette has no reply for; each recorded body is read once.
+
+    ``payload_of`` makes the JSON body for a text, ``url`` is where it would be sent.
+    """
+
+    def __init__(self, cassette: Cassette, url: str, payload_of: Callable[[str], Mapping[str, Any]]) -> None:
+        self._cassette = cassette
+        self._url = url
+        self._payload_of = payload_of
+        self._read: dict[str, _Parts] = {}
+
+    def explain(self, sample: Sample) -> str:
+        """Say in a line what changed since something was recorded for this sample, or that nothing was."""
+        if not len(self._cassette):
+            return "not recorded: nothing of this prompt is recorded yet"
+        own = self._cassette.of_sample(sample.id) or self._of_turn.get(f"{self._before}{sample.text}{self._after}", [])
+        if not own:
+            changed = self._shared_changes(next(iter(self._cassette)))
+            also = f"; also changed: {', '.join(changed)}" if changed else ""
+            return f"not recorded: this sample is new, or its text was edited{also}"
+        changed = min((self._changes(entry, sample.text) for entry in own), key=len)
+        return f"not recorded: {', '.join(changed) or 'the form of the request'} changed"
+
+    @cached_property
+    def _now(self) -> _Parts:
+        return _parts(self._payload_of(_MARK))
+
+    @property
+    def _before(self) -> str:
+        return self._now.turn.partition(_MARK)[0]
+
+    @property
+    def _after(self) -> str:
+        return self._now.turn.partition(_MARK)[2]
+
+    @cached_property
+    def _of_turn(self) -> dict[str, list[Recorded]]:
+        """What was recorded, by the user turn that asked: a sample may have got another id."""
+        found: dict[str, list[Recorded]] = {}
+        for entry in self._cassette:
+            found.setdefault(self._parts_of(entry).turn, []).append(entry)
+        return found
+
+    def _parts_of(self, entry: Recorded) -> _Parts:
+        if entry.key not in self._read:
+            self._read[entry.key] = _parts(_body(entry))
+        return self._read[entry.key]
+
+    def _shared_changes(self, entry: Recorded) -> list[str]:
+        before, now = self._parts_of(entry).shared, self._now.shared
+        changed = [] if entry.url == self._url else [f"the endpoint (was {entry.url})"]
+        for part in dict.fromkeys([*now, *before]):
+            old, new = before.get(part), now.get(part)
+            if _same(old, new):
+                continue
+            has_value = part == "model" or part.startswith("parameter ")
+            changed.append(f"{part} ({_shown(old)} → {_shown(new)})" if has_value else part)
+        return changed
+
+    def _changes(self, entry: Recorded, text: str) -> list[str]:
+        return [*self._shared_changes(entry), *self._turn_changes(self._parts_of(entry).turn, text)]
+
+    def _turn_changes(self, turn: str, text: str) -> list[str]:
+        before, after = self._before, self._after
+        if turn == f"{before}{text}{after}":
+            return []
+        is_framed = bool(before and after) and turn.startswith(before) and turn.endswith(after)
+        if is_framed or text not in turn:
+            return [_TEXT]
+        begins = turn.startswith(f"{before}{text}")
+        rest = turn.removeprefix(f"{before}{text}") if begins else turn.rpartition(text)[2]
+        (suffix, _, prefix), (suffix_now, _, prefix_now) = (tail.partition(ASKS_FOR_PREFIX) for tail in (rest, after))
+        changed = [] if begins else ["user_prompt_prefix"]
+        changed += [] if suffix == suffix_now else ["user_prompt_suffix"]
+        return changed if prefix == prefix_now else [*changed, "bot_reply_prefix"]
+
+
+def _body(entry: Recorded) -> dict[str, Any]:
+    try:
+        value = json.loads(entry.request_body)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _same(old: object, new: object) -> bool:
+    try:
+        return old == new
+    except RecursionError:
+        return False
+
+
+def _shown(value: object) -> str:
+    try:
+        return "none" if value is None else json.dumps(value, ensure_ascii=False)[:40]
+    except RecursionError:
+        return "…"
+
+
+def ends_with_assistant(request_body: str) -> bool:
+    """Tell whether words were put in the model's mouth by a turn of their own."""
+    try:
+        return bool(json.loads(request_body)["messages"][-1]["role"] == "assistant")
+    except (IndexError, KeyError, RecursionError, TypeError, ValueError):
+        return False
+
+
+def _parts(payload: Mapping[str, Any]) -> _Parts:
+    """Take a body of either protocol apart; what has another form than ours counts as not there."""
+    sent = payload.get("messages")
+    messages = [(m.get("role"), _text(m.get("content"))) for m in _items(sent) if isinstance(m, dict)]
+    system = [text for role, text in messages if role == "system"] or [_text(payload.get("system"))]
+    turns = [turn for turn in messages if turn[0] != "system"]
+    prefix = turns.pop()[1] if turns and turns[-1][0] == "assistant" else ""
+    asked = turns.pop()[1] if turns else ""
+    params = {f"parameter {key}": value for key, value in payload.items() if key not in ("messages", "system", "model")}
+    shared = {
+        "model": payload.get("model"),
+        "system_prompt": "\n".join(system),
+        "examples": turns,
+        "bot_reply_prefix": prefix,
+        **params,
+    }
+    return _Parts(shared, asked)
+
+
+def _items(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _text(content: object) -> str:
+    if isinstance(content, list):
+        return "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
+    return content if isinstance(content, str) else ""

@@ -1,0 +1,278 @@
+"""Recording replies into a cassette folder: each as it arrives, put in order when the session ends.
+
+One process records into a folder at a time; a reply is one whole line in one write, so that a kill
+at any time loses none of them, and a power loss at most those of the last second. The HTTP side lives in
+``transport``, reading in ``cassette``, the files in ``compaction``.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import threading
+import time
+from contextlib import ExitStack, contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from pytest_promptfit.cassettes.cassette import NEW_FILE, Cassette, Recorded, canonical_body, request_key
+from pytest_promptfit.cassettes.compaction import (
+    EVERYTHING_KEPT,
+    cannot_write,
+    put_in_order,
+    remove_leftovers,
+    render,
+)
+from pytest_promptfit.cassettes.file import HEADER
+from pytest_promptfit.errors import CassetteError
+from pytest_promptfit.files import alone_in
+from pytest_promptfit.text import scrubber
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+MEDIA_TYPE = re.compile(r"[\w.+-]{1,60}/[\w.+-]{1,60}(?:\s*;\s*charset=[\w-]{1,40})?", re.ASCII)
+
+SYNC_SECONDS = 1.0
+"""How often replies are forced to the disk: for each of them it would hold up all that are in flight."""
+
+
+class Recorder:
+    """Writes replies into a folder's cassette as they arrive; made by ``Recorder.open``.
+
+    ``cassette`` holds what is recorded so far. ``failure`` is set once a reply could not be written: asking
+    further would pay for what cannot be kept. Such a reply stays in memory and is written as soon as there is room.
+    """
+
+    def __init__(self, folder: Path, cassette: Cassette, secrets: Sequence[str], *, replace: bool) -> None:
+        self.cassette = cassette
+        self.failure: CassetteError | None = None
+        self.folder = folder
+        self._path = folder / NEW_FILE
+        self._file: int | None = None
+        self._unwritten: list[bytes] = []
+        self._synced = time.monotonic()
+        self._scrub = scrubber(secrets)
+        self._replace = replace
+        self._one_at_a_time = threading.Lock()
+
+    @classmethod
+    @contextmanager
+    def open(
+        cls,
+        folder: Path,
+        secrets: Sequence[str] = (),
+        *,
+        replace: bool = False,
+        on_wait: Callable[[str], None] | None = None,
+    ) -> Iterator[Recorder]:
+        """Record into ``folder`` alone until the block ends, then put its files in order.
+
+        Args:
+            folder: made when it is missing; read once no other process records into it.
+            secrets: what must never be written, such as API keys; shorter than 8 characters is ignored.
+            replace: a reply takes the place of the one that is recorded for the same request.
+            on_wait: told, once, that another process records here and this one waits.
+
+        Raises:
+            CassetteError: the folder cannot be read or written.
+        """
+        with _alone_in(folder, on_wait):
+            recorder = cls(folder, _ready(folder), secrets, replace=replace)
+            try:
+                yield recorder
+            except BaseException as error:
+                with suppress(CassetteError):  # every reply is safe in the file it was appended to
+                    recorder._finish()
+                if isinstance(error, CassetteError):
+                    raise recorder._told(error) from None
+                raise
+            try:
+                recorder._finish()
+            except CassetteError as error:
+                raise recorder._told(error) from None
+            if recorder.failure is not None:
+                raise recorder._told(recorder.failure)
+
+    def append(
+        self,
+        *,
+        method: str,
+        url: str,
+        body: Mapping[str, Any] | str | bytes,
+        response_status: int,
+        response_text: str,
+        response_content_type: str,
+        sample: str | None = None,
+        seconds: float | None = None,
+        repeat: int = 0,
+        replace: bool = False,
+    ) -> None:
+        """Put a reply on disk, at once; one that is recorded already stays, unless it is to be replaced.
+
+        ``replace`` is for a single reply what it is in ``open`` for all.
+
+        Raises:
+            ValueError: the status is not 2xx; failures are never recorded.
+            CassetteError: it cannot be written yet; what was recorded before is kept.
+        """
+        if not 200 <= response_status < 300:
+            raise ValueError(f"a reply with status {response_status} is not recorded")
+        sent = canonical_body(body)
+        kept_url, kept_body = self._scrub(url), self._scrub(sent)
+        recorded = Recorded(
+            key=request_key(method, kept_url, kept_body, repeat),
+            method=method,
+            url=kept_url,
+            request_body=kept_body,
+            body=self._scrub(response_text),
+            content_type=self._scrub(_media_type(response_content_type)),
+            status=response_status,
+            sample=self._scrub(sample) if sample is not None else None,
+            seconds=round(seconds, 3) if seconds is not None else None,
+            repeat=repeat,
+        )
+        with self._one_at_a_time:
+            if replace or self._replace or self.cassette.find(recorded.key) is None:
+                self.cassette.add(recorded, also=request_key(method, url, sent, repeat))
+                self._unwritten.append(render(recorded).encode())
+                self._write()
+
+    def keep(self, recorded: Recorded) -> None:
+        """Put in a reply that is recorded elsewhere; raises as ``append`` does."""
+        self.append(
+            method=recorded.method,
+            url=recorded.url,
+            body=recorded.request_body,
+            response_status=recorded.status,
+            response_text=recorded.body,
+            response_content_type=recorded.content_type,
+            sample=recorded.sample,
+            seconds=recorded.seconds,
+            repeat=recorded.repeat,
+        )
+
+    def _write(self) -> None:
+        """Write what has arrived and is not on the disk yet."""
+        try:
+            if self._file is None:
+                self._file = _open_to_append(self._path)
+            for line in tuple(self._unwritten):
+                _write_whole(self._file, line)
+                self._unwritten.remove(line)
+            if time.monotonic() - self._synced >= SYNC_SECONDS:
+                self._sync()
+        except OSError as error:
+            self.failure = cannot_write(self._path, error)
+            raise self.failure from None
+
+    def _sync(self) -> None:
+        assert self._file is not None
+        os.fsync(self._file)
+        self._synced = time.monotonic()
+
+    def _told(self, error: CassetteError) -> CassetteError:
+        """Return an error with the number of replies that are lost, if any are."""
+        lost = len(self._unwritten)
+        if not lost:
+            return error
+        kept = len(self.cassette) - lost
+        return CassetteError(
+            f"{str(error).removesuffix(EVERYTHING_KEPT)}: {kept} replies are kept; lost, though they arrived: {lost}"
+        )
+
+    def _finish(self) -> None:
+        if self._unwritten:
+            with suppress(CassetteError):
+                self._write()
+        if self._file is not None:
+            with suppress(OSError):  # putting in order meets, and tells, the same
+                self._sync()
+            os.close(self._file)
+            self._file = None
+        if self._path.exists():
+            folder = self._path.parent
+            put_in_order(folder, Cassette.load(folder))
+
+
+def prune(folder: Path, keep: Iterable[str], known: Cassette, on_wait: Callable[[str], None] | None = None) -> int:
+    """Delete the entries of a folder's cassette whose key is not in ``keep``; return how many.
+
+    ``keep`` is what ``Cassette.asked_keys`` tells after a full run. ``known`` is the cassette as that run read
+    it: what another process has recorded since is spared, whether or not this run would ask for it.
+
+    Raises:
+        CassetteError: the folder cannot be read or written.
+    """
+    kept = frozenset(keep)
+    if not folder.is_dir():
+        return 0
+    with _alone_in(folder, on_wait):
+        entries = _ready(folder)
+        seen = {entry.key: entry.body for entry in known}
+        remaining = [e for e in entries if e.key in kept or e.key not in seen or seen[e.key] != e.body]
+        if len(remaining) < len(entries):
+            put_in_order(folder, remaining)
+        return len(entries) - len(remaining)
+
+
+@contextmanager
+def _alone_in(folder: Path, on_wait: Callable[[str], None] | None) -> Iterator[None]:
+    """Keep other processes from recording into the folder, which is made when it is missing."""
+
+    def tell() -> None:
+        if on_wait is not None:
+            on_wait(f"{folder}: another process is recording here; waiting for it to finish")
+
+    with ExitStack() as held:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            held.enter_context(alone_in(folder, tell))
+        except OSError as error:
+            raise cannot_write(folder, error) from None
+        yield
+
+
+def _ready(folder: Path) -> Cassette:
+    """Return the folder's cassette, with all that a killed recording left put in order.
+
+    What would stop the recording is met here, before anything is paid for.
+    """
+    try:
+        if not os.access(folder, os.W_OK):
+            raise PermissionError(errno.EACCES, "Read-only")
+        remove_leftovers(folder)
+    except OSError as error:
+        raise cannot_write(folder, error) from None
+    if (folder / NEW_FILE).is_symlink():
+        raise CassetteError(f"{folder / NEW_FILE}: a link, which no replies are written through; delete it")
+    cassette = Cassette.load(folder)
+    if (folder / NEW_FILE).exists():
+        put_in_order(folder, cassette)
+    return cassette
+
+
+def _media_type(content_type: str) -> str:
+    """Return a content type without the parameters that a server may have put anything into."""
+    found = MEDIA_TYPE.match(content_type)
+    return found[0].lower() if found else "application/json"
+
+
+def _open_to_append(path: Path) -> int:
+    # A link that came with somebody's branch must not make a file elsewhere.
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+    return os.open(path, flags, 0o666)
+
+
+def _write_whole(file: int, line: bytes) -> None:
+    """Append one line in one write, with the header before the first one; leave nothing where it fails."""
+    size = os.fstat(file).st_size
+    data = line if size else HEADER.encode() + line
+    try:
+        if os.write(file, data) < len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError:
+        with suppress(OSError):  # a torn line is cut off when the cassette is read
+            os.ftruncate(file, size)
+        raise

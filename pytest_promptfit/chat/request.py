@@ -1,0 +1,99 @@
+"""What a model is asked, whatever the API: prompt + text → request, as values."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from pytest_promptfit.prompts.labels import words_of
+from pytest_promptfit.prompts.pattern import DEFAULT_EXTRACT
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from pytest_promptfit.prompts.extraction import Extract
+    from pytest_promptfit.prompts.model import Prompt
+
+Role = Literal["user", "assistant"]
+
+ASKS_FOR_PREFIX = "\nBegin your reply with: "
+"""What the user turn says before the reply prefix where the API does not go on from a trailing assistant turn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One message of a conversation."""
+
+    role: Role
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """What is asked, whatever the API: constant parts first, so that providers' prompt caches hit.
+
+    ``turns`` are the few-shot examples and, last, the user's turn that carries the text to classify.
+    ``reply_prefix`` are words put in the model's mouth. ``params`` are sent to the API as they are.
+    """
+
+    model: str
+    system: str
+    turns: tuple[Turn, ...]
+    reply_prefix: str = ""
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+
+class ChatBuilder:
+    """Builds the requests of one prompt: everything constant is made once, the text is put in per sample."""
+
+    def __init__(
+        self,
+        prompt: Prompt,
+        labels: Sequence[str],
+        *,
+        model: str,
+        params: Mapping[str, Any],
+        continues: bool,
+        extract: Extract = DEFAULT_EXTRACT,
+    ) -> None:
+        words = words_of(labels, prompt.label_words)
+        listed = ", ".join(words.values())
+        asked = "" if continues or not prompt.bot_reply_prefix else f"{ASKS_FOR_PREFIX}{prompt.bot_reply_prefix}"
+        self._prefix = prompt.user_prompt_prefix.replace("{labels}", listed)
+        self._suffix = prompt.user_prompt_suffix.replace("{labels}", listed) + asked.replace("{labels}", listed)
+        self._system = prompt.system_prompt.replace("{labels}", listed)
+        self.reply_prefix = prompt.bot_reply_prefix.replace("{labels}", listed)
+        self._model = model
+        self._params = params
+        self._extract = extract
+        self._examples = tuple(self._example_turns(prompt, words))
+
+    def request(self, text: str) -> ChatRequest:
+        """Return the request that classifies ``text``."""
+        turns = (*self._examples, Turn("user", self._user_turn(text)))
+        return ChatRequest(self._model, self._system, turns, self.reply_prefix, self._params)
+
+    def _user_turn(self, text: str) -> str:
+        return f"{self._prefix}{text}{self._suffix}"
+
+    def _example_turns(self, prompt: Prompt, words: Mapping[str, str]) -> Iterable[Turn]:
+        for example in prompt.examples:
+            word = words.get(example.label, example.label)
+            yield Turn("user", self._user_turn(example.text))
+            yield Turn("assistant", example.reply or self._example_reply(word))
+
+    def _example_reply(self, word: str) -> str:
+        """Return the shortest reply that the prompt's own format asks for: ``Label: <label>word</label>``."""
+        if not isinstance(self._extract, str):
+            said = json.dumps(self._extract.put(word), ensure_ascii=False)
+            return said if said.startswith(self.reply_prefix) else f"{self.reply_prefix}{word}"
+        if "<label>" in self.reply_prefix:
+            return f"{self.reply_prefix}{word}</label>"
+        asked = _TAG.search(self._suffix) or _TAG.search(self._system)
+        return f"{self.reply_prefix}{asked[1]}<label>{word}</label>" if asked else f"{self.reply_prefix}{word}"
+
+
+_TAG = re.compile(r"((?:\w+: ?)?)<label>")
+"""The tag that a prompt asks for, with the word before it: ``Label: <label>``."""

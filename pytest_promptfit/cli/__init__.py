@@ -1,0 +1,1 @@
+"""The ``promptfit`` command."""

@@ -1,0 +1,147 @@
+"""The ``promptfit`` command: its arguments, and what they call. What it does lives in ``init`` and ``show``."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+EPILOG = """\
+The tests themselves run with pytest:
+  pytest --promptfit --promptfit-record --promptfit-update   ask the model, accept the outcomes as the baseline
+  pytest --promptfit                                         replay: offline, no key, no cost
+  pytest --tune                                              make the prompts better
+"""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    chosen = _parser().parse_args(arguments)
+    try:
+        code: int = chosen.run(chosen)
+    except BrokenPipeError:  # whoever read our output has seen enough
+        sys.stderr.close()
+        code = 1
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="promptfit",
+        description="Start and look at prompt files.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_init(commands)
+    _add_show(commands)
+    about = "print the JSON Schema of the prompt file, for editors"
+    schema = commands.add_parser("schema", help=about, description=f"{about.capitalize()}.")
+    schema.set_defaults(run=_schema)
+    return parser
+
+
+def _add_init(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    about = "write a prompt file for a file with texts and labels"
+    parser = commands.add_parser(
+        "init",
+        help=about,
+        description=f"{about.capitalize()}: guess its columns, say why, and tell what to do next. "
+        "Asks no model, and never overwrites a file.",
+    )
+    parser.add_argument(
+        "data",
+        type=Path,
+        metavar="DATA",
+        help="csv, tsv, jsonl, json, yaml or parquet; promptfoo's configuration or tests; OpenAI's evals or "
+        "fine-tuning data",
+    )
+    parser.add_argument("--text", metavar="COLUMN", help="the texts: a column, or a template: '{title}\\n{body}'")
+    parser.add_argument("--label", metavar="COLUMN", help="the labels")
+    parser.add_argument(
+        "--model",
+        metavar="PROVIDER/NAME",
+        help="the model to ask (default: local/smollm2-135m where it is installed, else a small one whose key is set)",
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="PATH", help="the prompt file (default: prompts/<name of DATA>.prompt.yaml)"
+    )
+    parser.add_argument(
+        "--rows",
+        type=_positive,
+        metavar="N",
+        help="draw N rows, each label with its share, into a csv beside the prompt file; leaves out rows that "
+        "cannot be samples",
+    )
+    parser.set_defaults(run=_init)
+
+
+def _add_show(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    about = "print what is sent to the model for a sample"
+    parser = commands.add_parser(
+        "show",
+        help=about,
+        description=f"{about.capitalize()}, its tokens, and the price of a full run. Asks no model.",
+    )
+    parser.add_argument("prompt", metavar="PROMPT", help="a prompt file, or path::case as pytest writes it")
+    parser.add_argument("--sample", metavar="ID", help="the id of a sample (default: the first one)")
+    parser.add_argument("--json", action="store_true", dest="as_json", help="print the JSON body alone")
+    parser.add_argument(
+        "--cassettes",
+        type=Path,
+        metavar="FOLDER",
+        help="where the replies are recorded (default: cassettes in the project's root)",
+    )
+    parser.set_defaults(run=_show)
+
+
+def _init(chosen: argparse.Namespace) -> int:
+    from pytest_promptfit.cli.init import InitOptions, init
+
+    options = InitOptions(chosen.data, chosen.text, chosen.label, chosen.model, chosen.output, chosen.rows)
+    return _say("init", init(options))
+
+
+def _show(chosen: argparse.Namespace) -> int:
+    from pytest_promptfit.cli.show import ShowOptions, show
+
+    options = ShowOptions(chosen.prompt, chosen.sample, chosen.as_json, chosen.cassettes)
+    return _say("show", show(options))
+
+
+def _schema(_: argparse.Namespace) -> int:
+    sys.stdout.write(Path(__file__).with_name("prompt.schema.json").read_text(encoding="utf-8"))
+    return 0
+
+
+def _say(command: str, lines: Iterable[str]) -> int:
+    """Print the lines; say a mistake of the user in one line, without a traceback."""
+    from pytest_promptfit.errors import PromptfitError
+    from pytest_promptfit.text import plain
+
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # no text is a reason to fail, whatever the terminal can show
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        for line in lines:
+            print(line)
+        sys.stdout.flush()
+    except PromptfitError as error:
+        print(f"promptfit {command}: {plain(str(error), keep_lines=True)}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _positive(text: str) -> int:
+    if not (text.isdecimal() and int(text)):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number from 1")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

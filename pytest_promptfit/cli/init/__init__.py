@@ -1,0 +1,212 @@
+"""``promptfit init DATA``: from a file with texts and labels to a prompt file that can be run.
+
+The effects of the command come together here: reading the data, writing the prompt, saying what was done.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_promptfit.cli.init.columns import Guess, guess_columns
+from pytest_promptfit.cli.init.imports import imported
+from pytest_promptfit.cli.init.models import INSTALL_LOCAL, choose_model, is_deprecated
+from pytest_promptfit.cli.init.rows import as_csv, count_labels, draw, faults, similar_labels, without_twins
+from pytest_promptfit.cli.init.starter import FEW_SAMPLES, Starter, balance
+from pytest_promptfit.errors import PromptfitError
+from pytest_promptfit.prompts.model import parse_prompt_file
+from pytest_promptfit.prompts.samples import read_samples
+from pytest_promptfit.prompts.tables import read_rows
+from pytest_promptfit.providers.estimate import estimate
+from pytest_promptfit.providers.wire import Wire
+from pytest_promptfit.text import plain, relative_to
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pytest_promptfit.prompts.tables import Row
+
+MANY_ROWS = 2000
+"""Above this a first recording is long and the cassettes are large, so that a draw is offered."""
+SUGGESTED_DRAW = 500
+MANY_LABELS = 60
+"""Listed in the prompt, so many labels cost more than the text."""
+SHOWN_FAULTS = 5
+ENDINGS = (".prompt.yaml", ".prompt.yml")
+
+
+@dataclass(frozen=True)
+class InitOptions:
+    """What the user said on the command line."""
+
+    data: Path
+    text: str | None = None
+    label: str | None = None
+    model: str | None = None
+    output: Path | None = None
+    rows: int | None = None
+
+
+def init(options: InitOptions) -> Iterator[str]:
+    """Write a prompt file for a data file, and yield the lines that say what was found, written and comes next.
+
+    Raises:
+        PromptfitError: the data cannot be read, a column cannot be told, a row cannot be a sample, or a file
+            that would be written is there already. Nothing is written then.
+    """
+    target = _target(options)
+    others = imported(options.data)
+    drawn = target.with_name(f"{_stem(target)}.csv") if others or options.rows is not None else None
+    _refuse_existing(target, drawn)
+    columns, rows = (others.columns, others.rows) if others else read_rows(options.data)
+    if not rows:
+        raise PromptfitError(f"{options.data}: no rows below the names of the columns: expected at least one sample")
+    guess = _guess(options, columns, rows)
+    if others:
+        guess = replace(guess, remarks=(f"read as {others.kind}", *others.remarks, *guess.remarks))
+    usable = _usable(options, rows, guess)
+    kept = draw(usable, guess, options.rows) if options.rows is not None else usable
+    labels = count_labels(kept, guess)
+    named = options.model or (others.model if others else None)
+    model = choose_model(named, target.parent, "as you say" if options.model else f"as {options.data.name} says")
+    data = drawn or options.data
+    starter = Starter(_from(target.parent, data), guess, labels, model, others)
+    written = {drawn: as_csv(kept, guess, columns)} if drawn else {}
+    _write({**written, target: starter.text()}, target)
+    yield from _found_lines(options.data, starter, rows)
+    yield from (f"  note: {plain(remark)}" for remark in _remarks(starter))
+    for path in written:
+        yield f"wrote {_typed(path)}, {len(kept):,} of {len(rows):,} rows"
+    yield f"wrote {_typed(target)} for {model.spec} ({model.why})"
+    yield ""
+    yield from _next_lines(target, starter)
+
+
+def _target(options: InitOptions) -> Path:
+    if options.output is None:
+        stem = re.sub(r"[^\w.-]+", "-", options.data.name.partition(".")[0]).strip("-.") or "prompt"
+        return Path("prompts", f"{stem}.prompt.yaml")
+    if not options.output.name.endswith(ENDINGS):
+        raise PromptfitError(f"--output {options.output}: expected a name that ends in {' or '.join(ENDINGS)}")
+    return options.output
+
+
+def _stem(target: Path) -> str:
+    return target.name.removesuffix(ENDINGS[0]).removesuffix(ENDINGS[1])
+
+
+def _refuse_existing(target: Path, drawn: Path | None) -> None:
+    for path in (target, drawn):
+        if path is not None and os.path.lexists(path):
+            raise PromptfitError(f"{path}: is there already and stays as it is: name another file with --output")
+
+
+def _guess(options: InitOptions, columns: Sequence[str], rows: Sequence[Row]) -> Guess:
+    # A line break is typed as \n in a template on the command line.
+    text = options.text.replace("\\n", "\n") if options.text and options.text not in columns else options.text
+    try:
+        return guess_columns(columns, rows, text=text, label=options.label)
+    except PromptfitError as error:
+        raise PromptfitError(f"{options.data}: {error}") from None
+
+
+def _usable(options: InitOptions, rows: Sequence[Row], guess: Guess) -> list[Row]:
+    """Return the rows that can be samples; with ``--rows`` the others are left out, else they are refused."""
+    wrong = faults(rows, guess)
+    usable = without_twins((row for at, row in enumerate(rows) if at not in wrong), guess)
+    if not usable:
+        raise PromptfitError(f"{options.data}: no row can be a sample: {next(iter(wrong.values()))}")
+    if wrong and options.rows is None:
+        lines = [f"{options.data}:{rows[at].line}: {why}" for at, why in list(wrong.items())[:SHOWN_FAULTS]]
+        more = f" (the first {SHOWN_FAULTS} of {len(wrong)} such rows)" if len(wrong) > SHOWN_FAULTS else ""
+        lines.append(f"mend or delete these rows{more}, or leave them out with --rows {len(usable)}, in a copy")
+        raise PromptfitError("\n".join(lines))
+    return usable
+
+
+def _from(folder: Path, data: Path) -> str:
+    """Return the path of the data file as the prompt refers to it."""
+    try:
+        return Path(os.path.relpath(data.resolve(), folder.resolve())).as_posix()
+    except ValueError:  # another drive
+        return data.resolve().as_posix()
+
+
+def _write(texts: dict[Path, str], target: Path) -> None:
+    """Write the files and read the prompt as pytest will; where that fails, all of them go again."""
+    written: list[Path] = []
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        for path, text in texts.items():
+            with path.open("x", encoding="utf-8", newline="\n") as sink:
+                written.append(path)
+                sink.write(text)
+        read_samples(parse_prompt_file(target))
+    except OSError as error:
+        _remove(written)
+        raise PromptfitError(f"{target}: cannot be written: {error.strerror or error}") from None
+    except BaseException:
+        _remove(written)
+        raise
+
+
+def _remove(paths: Sequence[Path]) -> None:
+    for path in paths:
+        path.unlink(missing_ok=True)
+
+
+def _found_lines(data: Path, starter: Starter, rows: Sequence[Row]) -> Iterator[str]:
+    guess = starter.guess
+    yield f"{_typed(data)}: {len(rows):,} rows"
+    yield f"  text:  {plain(guess.text.column)} ({guess.text.why})"
+    yield f"  label: {plain(guess.label.column)} ({guess.label.why}): {balance(starter.labels)}"
+    for role, found in (("id", guess.id), ("note", guess.note), ("canonical", guess.canonical)):
+        if found:
+            yield f"  {role + ':':6} {plain(found.column)} ({found.why})"
+    if guess.id is None:
+        yield "  id:    a short hash of each text"
+    if guess.text.why != "as you say" or guess.label.why != "as you say":
+        yield "  guessed wrong? Delete the prompt file and say --text COLUMN, --label COLUMN"
+
+
+def _remarks(starter: Starter) -> Iterator[str]:
+    yield from starter.guess.remarks
+    for same in similar_labels(starter.labels):
+        yield f"the labels {same} differ only in case: mend the data if they mean the same"
+    if len(starter.labels) == 1:
+        yield "all samples have one label: add samples of the others"
+    if len(starter.labels) > MANY_LABELS:
+        yield f"{len(starter.labels)} labels are listed in every call: --label names another column"
+    if starter.size < FEW_SAMPLES:
+        yield f"{starter.size} samples are few: only a large change can be told from chance"
+    if is_deprecated(starter.model.spec):
+        yield f"{starter.model.spec} is deprecated: its provider is going to shut it down"
+    if starter.size > MANY_ROWS:
+        yield (
+            f"{starter.size:,} samples are as many calls, and large cassettes: delete the prompt file and "
+            f"say --rows {SUGGESTED_DRAW} for a draw"
+        )
+
+
+def _next_lines(target: Path, starter: Starter) -> Iterator[str]:
+    path = shlex.quote(_typed(target))
+    parsed = parse_prompt_file(target)
+    sample_set = read_samples(parsed)
+    wire = Wire(parsed.config, sample_set.labels, target.parent)
+    cost = estimate(wire.model, [wire.payload(sample.text) for sample in sample_set.samples]).shown
+    if INSTALL_LOCAL in starter.model.why:
+        yield "First, install the model and what runs it:"
+        yield f"  {INSTALL_LOCAL}"
+    yield f"Next, ask the model once and accept what it says as the baseline ({cost}):"
+    yield f"  pytest --promptfit --promptfit-record --promptfit-update {path}"
+    yield "From then on, replay: offline, no key, no cost:"
+    yield f"  pytest --promptfit {path}"
+    yield f"(To make the prompt better: pytest --tune {path})"
+
+
+def _typed(path: Path) -> str:
+    return plain(relative_to(str(path), Path.cwd()))

@@ -1,0 +1,152 @@
+"""``promptfit show PROMPT``: exactly what is sent for a sample, its tokens, and the price of a full run.
+
+Reads recordings, asks nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pytest_promptfit.cassettes.cassette import Cassette
+from pytest_promptfit.cassettes.where import Where
+from pytest_promptfit.chat.body import messages_of
+from pytest_promptfit.errors import CallError, PromptfitError
+from pytest_promptfit.prompts.mistakes import nearest
+from pytest_promptfit.prompts.model import parse_prompt_file
+from pytest_promptfit.prompts.samples import read_samples
+from pytest_promptfit.providers.estimate import BYTES_PER_TOKEN, estimate
+from pytest_promptfit.providers.wire import Wire, refuse_keys
+from pytest_promptfit.text import plain, relative_to
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_promptfit.chat.reply import ChatReply
+    from pytest_promptfit.prompts.model import ParsedPrompt
+    from pytest_promptfit.prompts.samples import Sample, SampleSet
+
+
+@dataclass(frozen=True)
+class ShowOptions:
+    """What the user said on the command line; ``prompt`` may be ``path::case``, as pytest writes it."""
+
+    prompt: str
+    sample: str | None = None
+    as_json: bool = False
+    cassettes: Path | None = None
+
+
+def show(options: ShowOptions) -> Iterator[str]:
+    """Yield what is sent for a sample, line by line; raise PromptfitError when there is no such file or sample."""
+    path, _, case = options.prompt.partition("::")
+    parsed = parse_prompt_file(Path(path))
+    sample_set = read_samples(parsed)
+    refuse_keys(parsed, sample_set.samples)
+    sample = _sample(sample_set, options.sample or case, path)
+    wire = Wire(parsed.config, sample_set.labels, parsed.path.parent)
+    payload = wire.payload(sample.text)
+    if options.as_json:
+        yield json.dumps(payload, indent=2)
+        return
+    folder = Where(options.cassettes).of(parsed.path, parsed.name)
+    seen = list(_recorded(wire, Cassette.load(folder), sample_set))
+    yield from _head(parsed, sample, wire)
+    yield from _messages(payload)
+    own = next((entry for entry in seen if entry.sample == sample), None)
+    if own is not None:
+        yield from _reply(own)
+    yield ""
+    yield _tokens(wire, payload, own.reply if own else None)
+    yield _full_run(wire, sample_set, [(entry.payload, entry.reply) for entry in seen])
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    """A sample whose reply is recorded, with the body that was sent."""
+
+    sample: Sample
+    payload: dict[str, Any]
+    reply: ChatReply
+    predicted: str | None
+
+
+def _sample(sample_set: SampleSet, wanted: str, path: str) -> Sample:
+    """Return the sample with this id or case name; the first one when none is named."""
+    if not wanted:
+        return sample_set.samples[0]
+    names = {name: sample for sample in reversed(sample_set.samples) for name in (sample.id, sample.case_name)}
+    if wanted in names:
+        return names[wanted]
+    hint = nearest(wanted, [sample.id for sample in sample_set.samples])
+    raise PromptfitError(f"{path}: no sample {plain(wanted)}{hint}")
+
+
+def _recorded(wire: Wire, cassette: Cassette, sample_set: SampleSet) -> Iterator[_Recorded]:
+    if not len(cassette):
+        return
+    for sample in sample_set.samples:
+        payload = wire.payload(sample.text)
+        recorded = cassette.find(wire.key(payload))
+        if recorded is None:
+            continue
+        try:
+            yield _Recorded(sample, payload, *wire.read(recorded.body, sample.text))
+        except CallError:  # a recording without a reply, which a run tells of
+            continue
+
+
+def _head(parsed: ParsedPrompt, sample: Sample, wire: Wire) -> Iterator[str]:
+    here = Path.cwd()
+    place = f"{relative_to(os.path.normpath(sample.path), here)}:{sample.line}"
+    yield f"{plain(relative_to(str(parsed.path), here))}::{plain(sample.case_name)} ({plain(place)})"
+    yield f"label {plain(sample.label)}; {plain(str(wire.model))} at {plain(wire.provider.url)}"
+    if wire.asks_for_prefix:
+        yield f"{plain(str(wire.model))} does not continue a reply prefix: the user turn asks for it instead"
+
+
+def _messages(payload: dict[str, Any]) -> Iterator[str]:
+    messages = messages_of(payload)
+    for at, (role, text) in enumerate(messages):
+        opens = role == "assistant" and at == len(messages) - 1
+        yield ""
+        yield f"[{plain(role)}]{' the reply goes on from here' if opens else ''}"
+        yield from _lines(text)
+    params = {name: value for name, value in payload.items() if name not in ("messages", "system", "model")}
+    if params:
+        yield ""
+        yield f"[parameters] {plain(json.dumps(params, ensure_ascii=False))}"
+
+
+def _reply(recorded: _Recorded) -> Iterator[str]:
+    read = plain(recorded.predicted) if recorded.predicted is not None else "no label"
+    yield ""
+    yield f"[recorded reply] read as {read}"
+    yield from _lines(recorded.reply.shown)
+
+
+def _lines(text: str) -> list[str]:
+    return [f"  {line}" for line in plain(text, keep_lines=True).split("\n")]
+
+
+def _tokens(wire: Wire, payload: dict[str, Any], reply: ChatReply | None) -> str:
+    if reply is not None and reply.input_tokens:
+        counted = f"{reply.input_tokens} in, {reply.output_tokens} out"
+        return f"tokens:   {counted} (as the recorded reply counts them)"
+    guess = estimate(wire.model, [payload])
+    return (
+        f"tokens:   about {guess.input_tokens} in, {guess.output_tokens} out "
+        f"(an estimate, {BYTES_PER_TOKEN} bytes a token: no reply to it is recorded)"
+    )
+
+
+def _full_run(wire: Wire, sample_set: SampleSet, seen: list[tuple[dict[str, Any], ChatReply]]) -> str:
+    full = estimate(wire.model, [wire.payload(sample.text) for sample in sample_set.samples], seen)
+    basis = f"from {full.measured_on:,} recorded replies" if full.measured_on else "an estimate"
+    return (
+        f"full run: {full.calls:,} calls, about {full.input_tokens:,} tokens in, {full.output_tokens:,} out "
+        f"({basis}): {full.price}; {len(seen):,} of them are recorded"
+    )

@@ -1,0 +1,1 @@
+"""From replies to verdicts: outcomes, figures, the baseline, gates."""

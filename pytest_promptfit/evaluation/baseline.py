@@ -1,0 +1,290 @@
+"""The committed baseline: for every sample the outcome that was last accepted, and what changed since.
+
+Written to be read in a diff: sorted, one sample a line.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pytest_promptfit.errors import PromptfitError
+from pytest_promptfit.evaluation.metrics import least_broken, mcnemar_midp, paired_difference_interval
+from pytest_promptfit.files import write_atomically
+from pytest_promptfit.prompts.model import stem_of
+from pytest_promptfit.text import CONFLICT, conflict_line, git_mark
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+    from pytest_promptfit.evaluation.outcomes import Evaluation, Outcome
+
+VERSION = 1
+
+
+THEIRS = re.compile(r"^<{7}[^\n]*\n(.*?)(?:^\|{7}[^\n]*\n.*?)?^={7}\n.*?^>{7}[^\n]*\n", re.MULTILINE | re.DOTALL)
+
+
+class Accepted(BaseModel):
+    """The accepted outcome of one sample; ``prompt_hash`` and ``model`` where they are not those of the file's head."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    outcome: Literal["right", "wrong", "missing"]
+    label: str
+    predicted: str | None = None
+    prompt_hash: str | None = None
+    model: str | None = None
+
+
+class Baseline(BaseModel):
+    """Outcomes that were accepted for a prompt, by the name of their case."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    version: Annotated[int, Field(ge=1, le=VERSION)] = VERSION
+    prompt_hash: str
+    model: str
+    metrics: dict[str, float | int | None] = Field(default_factory=dict)
+    cases: dict[str, Accepted]
+
+    def is_known_miss(self, case_name: str) -> bool:
+        """Tell whether a case was accepted although it is not right."""
+        accepted = self.cases.get(case_name)
+        return accepted is not None and accepted.outcome != "right"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """An evaluation against accepted outcomes, paired over the labeled samples that both have.
+
+    ``reference`` names what it is compared with: "its baseline", or a git ref. ``fixed`` and ``broken`` are names
+    of cases, ``before`` counts the shared ones that were right. ``alpha`` is the level of the regression gate,
+    ``None`` where there is none. A sample whose label was changed since (``relabeled``) is judged by the label
+    that was accepted: a new label must not turn a miss into a right answer unseen.
+    """
+
+    reference: str
+    before: int
+    fixed: tuple[str, ...]
+    broken: tuple[str, ...]
+    shared: int
+    added: int
+    removed: int
+    accuracy: float | None
+    """The accuracy over all that was accepted, shared or not."""
+    relabeled: tuple[str, ...] = ()
+    other_models: tuple[str, ...] = ()
+    """Models other than this run's that the outcomes were accepted from."""
+    alpha: float | None = 0.05
+    accepted: Baseline | None = None
+    """The accepted outcomes themselves."""
+
+    @property
+    def now(self) -> int:
+        """How many of the shared samples are right now."""
+        return self.before + len(self.fixed) - len(self.broken)
+
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether each shared sample came out as before."""
+        return not (self.fixed or self.broken)
+
+    @property
+    def change(self) -> float:
+        """The change of accuracy over the shared samples, -1 to 1."""
+        return (len(self.fixed) - len(self.broken)) / self.shared if self.shared else 0.0
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of ``change``."""
+        return paired_difference_interval(len(self.broken), len(self.fixed), self.shared)
+
+    @property
+    def p_value(self) -> float:
+        """One-sided mid-p: how probable so many broken against fixed cases are when nothing got worse."""
+        return mcnemar_midp(len(self.broken), len(self.fixed))
+
+    @property
+    def p_of_change(self) -> float:
+        """The one-sided mid-p of the way it went: of a gain where more cases were fixed than broken."""
+        return mcnemar_midp(*sorted((len(self.broken), len(self.fixed)), reverse=True))
+
+    @property
+    def can_fail(self) -> bool:
+        """Whether so few shared samples could show a drop at all."""
+        return self.alpha is not None and self.shared >= least_broken(self.alpha)
+
+
+def baseline_path(prompt: Path) -> Path:
+    """Return where the baseline of a prompt file is: beside it."""
+    return prompt.with_name(f"{stem_of(prompt)}.baseline.json")
+
+
+def read_baseline(path: Path, *, is_renewed: bool = False) -> Baseline | None:
+    """Read a baseline; ``None`` when there is none yet; raise PromptfitError when it cannot be understood.
+
+    One with git's conflict markers is read as our side has it where the run writes it anew (``is_renewed``).
+    """
+    try:
+        if path.exists() and not path.is_file():  # a pipe or a device may never end
+            raise PromptfitError(f"{path}:1: cannot be read: not a regular file")
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise PromptfitError(f"{path}:1: cannot be read: {error}") from None
+    return parse_baseline(THEIRS.sub(r"\1", text) if is_renewed else text, str(path))
+
+
+def parse_baseline(text: str, shown: str) -> Baseline:
+    """Read a baseline's text; raise PromptfitError, which names it as ``shown``, when it cannot be understood."""
+    again = "restore it from git or write it anew with --promptfit-update"
+    if line := conflict_line(text):
+        raise PromptfitError(f"{shown}:{line}: {CONFLICT}: --promptfit-update writes it anew")
+    if mark := git_mark(text):
+        raise PromptfitError(f"{shown}:{mark[0]}: {mark[1]}")
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise PromptfitError(f"{shown}:{error.lineno}: not JSON: {error.msg}: {again}") from None
+    except (ValueError, RecursionError):  # a number of thousands of digits, or nested too deep
+        raise PromptfitError(f"{shown}:1: not a baseline: {again}") from None
+    version = value.get("version") if isinstance(value, dict) else None
+    if isinstance(version, int) and version > VERSION:
+        raise PromptfitError(
+            f"{shown}:1: version {version} was written by a newer pytest-promptfit: expected {VERSION}: upgrade it here"
+        )
+    try:
+        return Baseline.model_validate(value)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the file"
+        raise PromptfitError(f"{shown}:1: {place}: {first['msg'].lower()}: {again}") from None
+
+
+def compare(
+    baseline: Baseline, evaluation: Evaluation, *, reference: str = "its baseline", alpha: float | None = 0.05
+) -> Comparison:
+    """Pair the labeled outcomes of an evaluation with the accepted ones."""
+    now = {outcome.sample.case_name: outcome for outcome in evaluation.labeled}
+    before = {name: case for name, case in baseline.cases.items() if not name.startswith("canonical-")}
+    shared = [name for name in now if name in before]
+    was_right = {name for name in shared if before[name].outcome == "right"}
+    is_right = {name for name in shared if now[name].predicted == before[name].label}
+    models = dict.fromkeys(before[name].model or baseline.model for name in shared)
+    return Comparison(
+        reference=reference,
+        before=len(was_right),
+        fixed=tuple(name for name in shared if name in is_right - was_right),
+        broken=tuple(name for name in shared if name in was_right - is_right),
+        shared=len(shared),
+        added=len(now) - len(shared),
+        removed=len(before.keys() - now.keys() - {o.sample.case_name for o in evaluation.unanswered}),
+        accuracy=_share(sum(case.outcome == "right" for case in before.values()), len(before)),
+        relabeled=tuple(name for name in shared if now[name].sample.label != before[name].label),
+        other_models=tuple(model for model in models if model != evaluation.model),
+        alpha=alpha,
+        accepted=baseline,
+    )
+
+
+def accept(old: Baseline | None, evaluation: Evaluation, known_cases: Iterable[str]) -> Baseline:
+    """Return the baseline that accepts these outcomes; samples that were not run and still exist keep theirs.
+
+    Those keep the prompt and model they were accepted with, and the file's head stays theirs.
+    """
+    known = set(known_cases)
+    new = {o.sample.case_name: _accepted(o) for o in evaluation.outcomes if o.reply is not None}
+    kept = {name: case for name, case in (old.cases if old else {}).items() if name in known and name not in new}
+    head = (old.prompt_hash, old.model) if old and kept else (evaluation.prompt_hash, evaluation.model)
+    cases = {**kept, **{name: _with_origin(case, evaluation, head) for name, case in new.items()}}
+    metrics = {**_metrics(cases), **({} if kept else _tokens(evaluation))}
+    return Baseline(prompt_hash=head[0], model=head[1], metrics=metrics, cases=cases)
+
+
+def _tokens(evaluation: Evaluation) -> dict[str, float | int | None]:
+    """Return the tokens of a call on average, so that it can be said later what a call cost before."""
+    replies = [outcome.reply for outcome in evaluation.outcomes if outcome.reply is not None]
+    count = len(replies) or 1
+    return {
+        "input_tokens": round(sum(reply.input_tokens for reply in replies) / count, 1),
+        "output_tokens": round(sum(reply.output_tokens for reply in replies) / count, 1),
+    }
+
+
+def _with_origin(case: Accepted, evaluation: Evaluation, head: tuple[str, str]) -> Accepted:
+    """Return a case with the prompt and the model it was accepted with, where they are not those of the head."""
+    prompt_hash, model = head
+    other = {
+        "prompt_hash": evaluation.prompt_hash if evaluation.prompt_hash != prompt_hash else None,
+        "model": evaluation.model if evaluation.model != model else None,
+    }
+    return case.model_copy(update=other)
+
+
+def excusing(baseline: Baseline, evaluation: Evaluation) -> Baseline:
+    """Return the baseline with every sample that the evaluation gets wrong accepted as a miss too."""
+    misses = {o.sample.case_name: _accepted(o) for o in evaluation.outcomes if o.reply is not None and not o.correct}
+    cases = {**baseline.cases, **misses}
+    return baseline.model_copy(update={"cases": cases, "metrics": _metrics(cases)})
+
+
+def _accepted(outcome: Outcome) -> Accepted:
+    status = outcome.status
+    if status == "no reply":
+        raise ValueError(f"{outcome.sample.case_name} has no reply to accept")
+    return Accepted(outcome=status, label=outcome.sample.label, predicted=outcome.predicted)
+
+
+def _metrics(cases: Mapping[str, Accepted]) -> dict[str, float | int | None]:
+    labeled = [case.outcome for name, case in cases.items() if not name.startswith("canonical-")]
+    right = labeled.count("right")
+    return {
+        "accuracy": _share(right, len(labeled)),
+        "correct": right,
+        "missing": labeled.count("missing"),
+        "total": len(labeled),
+    }
+
+
+def _share(part: int, whole: int) -> float | None:
+    return round(part / whole, 6) if whole else None
+
+
+def render(baseline: Baseline) -> str:
+    """Return the file's text: sorted, one sample a line."""
+    head: dict[str, Any] = baseline.model_dump(exclude={"cases"})
+    lines = [f"  {json.dumps(key)}: {_compact(value)}" for key, value in head.items()]
+    cases = [f"    {_compact(name)}: {_compact(_case(baseline.cases[name]))}" for name in sorted(baseline.cases)]
+    lines.append('  "cases": {\n' + ",\n".join(cases) + "\n  }" if cases else '  "cases": {}')
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _case(case: Accepted) -> dict[str, Any]:
+    values = case.model_dump()
+    return {name: value for name, value in values.items() if value is not None or name == "predicted"}
+
+
+def _compact(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def write_baseline(path: Path, baseline: Baseline) -> bool:
+    """Write the baseline whole or not at all; return whether the file changed.
+
+    Raises PromptfitError, one line, when it cannot be written.
+    """
+    text = render(baseline)
+    try:
+        if path.is_file() and path.read_text(encoding="utf-8") == text:
+            return False
+        write_atomically(path, text)
+    except OSError as error:
+        raise PromptfitError(f"{path}: cannot be written: {error.strerror}: the old baseline is unchanged") from None
+    return True

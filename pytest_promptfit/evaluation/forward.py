@@ -1,0 +1,265 @@
+"""The forward pass: many samples at once → an Evaluation, from recorded replies or by asking.
+
+Without ``Asking`` nothing here can reach the network, and no SDK is imported.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
+
+from pytest_promptfit.cassettes.cassette import Cassette
+from pytest_promptfit.cassettes.misses import Misses, ends_with_assistant
+from pytest_promptfit.chat.reply import ToolCall
+from pytest_promptfit.errors import HookError, PromptfitError
+from pytest_promptfit.evaluation.outcomes import Evaluation, Outcome, Unrecorded, Usage
+from pytest_promptfit.providers.own import OURS
+from pytest_promptfit.providers.shared import NoReplyError, where_a_key_goes
+from pytest_promptfit.providers.wire import Wire
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from pytest_promptfit.cassettes.recorder import Recorder
+    from pytest_promptfit.chat.reply import ChatReply
+    from pytest_promptfit.prompts.model import ParsedPrompt
+    from pytest_promptfit.prompts.model_spec import ModelSpec
+    from pytest_promptfit.prompts.samples import Sample, SampleSet
+    from pytest_promptfit.providers.asking import Answer, Question
+    from pytest_promptfit.providers.budget import Budget
+    from pytest_promptfit.providers.own import Custom
+
+RecordMode = Literal["missing", "all"]
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How the model may be asked: what for, how many at once, within which budget, and who is told."""
+
+    budget: Budget
+    mode: RecordMode = "missing"
+    concurrency: int = 16
+    progress: Callable[[int, int], None] = lambda _done, _total: None
+    """Told how many of all replies have arrived, before the first one too."""
+    on_wait: Callable[[str], None] = lambda _message: None
+
+
+@dataclass
+class _Replies:
+    """What was gathered: the bodies and errors by key, what was asked in this run, and what it cost."""
+
+    cassette: Cassette
+    errors: dict[str, str] = field(default_factory=dict)
+    no_reply: dict[str, str] = field(default_factory=dict)
+    """Why what is recorded is no reply, by key: it counts as not recorded."""
+    asked: set[str] = field(default_factory=set)
+    usd: float | None = 0.0
+
+
+def forward(
+    parsed: ParsedPrompt,
+    sample_set: SampleSet,
+    samples: Sequence[Sample],
+    cassettes: Path,
+    *,
+    asking: Asking | None = None,
+    prune: bool = False,
+    custom: Custom = OURS,
+) -> Evaluation:
+    """Run the prompt over ``samples`` (all or a selection of the set's) and return their outcomes in order.
+
+    ``cassettes`` is the folder of this prompt's recordings; ``prune`` deletes those that a full run with
+    a reply to every sample never asked for; ``custom`` is the user's own client and way to read labels.
+    Raises PromptfitError where nothing can be replayed or asked at all; what goes wrong with one sample is
+    told in its outcome.
+    """
+    wire = Wire(parsed.config, sample_set.labels, parsed.path.parent, custom=custom)
+    calls = [(sample, wire.payload(sample.text)) for sample in samples]
+    keyed = [(sample, payload, wire.key(payload)) for sample, payload in calls]
+    replies = _ask(wire, keyed, cassettes, asking) if asking else _Replies(Cassette.load(cassettes))
+    misses = Misses(replies.cassette, wire.provider.url, wire.payload)
+    outcomes = tuple(_outcome(wire, replies, misses, sample, key) for sample, _, key in keyed)
+    is_full = len(samples) == len(sample_set.samples)
+    obsolete = replies.cassette.obsolete() if is_full else 0
+    notes = [*_notes(wire, sample_set, replies), *_where_the_key_went(wire.model, outcomes)]
+    if prune and not is_full:
+        notes.append(f"not pruned: only {len(samples)} of {len(sample_set.samples)} samples are selected")
+    elif prune and obsolete:
+        notes.append(_prune(cassettes, replies.cassette, outcomes, asking.on_wait if asking else None))
+        obsolete = 0
+    return Evaluation(
+        name=parsed.name,
+        path=str(parsed.path),
+        model=str(wire.model),
+        prompt_hash=parsed.config.prompt.content_hash,
+        labels=sample_set.labels,
+        outcomes=outcomes,
+        usage=_usage(outcomes, replies.usd),
+        obsolete=obsolete,
+        notes=tuple(notes),
+        unrecorded=None if asking else _unrecorded(wire, replies, keyed),
+    )
+
+
+def replayed(
+    parsed: ParsedPrompt, labels: Sequence[str], samples: Sequence[Sample], cassettes: Path, *, custom: Custom = OURS
+) -> tuple[Outcome, ...]:
+    """Return the outcomes of those of ``samples`` to which a reply is recorded; nothing is asked."""
+    wire = Wire(parsed.config, labels, parsed.path.parent, custom=custom)
+    replies = _Replies(Cassette.load(cassettes)) if samples else _Replies(Cassette())
+    misses = Misses(replies.cassette, wire.provider.url, wire.payload)
+    keyed = [(sample, wire.key(wire.payload(sample.text))) for sample in samples]
+    return tuple(_outcome(wire, replies, misses, sample, key) for sample, key in keyed if key in replies.cassette)
+
+
+def _ask(wire: Wire, keyed: Sequence[tuple[Sample, dict[str, Any], str]], cassettes: Path, asking: Asking) -> _Replies:
+    """Ask for what is missing (or all), every reply being on disk as soon as it has arrived."""
+    from pytest_promptfit.cassettes.recorder import Recorder
+    from pytest_promptfit.providers.asking import Question
+
+    replacing = asking.mode == "all"
+    with Recorder.open(cassettes, wire.provider.secrets(), replace=replacing, on_wait=asking.on_wait) as recorder:
+        replies = _Replies(recorder.cassette)
+        wanted = {
+            key: Question(sample.id, payload)
+            for sample, payload, key in keyed
+            if replacing or not _is_recorded(wire, recorder.cassette, key)
+        }
+        if wanted:
+            _ask_for(wanted, wire, recorder, asking, replies)
+    return replies
+
+
+def _is_recorded(wire: Wire, cassette: Cassette, key: str) -> bool:
+    """Tell whether there is a reply that can be read: what no reply can be read from is asked again."""
+    recorded = cassette.find(key)
+    return recorded is not None and wire.is_reply(recorded.body)
+
+
+def _ask_for(wanted: dict[str, Question], wire: Wire, recorder: Recorder, asking: Asking, replies: _Replies) -> None:
+    from pytest_promptfit.cassettes.transport import RecordingTransport, recording_for
+    from pytest_promptfit.providers.asking import ask
+    from pytest_promptfit.text import scrubber
+
+    wire.provider.check()
+    keys = list(wanted)
+    asking.progress(0, len(keys))
+    scrub = scrubber(wire.provider.secrets())  # a server may echo the key, in whatever form
+
+    def on_answer(index: int, answer: Answer) -> None:
+        replies.asked.add(keys[index])
+        if isinstance(answer, PromptfitError):
+            replies.errors[keys[index]] = scrub(str(answer))
+        asking.progress(len(replies.asked), len(keys))
+
+    spending = ask(
+        list(wanted.values()),
+        wire.provider,
+        wire.model,
+        wrap=lambda inner: RecordingTransport(inner, recorder, keep=wire.is_reply),
+        concurrency=asking.concurrency,
+        budget=asking.budget,
+        before_send=lambda question: recording_for(question.sample, question.repeat),
+        on_answer=on_answer,
+        on_wait=asking.on_wait,
+    )
+    replies.usd = spending.usd
+
+
+def _outcome(wire: Wire, replies: _Replies, misses: Misses, sample: Sample, key: str) -> Outcome:
+    if key in replies.errors:
+        return Outcome(sample, error=replies.errors[key])
+    recorded = replies.cassette.find(key)
+    if recorded is None:
+        return Outcome(sample, error=misses.explain(sample))
+    try:
+        reply, predicted = wire.read(recorded.body, sample.text)
+    except NoReplyError as error:
+        replies.no_reply[key] = str(error)
+        return Outcome(sample, error="no reply is recorded for this sample: what stands in its place is none")
+    except PromptfitError as error:
+        return Outcome(sample, error=str(error), asking_helps=not isinstance(error, HookError))
+    why = wire.why_missing(reply, sample.text) if predicted is None else None
+    reply = _in_whole_characters(reply)
+    asked = key in replies.asked
+    return Outcome(sample, reply, predicted, replayed=not asked, seconds=recorded.seconds, why_missing=why)
+
+
+def _in_whole_characters(reply: ChatReply) -> ChatReply:
+    calls = tuple(ToolCall(_whole_characters(call.name), _whole_characters(call.arguments)) for call in reply.calls)
+    text, thought = _whole_characters(reply.text), _whole_characters(reply.thought)
+    return replace(reply, text=text, thought=thought, calls=calls)
+
+
+def _whole_characters(text: str) -> str:
+    """Return text that can be written: JSON may spell half a surrogate pair, which no file and no worker takes."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def _unrecorded(
+    wire: Wire, replies: _Replies, keyed: Sequence[tuple[Sample, dict[str, Any], str]]
+) -> Unrecorded | None:
+    cassette = replies.cassette
+    payloads = [payload for _, payload, key in keyed if key not in cassette or key in replies.no_reply]
+    if not payloads:
+        return None
+    from pytest_promptfit.providers.estimate import estimate
+
+    obstacle = wire.provider.obstacle()
+    return Unrecorded(estimate(wire.model, payloads), is_everything=not len(cassette), obstacle=obstacle)
+
+
+def _prune(folder: Path, cassette: Cassette, outcomes: Sequence[Outcome], on_wait: Callable[[str], None] | None) -> str:
+    """Delete the obsolete entries, unless a sample has no reply: a slip in the prompt makes all of them obsolete."""
+    from pytest_promptfit.cassettes.recorder import prune
+
+    unanswered = sum(outcome.reply is None for outcome in outcomes)
+    if unanswered:
+        return (
+            f"{cassette.obsolete()} obsolete replies not pruned: {unanswered} samples have no reply, record them first"
+        )
+    return f"{prune(folder, cassette.asked_keys(), cassette, on_wait)} obsolete replies pruned"
+
+
+def _usage(outcomes: Sequence[Outcome], usd: float | None) -> Usage:
+    replies = [outcome.reply for outcome in outcomes if outcome.reply is not None]
+    return Usage(
+        calls=len(replies),
+        replayed=sum(outcome.replayed for outcome in outcomes),
+        input_tokens=sum(reply.input_tokens for reply in replies),
+        output_tokens=sum(reply.output_tokens for reply in replies),
+        usd=usd,
+    )
+
+
+def _notes(wire: Wire, sample_set: SampleSet, replies: _Replies) -> Iterator[str]:
+    yield from sample_set.warnings
+    yield from replies.cassette.warnings
+    if replies.no_reply:
+        first = next(iter(replies.no_reply.values()))
+        yield f"{len(replies.no_reply)} recordings hold no reply and count as not recorded; the first: {first}"
+    if wire.asks_for_prefix:
+        yield from _prefix_notes(wire, replies)
+
+
+def _prefix_notes(wire: Wire, replies: _Replies) -> Iterator[str]:
+    model = wire.model
+    if model.reply_prefix is not None or model.base_url is None:
+        yield f"{model} does not continue a reply prefix: the user turn asks for it instead"
+        return
+    recorded = next(iter(replies.cassette), None)
+    if recorded is not None and ends_with_assistant(recorded.request_body):
+        yield "the recordings were made with the reply prefix as a turn of its own: write reply_prefix: continue"
+        return
+    yield (
+        f"whether {urlsplit(model.base_url).netloc} continues a reply prefix is not known, so the user turn asks for "
+        "it; where it does, write reply_prefix: continue under model (continue_final_message for vLLM and SGLang, "
+        "prefix for Mistral and DeepSeek)"
+    )
+
+
+def _where_the_key_went(model: ModelSpec, outcomes: Sequence[Outcome]) -> Iterator[str]:
+    if any(outcome.reply is not None and not outcome.replayed for outcome in outcomes):
+        yield from where_a_key_goes(model)

@@ -1,0 +1,198 @@
+"""Gates: what the figures of a whole prompt must reach. Pure: an evaluation in, verdicts out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from pytest_promptfit.errors import HookError
+from pytest_promptfit.evaluation.metrics import detectable_drop, least_broken, wilson_interval
+from pytest_promptfit.text import percent, plain, points, probability
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from pytest_promptfit.evaluation.baseline import Baseline, Comparison
+    from pytest_promptfit.evaluation.outcomes import Evaluation, Outcome
+    from pytest_promptfit.prompts.model import Gates
+
+SHOWN = 10
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """The verdict of one gate; ``passed`` is ``None`` where it could not be judged."""
+
+    name: str
+    passed: bool | None
+    detail: str
+    samples: tuple[str, ...] = ()
+    """The cases behind a failure."""
+    warning: str = ""
+    floor: float | None = None
+    """The accuracy that was asked for."""
+
+    @property
+    def verdict(self) -> Literal["passed", "failed", "not judged"]:
+        """What came of the gate, in words."""
+        return "not judged" if self.passed is None else "passed" if self.passed else "failed"
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A gate of another plugin: how it is called, and how it judges an evaluation against the baseline.
+
+    ``judge`` is given labeled samples that all are selected and have a reply.
+    """
+
+    name: str
+    judge: Callable[[Evaluation, Baseline | None], GateResult]
+
+
+def gate_names(gates: Gates) -> list[str]:
+    """Return the gates that a prompt file asks for, in the order they are reported."""
+    asked = {
+        "accuracy": gates.accuracy is not None,
+        "recall": bool(gates.recall),
+        "missing": gates.missing is not None,
+        "regression": gates.regression is not None,
+    }
+    return [name for name, wanted in asked.items() if wanted]
+
+
+def judge_floors(gates: Gates, evaluation: Evaluation, *, unselected: int = 0) -> list[GateResult]:
+    """Judge the gates on an evaluation's own figures; ``unselected`` labeled samples leave them without a verdict."""
+    names = [name for name in gate_names(gates) if name != "regression"]
+    reason = why_not_judged(evaluation, unselected)
+    return [GateResult(name, None, reason) if reason else _judge(name, gates, evaluation) for name in names]
+
+
+def judge_added(
+    added: Sequence[Gate], evaluation: Evaluation, baseline: Baseline | None, *, unselected: int = 0
+) -> list[GateResult]:
+    """Judge the gates of other plugins, under the same conditions as ours."""
+    reason = why_not_judged(evaluation, unselected)
+    return [
+        GateResult(gate.name, None, reason) if reason else _judge_added(gate, evaluation, baseline) for gate in added
+    ]
+
+
+def strictest(results: Sequence[GateResult]) -> GateResult:
+    """Return the result that counts of several for one gate: one that failed, else one that was judged."""
+    return min(results, key=lambda result: (result.passed is not False, result.passed is None))
+
+
+def _judge_added(gate: Gate, evaluation: Evaluation, baseline: Baseline | None) -> GateResult:
+    """Judge another plugin's gate; one that cannot judge has failed."""
+    try:
+        return gate.judge(evaluation, baseline)
+    except HookError as error:
+        return GateResult(gate.name, False, str(error))
+
+
+def why_not_judged(evaluation: Evaluation, unselected: int) -> str:
+    """Return why no gate can be judged, or nothing."""
+    if unselected:
+        return f"{unselected} of its samples are not selected: run the whole file to judge it"
+    if evaluation.unanswered:
+        return f"{len(evaluation.unanswered)} of its samples have no reply: see their cases"
+    return "" if evaluation.labeled else "there are no labeled samples"
+
+
+def _judge(name: str, gates: Gates, evaluation: Evaluation) -> GateResult:
+    if name == "accuracy":
+        return _judge_accuracy(gates.accuracy or 0.0, evaluation)
+    if name == "recall":
+        return _judge_recall(gates, evaluation)
+    return _judge_missing(gates.missing or 0.0, evaluation)
+
+
+def _judge_accuracy(floor: float, evaluation: Evaluation) -> GateResult:
+    confusion = evaluation.confusion
+    low, high = wilson_interval(confusion.correct, confusion.total)
+    accuracy = confusion.accuracy or 0.0
+    detail = (
+        f"accuracy {percent(accuracy)} ({confusion.correct} of {confusion.total}, "
+        f"95 % interval {percent(low)} to {percent(high)}), floor {percent(floor)}"
+    )
+    behind = _cases(o for o in evaluation.labeled if not o.correct)
+    return GateResult("accuracy", accuracy >= floor, detail, behind, floor=floor)
+
+
+def _judge_recall(gates: Gates, evaluation: Evaluation) -> GateResult:
+    figures, passed, below = [], True, set()
+    by_label = evaluation.confusion.by_label
+    for label, floor in gates.recall.items():
+        metrics = by_label.get(label)
+        if metrics is None or not metrics.support:
+            figures.append(f"{plain(label)}: no samples to show it, floor {percent(floor)}")
+            passed = passed and not floor
+            continue
+        figures.append(f"{plain(label)}: {percent(metrics.recall)} of {metrics.support}, floor {percent(floor)}")
+        if metrics.recall < floor:
+            passed = False
+            below.add(label)
+    missed = (o for o in evaluation.labeled if not o.correct and o.sample.label in below)
+    return GateResult("recall", passed, "recall " + "; ".join(figures), _cases(missed))
+
+
+def _judge_missing(ceiling: float, evaluation: Evaluation) -> GateResult:
+    unread = [outcome for outcome in evaluation.labeled if outcome.status == "missing"]
+    share = len(unread) / len(evaluation.labeled)
+    detail = (
+        f"no label could be read in {percent(share)} ({len(unread)} of {len(evaluation.labeled)}), "
+        f"at most {percent(ceiling)}"
+    )
+    return GateResult("missing", share <= ceiling, detail, _cases(unread))
+
+
+def judge_regression(comparison: Comparison, *, level: float, tests: int = 1) -> GateResult:
+    """Judge whether an evaluation is worse than what it is compared with, beyond chance.
+
+    ``level`` is what p must not exceed, the gate's alpha where it is the only one of a run, else its share by
+    Benjamini and Hochberg over the ``tests`` of the run.
+    """
+    if not comparison.shared:
+        return GateResult("regression", None, f"no labeled sample is in {comparison.reference}")
+    if comparison.alpha is None or not comparison.can_fail:
+        least = least_broken(comparison.alpha or 0.05)
+        few = f"{comparison.shared} shared samples are too few: a drop shows with at least {least} broken ones"
+        return GateResult("regression", None, few)
+    if comparison.is_unchanged:
+        said = f"unchanged from {comparison.reference} on {comparison.shared} shared samples"
+        return GateResult("regression", True, f"{said}{_smallest_drop(comparison)}")
+    failed = comparison.p_value <= level and comparison.change < 0
+    low, high = map(points, comparison.interval)
+    direction = "worse" if comparison.change < 0 else "better" if comparison.change > 0 else "neither better nor worse"
+    moved = f" by {abs(comparison.change) * 100:.1f} points" if comparison.change else ""
+    among = f" ({comparison.alpha:g} shared among {tests} comparisons, Benjamini-Hochberg)" if tests > 1 else ""
+    beyond = "" if failed or comparison.change >= 0 else ", within chance"
+    detail = (
+        f"{direction} than {comparison.reference}{moved}{beyond} (95 % interval {low} to {high}), "
+        f"fixed {len(comparison.fixed)}, broke {len(comparison.broken)} of {comparison.shared}, "
+        f"{probability(comparison.p_of_change)}, alpha {level:.2g}{among}"
+    )
+    return GateResult(
+        "regression", not failed, detail if failed else detail + _smallest_drop(comparison), comparison.broken
+    )
+
+
+def _smallest_drop(comparison: Comparison) -> str:
+    """Say what drop so many samples find; how many flip by noise alone is taken from those that went each way."""
+    assert comparison.alpha is not None
+    flips = min(len(comparison.fixed), len(comparison.broken)) / comparison.shared
+    drop = detectable_drop(comparison.shared, alpha=comparison.alpha, flips=min(flips, 0.49))
+    noise = f"if {percent(flips)} flip each way by noise" if flips else "if nothing flips by noise"
+    if drop is None:
+        return f"; no drop would be found with 80 % power {noise}"
+    return f"; a drop of {drop * 100:.1f} points would be found with 80 % power {noise}"
+
+
+def _cases(outcomes: Iterator[Outcome] | Sequence[Outcome]) -> tuple[str, ...]:
+    return tuple(outcome.sample.case_name for outcome in outcomes)
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the first names and how many more there are."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more

@@ -1,0 +1,303 @@
+"""What is counted from outcomes: the confusion and its figures, an interval, the paired test and its power.
+
+Pure functions over plain values and the standard library only, since every replayed run imports this;
+what decides with these figures (gates, the baseline) lives in ``baseline``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Final
+
+from pytest_promptfit.prompts.labels import MISSING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+
+BISECTIONS: Final = 14
+"""Halvings of [0, 1]: they find a drop to 0.01 points."""
+
+MOST_EXACT_PAIRS: Final = 100
+"""Above this the exact power takes over 20 ms, and the normal approximation is off by at most half a point."""
+
+
+def wilson_interval(correct: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the score interval of a proportion, by Wilson (1927), without continuity correction.
+
+    ``correct`` of ``total`` are counts, ``confidence`` is the two-sided coverage in (0, 1). The bounds lie
+    in [0, 1]; no observation at all says nothing, so the interval is then (0.0, 1.0).
+    Raises ``ValueError`` when the counts or the confidence are out of range.
+    """
+    if not 0 <= correct <= total:
+        raise ValueError(f"correct must be in 0..total, got {correct} of {total}")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must be in (0, 1), got {confidence}")
+    if total == 0:
+        return 0.0, 1.0
+    z = _z(0.5 + confidence / 2)
+    share = correct / total
+    shrink = 1 + z * z / total
+    centre = (share + z * z / (2 * total)) / shrink
+    half = z / shrink * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total))
+    # At the ends the formula gives exactly 0 and 1, which rounding would miss.
+    return (0.0 if correct == 0 else centre - half), (1.0 if correct == total else centre + half)
+
+
+def mcnemar_midp(worse: int, better: int) -> float:
+    """Return the one-sided mid-p of the paired test, by Fagerland, Lydersen and Laake (2013).
+
+    ``worse`` and ``better`` count the pairs whose outcome changed for the worse and for the better.
+    With X ~ Binomial(worse + better, 1/2) it is P(X > worse) + P(X = worse) / 2: small when more pairs
+    got worse than chance explains, and 0.5, no evidence either way, when no pair changed.
+    The binomial itself, no approximation; ``mcnemar_midp(a, b) + mcnemar_midp(b, a)`` is 1 but for
+    rounding. Raises ``ValueError`` for a negative count.
+    """
+    if min(worse, better) < 0:
+        raise ValueError(f"worse and better must not be negative, got {worse} and {better}")
+    if worse < better:
+        return 1.0 - mcnemar_midp(better, worse)
+    pairs = worse + better
+    # Dividing integers rounds once and cannot overflow; what is too small for a float becomes 0.
+    return math.comb(pairs, worse) / (1 << pairs) * _tail_over_mass(worse, better)
+
+
+def _tail_over_mass(worse: int, better: int) -> float:
+    """Return (P(X > worse) + P(X = worse) / 2) / P(X = worse), for worse >= better: terms only shrink."""
+    total, term = 0.5, 1.0
+    for step in range(better):
+        term *= (better - step) / (worse + 1 + step)
+        total += term
+        if term < 1e-18 * total:
+            break
+    return total
+
+
+def paired_difference_interval(worse: int, better: int, pairs: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the interval of a change in accuracy between paired outcomes, by Agresti and Min (2005).
+
+    ``worse`` and ``better`` of ``pairs`` changed their outcome; ``confidence`` is the two-sided coverage in
+    (0, 1). The bounds lie in [-1, 1]. It is Wald's interval after half a pair was added to each of the four
+    kinds of pairs (Statistics in Medicine 24, p. 729), which keeps its coverage with few pairs.
+    Raises ``ValueError`` when the counts or the confidence are out of range.
+    """
+    if min(worse, better) < 0 or worse + better > pairs:
+        raise ValueError(f"worse + better must be in 0..pairs, got {worse} + {better} of {pairs}")
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence must be in (0, 1), got {confidence}")
+    change, total = better - worse, pairs + 2
+    half = _z(0.5 + confidence / 2) * math.sqrt(worse + better + 1 - change * change / total) / total
+    return max(-1.0, change / total - half), min(1.0, change / total + half)
+
+
+def benjamini_hochberg(p_values: Sequence[float], levels: Sequence[float]) -> list[float]:
+    """Return for each of several tests the level that its p must not exceed for it to be a discovery.
+
+    ``levels`` are what the tests have alone, each in (0, 1). Of m tests ordered by p / level, the first k are
+    discoveries, with k the largest for which the k-th ratio is at most k / m: so the expected share of false
+    ones among them stays below the level, and where nothing changed at all so does the chance of any, by
+    Benjamini and Hochberg (1995, JRSS B 57, p. 289). The returned level is level * max(k, 1) / m.
+    """
+    count = len(p_values)
+    ratios = sorted(p / level for p, level in zip(p_values, levels, strict=True))
+    found = max((at for at, ratio in enumerate(ratios, 1) if ratio <= at / count), default=1)
+    return [level * found / count for level in levels]
+
+
+def least_broken(alpha: float) -> int:
+    """Return how many pairs must get worse, none better, for the paired test to fail at all: 2^-(n+1) <= alpha."""
+    if not 0 < alpha < 1:
+        raise ValueError(f"alpha must be in (0, 1), got {alpha}")
+    return max(1, math.ceil(-math.log2(alpha) - 1 - 1e-12))
+
+
+@lru_cache(maxsize=1024)
+def detectable_drop(pairs: int, *, alpha: float, flips: float = 0.0, power: float = 0.8) -> float | None:
+    """Return the smallest drop in accuracy, 0 to 1, that the paired test on ``pairs`` finds with ``power``.
+
+    ``flips`` in [0, 0.5) is the share of pairs that get better, and as many worse, by noise alone; the drop
+    comes on top: P(worse) = flips + drop. Power is that of the exact test at ``alpha`` up to 100 pairs, summed
+    over how many pairs change; above it Connor's normal approximation (1987, Biometrics 43, p. 209).
+    ``None`` where no drop can be found with so few pairs. Raises ``ValueError`` when an argument is out of range.
+    """
+    if pairs < 0 or not 0 <= flips < 0.5 or not 0 < power < 1:
+        raise ValueError(f"expected pairs >= 0, flips in [0, 0.5), power in (0, 1): {pairs}, {flips}, {power}")
+    power_at = _exact_power if pairs <= MOST_EXACT_PAIRS else _approximate_power
+    missed, found = 0.0, 1.0 - 2 * flips
+    if pairs < least_broken(alpha) or power_at(pairs, found, flips, alpha) < power:
+        return None
+    for _ in range(BISECTIONS):
+        middle = (missed + found) / 2
+        if power_at(pairs, middle, flips, alpha) >= power:
+            found = middle
+        else:
+            missed = middle
+    return found
+
+
+def _exact_power(pairs: int, drop: float, flips: float, alpha: float) -> float:
+    """Return P(the test fails) where a pair gets worse with flips + drop, and better with flips."""
+    changed = min(1.0, 2 * flips + drop)
+    worse_share = (flips + drop) / changed if changed else 0.0
+    found, least = 0.0, 0
+    for count, weight in enumerate(_binomial(pairs, changed)):
+        least = _least_worse(count, least, alpha)
+        if weight > 1e-12 and least <= count:
+            found += weight * sum(_binomial(count, worse_share)[least:])
+    return found
+
+
+def _least_worse(count: int, start: int, alpha: float) -> int:
+    """Return how many of ``count`` changed pairs must be worse for the test to fail; it never falls with ``count``."""
+    return next((worse for worse in range(start, count + 1) if mcnemar_midp(worse, count - worse) <= alpha), count + 1)
+
+
+def _binomial(count: int, share: float) -> list[float]:
+    if share in (0.0, 1.0):
+        return [float(hits == count * share) for hits in range(count + 1)]
+    log_yes, log_no = math.log(share), math.log1p(-share)
+    whole = math.lgamma(count + 1)
+    return [
+        math.exp(
+            whole - math.lgamma(hits + 1) - math.lgamma(count - hits + 1) + hits * log_yes + (count - hits) * log_no
+        )
+        for hits in range(count + 1)
+    ]
+
+
+def _approximate_power(pairs: int, drop: float, flips: float, alpha: float) -> float:
+    from statistics import NormalDist
+
+    changed = 2 * flips + drop
+    spread = math.sqrt(changed - drop * drop)
+    reach = drop * math.sqrt(pairs) + _z(alpha) * math.sqrt(changed)
+    return NormalDist().cdf(reach / spread) if spread else float(reach > 0)
+
+
+def _z(probability: float) -> float:
+    """Return the standard normal quantile of a probability in (0, 1)."""
+    from statistics import NormalDist  # costs more to import than all else here
+
+    return NormalDist().inv_cdf(probability)
+
+
+@dataclass(frozen=True, slots=True)
+class LabelMetrics:
+    """The figures of one label; each is 0.0 where it is undefined, as scikit-learn's ``zero_division=0``.
+
+    ``precision`` = right / predicted, ``recall`` = right / gold, ``f1`` = 2 right / (gold + predicted),
+    ``support`` = how many samples have the label as gold.
+    """
+
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+@dataclass(frozen=True, slots=True)
+class Confusion:
+    """How often each gold label was answered with each predicted label; made by ``count``.
+
+    ``cells`` maps (gold, predicted) to a count above zero, ordered by ``labels``; a predicted ``None``
+    means that no label could be read. It comes last, and it is a wrong answer in every figure.
+    """
+
+    labels: tuple[str, ...]
+    cells: Mapping[tuple[str, str | None], int]
+
+    @property
+    def total(self) -> int:
+        """Return how many pairs were counted."""
+        return sum(self.cells.values())
+
+    @property
+    def correct(self) -> int:
+        """Return how many predictions are the gold label."""
+        return sum(n for (gold, predicted), n in self.cells.items() if gold == predicted)
+
+    @property
+    def missing(self) -> int:
+        """Return how many pairs have no readable prediction."""
+        return sum(n for (_, predicted), n in self.cells.items() if predicted is None)
+
+    @property
+    def accuracy(self) -> float | None:
+        """Return correct / total, or ``None`` when nothing was counted."""
+        return self.correct / self.total if self.cells else None
+
+    @property
+    def by_label(self) -> dict[str, LabelMetrics]:
+        """Return the figures of every label, in the order of ``labels``, also of those that never occur."""
+        golds, predictions = self._margins()
+        return {
+            label: _label_metrics(self.cells.get((label, label), 0), golds[label], predictions[label])
+            for label in self.labels
+        }
+
+    @property
+    def macro_f1(self) -> float | None:
+        """Return the plain mean of F1 over the labels that occur, or ``None`` when nothing was counted.
+
+        A label occurs when it is gold or predicted at least once; those that never do are left out instead
+        of counting as 0, and a missing prediction is no label. That is scikit-learn's
+        ``f1_score(gold, predicted, average="macro", zero_division=0, labels=those that occur)``.
+        """
+        golds, predictions = self._margins()
+        scores = [m.f1 for label, m in self.by_label.items() if golds[label] or predictions[label]]
+        return math.fsum(scores) / len(scores) if scores else None
+
+    @property
+    def table(self) -> dict[str, dict[str, int]]:
+        """Return ``{gold: {predicted: count}}`` without zeros, ordered by ``labels``, ``MISSING`` last."""
+        rows: dict[str, dict[str, int]] = {}
+        for (gold, predicted), n in self.cells.items():
+            rows.setdefault(gold, {})[MISSING if predicted is None else predicted] = n
+        return rows
+
+    def _margins(self) -> tuple[Counter[str], Counter[str | None]]:
+        golds: Counter[str] = Counter()
+        predictions: Counter[str | None] = Counter()
+        for (gold, predicted), n in self.cells.items():
+            golds[gold] += n
+            predictions[predicted] += n
+        return golds, predictions
+
+
+def count(pairs: Iterable[tuple[str, str | None]], labels: Sequence[str]) -> Confusion:
+    """Count pairs of (gold, predicted) labels; a predicted ``None`` means that no label could be read.
+
+    ``labels`` are all labels there are, in the order to show them. Raises ``ValueError`` for a pair
+    with any other label, and for a label called ``MISSING``, which a table could not tell from ``None``.
+    """
+    if MISSING in labels:
+        raise ValueError(f"{MISSING!r} stands for a missing label and cannot be a label itself")
+    place: dict[str | None, int] = {label: at for at, label in enumerate(dict.fromkeys(labels))}
+    place[None] = len(place)
+    counted = Counter(pairs)
+    for pair in counted:
+        _check_known(pair, labels)
+    ordered = sorted(counted.items(), key=lambda cell: (place[cell[0][0]], place[cell[0][1]]))
+    return Confusion(tuple(dict.fromkeys(labels)), dict(ordered))
+
+
+def _check_known(pair: tuple[str, str | None], labels: Sequence[str]) -> None:
+    gold, predicted = pair
+    if gold not in labels or (predicted is not None and predicted not in labels):
+        raise ValueError(f"expected labels out of {list(labels)}, got gold {gold!r}, predicted {predicted!r}")
+
+
+def _label_metrics(right: int, gold: int, predicted: int) -> LabelMetrics:
+    return LabelMetrics(
+        precision=_ratio(right, predicted),
+        recall=_ratio(right, gold),
+        f1=_ratio(2 * right, gold + predicted),
+        support=gold,
+    )
+
+
+def _ratio(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0

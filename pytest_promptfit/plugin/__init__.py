@@ -1,0 +1,273 @@
+"""pytest's hooks and options, nothing else: what a plain ``pytest`` imports, so only pytest itself."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MARKERS = (
+    "promptfit: a case or gate of a prompt file.",
+    "canonical: a sample that must never be got wrong.",
+    "labeled: a labeled sample.",
+    "gate: a figure over all labeled samples of a prompt file.",
+    "tune: the tuning run of a prompt file (--tune).",
+)
+
+WRITING = ("--promptfit-record", "--promptfit-update", "--promptfit-prune")
+"""Options with which a run asks a model or writes what is committed."""
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the options and ini settings."""
+    group = parser.getgroup("promptfit", "classification prompts as test cases (pytest-promptfit)")
+    group.addoption(
+        "--promptfit",
+        action="store_true",
+        help="Collect prompt files and replay the recorded replies: offline, no key, no cost. "
+        "Every other --promptfit-… option needs this one or --tune.",
+    )
+    _add_choice(
+        group,
+        "--promptfit-record",
+        dest="promptfit_record",
+        default="missing",
+        other="all",
+        help="Ask the model for the replies that are not recorded.",
+        help_of_other="Ask the model for all replies, the recorded ones too.",
+    )
+    _add_choice(
+        group,
+        "--promptfit-update",
+        dest="promptfit_update",
+        default="yes",
+        other="force",
+        help="Accept today's outcomes as the baseline; refused when the regression gate fails.",
+        help_of_other="Accept them although the regression gate fails.",
+    )
+    group.addoption(
+        "--promptfit-against",
+        action="append",
+        metavar="REF",
+        help="Judge by a git ref too, such as origin/main: its baseline, samples and gates, so that a change cannot "
+        "loosen its own gate. May be given several times.",
+    )
+    group.addoption(
+        "--promptfit-accept-contract",
+        action="store_true",
+        help="With --promptfit-against: accept what the change takes from the samples, gates and reading of that "
+        "version; judged is what both have.",
+    )
+    group.addoption(
+        "--promptfit-prune",
+        action="store_true",
+        help="Delete recorded replies that this run, if it is a full one, never asked for.",
+    )
+    group.addoption(
+        "--promptfit-concurrency",
+        type=partial(_positive, "--promptfit-concurrency"),
+        metavar="N",
+        help="With --promptfit-record or --tune: calls in flight at once (default: 16).",
+    )
+    group.addoption(
+        "--promptfit-budget",
+        type=_usd,
+        metavar="USD",
+        help="With --promptfit-record: stop before this much is spent in the run; what was paid for is kept. "
+        "(A tuning run is limited by tune.budget in the prompt file.)",
+    )
+    group.addoption(
+        "--promptfit-max-calls",
+        type=partial(_positive, "--promptfit-max-calls"),
+        metavar="N",
+        help="With --promptfit-record: stop after N calls; what was paid for is kept.",
+    )
+    group.addoption(
+        "--promptfit-allow-ci",
+        action="store_true",
+        help="Allow recording, updating, pruning and tuning although CI is set.",
+    )
+    group.addoption(
+        "--promptfit-json",
+        type=Path,
+        metavar="PATH",
+        help="Write the results as JSON, for machines.",
+    )
+    group.addoption(
+        "--promptfit-report",
+        type=Path,
+        metavar="PATH",
+        help="Write the results as one HTML page, for people: verdict, figures, every case, a tuning run's history.",
+    )
+    group.addoption(
+        "--tune",
+        "--promptfit-tune",
+        action="store_true",
+        dest="promptfit_tune",
+        help="Improve every selected prompt and rewrite its YAML where that is earned, then run its cases. "
+        "Asks the models for what is not recorded.",
+    )
+    group.addoption(
+        "--tune-dry-run",
+        action="store_true",
+        help="With --tune: say what would be done and what it could cost; ask nothing, write nothing.",
+    )
+    group.addoption(
+        "--tune-seed",
+        type=partial(_whole, "--tune-seed"),
+        metavar="N",
+        help="With --tune: where all random choices start from (default: 0).",
+    )
+    group.addoption(
+        "--tune-iterations",
+        type=partial(_whole, "--tune-iterations"),
+        metavar="N",
+        help="With --tune: rounds of reflection, instead of the file's tune.iterations.",
+    )
+    parser.addini(
+        "promptfit_files",
+        type="args",
+        default=["*.prompt.yaml", "*.prompt.yml"],
+        help="Names of prompt files (glob patterns).",
+    )
+    parser.addini("promptfit_cassettes", type="string", default="cassettes", help="Folder of the recorded replies.")
+
+
+def pytest_addhooks(pluginmanager: pytest.PytestPluginManager) -> None:
+    """Announce the hooks that other plugins may implement."""
+    from pytest_promptfit.plugin import hookspecs
+
+    pluginmanager.add_hookspecs(hookspecs)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Register the markers and, when it is asked for, the session that runs prompt files."""
+    for marker in MARKERS:
+        config.addinivalue_line("markers", marker)
+    if not config.option.promptfit_tune:
+        _refuse_lone_tuning_options(config)
+    if not (config.option.promptfit or config.option.promptfit_tune):
+        _refuse_lone_options(config)
+        _name_the_flag(config)
+        return
+    _refuse_limits_without_recording(config)
+    _refuse_writing_in_dry_run(config)
+    from pytest_promptfit.plugin.session import PromptfitSession
+
+    _refuse_in_ci(config)
+    config.pluginmanager.register(PromptfitSession(config), "promptfit-session")
+
+
+def _add_choice(
+    group: pytest.OptionGroup,
+    name: str,
+    *,
+    dest: str,
+    default: str,
+    other: str,
+    help: str,  # noqa: A002
+    help_of_other: str,
+) -> None:
+    """Add an option that may be given bare or as ``name=choice``, but never swallows the path behind it.
+
+    An optional argument (``nargs="?"``) would take ``prompts/`` in ``--promptfit-record prompts/``.
+    """
+    group.addoption(name, f"{name}={default}", action="store_const", const=default, dest=dest, help=help)
+    group.addoption(f"{name}={other}", action="store_const", const=other, dest=dest, help=help_of_other)
+
+
+def _given(config: pytest.Config, *names: str) -> Iterator[str]:
+    """Yield the options that are given, a number of 0 among them."""
+    values = ((name, config.getoption(name)) for name in names)
+    return (name for name, value in values if value is not False and value not in (None, ""))
+
+
+def _refuse_lone_options(config: pytest.Config) -> None:
+    for name in _given(
+        config,
+        "--promptfit-record",
+        "--promptfit-update",
+        "--promptfit-against",
+        "--promptfit-accept-contract",
+        "--promptfit-prune",
+        "--promptfit-budget",
+        "--promptfit-max-calls",
+        "--promptfit-json",
+        "--promptfit-report",
+        "--promptfit-concurrency",
+        "--promptfit-allow-ci",
+    ):
+        raise pytest.UsageError(f"{name} needs --promptfit: pytest --promptfit {name} …")
+
+
+def _name_the_flag(config: pytest.Config) -> None:
+    """Refuse a prompt file among the paths: without the flag pytest would pass over it."""
+    for argument in config.args:
+        path = argument.partition("::")[0]
+        if path.endswith((".yaml", ".yml")) and Path(config.invocation_params.dir, path).is_file():
+            name = Path(path).name
+            if any(fnmatch.fnmatch(name, pattern) for pattern in config.getini("promptfit_files")):
+                raise pytest.UsageError(f"{path!r} is a prompt file: pytest --promptfit {argument!r}")
+
+
+def _refuse_limits_without_recording(config: pytest.Config) -> None:
+    if config.option.promptfit_record:
+        return
+    for name in _given(config, "--promptfit-budget", "--promptfit-max-calls"):
+        tuning = config.option.promptfit_tune
+        instead = "; a tuning run is limited by tune.budget in the prompt file" if tuning else ""
+        raise pytest.UsageError(f"{name} needs --promptfit-record{instead}")
+
+
+def _refuse_writing_in_dry_run(config: pytest.Config) -> None:
+    if not config.option.tune_dry_run:
+        return
+    for name in _given(config, *WRITING):
+        raise pytest.UsageError(f"{name} and --tune-dry-run: a dry run asks and writes nothing: leave out one")
+
+
+def _refuse_lone_tuning_options(config: pytest.Config) -> None:
+    for name in _given(config, "--tune-dry-run", "--tune-seed", "--tune-iterations"):
+        raise pytest.UsageError(f"{name} needs --tune: pytest --tune {name} …")
+
+
+def _refuse_in_ci(config: pytest.Config) -> None:
+    """Refuse what costs money or rewrites files when a CI system runs us and nobody said that it may."""
+    option = config.option
+    if os.environ.get("CI", "").lower() in ("", "0", "false") or option.promptfit_allow_ci:
+        return
+    for name in _given(config, *WRITING, *(() if option.tune_dry_run else ("--tune",))):
+        raise pytest.UsageError(f"{name} is refused while CI is set: add --promptfit-allow-ci if that is meant")
+
+
+def _positive(name: str, text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise pytest.UsageError(f"{name} {text!r}: expected a whole number from 1")
+    return number
+
+
+def _whole(name: str, text: str) -> int:
+    if not text.isdecimal():
+        raise pytest.UsageError(f"{name} {text!r}: expected a whole number from 0")
+    return int(text)
+
+
+def _usd(text: str) -> float:
+    try:
+        amount = float(text.removeprefix("$"))
+    except ValueError:
+        amount = -1.0
+    if not 0 < amount < float("inf"):
+        raise pytest.UsageError(f"--promptfit-budget {text!r}: expected an amount in USD, such as 0.50")
+    return amount

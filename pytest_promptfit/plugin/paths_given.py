@@ -1,0 +1,95 @@
+"""The paths and options that pytest was started with, and what is said where they lead to no prompt file."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_promptfit.text import plain, relative_to
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+YAML = (".yaml", ".yml")
+NEVER_ENTERED = {".git", ".hg", ".svn", "node_modules", "__pycache__", "site-packages", ".tox", ".nox"}
+MOST_FOLDERS = 20_000
+"""Folders that are looked into for prompt files outside of what is collected."""
+
+ACCEPT = "--promptfit-accept-contract"
+
+
+def is_prompt_file(config: pytest.Config, name: str) -> bool:
+    """Tell whether a file is a prompt file, by its name."""
+    return any(fnmatch.fnmatch(name, pattern) for pattern in config.getini("promptfit_files"))
+
+
+def paths_given(config: pytest.Config) -> list[Path]:
+    """Return the paths that were typed; none where pytest took ``testpaths``, or the folder it was started in."""
+    worker = getattr(config, "workerinput", None)
+    source = config.args_source is pytest.Config.ArgsSource.ARGS
+    if not (worker["promptfit_paths_given"] if worker else source):
+        return []
+    folder = config.invocation_params.dir
+    return [Path(os.path.abspath(folder / argument.partition("::")[0])) for argument in config.args]  # noqa: PTH100
+
+
+def refuse_other_names(config: pytest.Config) -> None:
+    """Raise UsageError where a YAML file was typed whose name is not that of a prompt file."""
+    patterns = " ".join(config.getini("promptfit_files"))
+    for path in paths_given(config):
+        if path.suffix in YAML and path.is_file() and not is_prompt_file(config, path.name):
+            raise pytest.UsageError(
+                f"{plain(relative_to(str(path), config.invocation_params.dir))}: not the name of a prompt file: "
+                f"expected {patterns} (promptfit_files in the ini file says which)"
+            ) from None
+
+
+def where_prompts_are(config: pytest.Config) -> str:
+    """Return where the prompt files are of a run that found none; ``""`` where there are none, or none was wanted."""
+    given = paths_given(config)
+    typed = {"--promptfit", "--tune", "--promptfit-tune"} & {str(one) for one in config.invocation_params.args}
+    if given and not (typed and any(path.is_dir() for path in given)):
+        return ""
+    found = sorted(_prompt_files(config))
+    if not found:
+        return ""
+    folder = config.invocation_params.dir
+    first = relative_to(str(found[0]), folder)
+    more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+    looked = " ".join(relative_to(str(path), folder) for path in given) or " ".join(config.args)
+    return plain(
+        f"no prompt file is collected from {looked}, but there is {first}{more}: "
+        f"pytest --promptfit {relative_to(str(found[0].parent), folder)}, or name the folder in testpaths"
+    )
+
+
+def _prompt_files(config: pytest.Config) -> Iterator[Path]:
+    """Yield the prompt files of the project, hidden folders and those out of ``testpaths`` too."""
+    for folder, folders, files in islice(os.walk(config.rootpath), MOST_FOLDERS):
+        folders[:] = [name for name in folders if name not in NEVER_ENTERED and not _is_venv(folder, name)]
+        yield from (Path(folder, name) for name in files if is_prompt_file(config, name))
+
+
+def _is_venv(folder: str, name: str) -> bool:
+    return Path(folder, name, "pyvenv.cfg").is_file()
+
+
+def refuse_options_by_the_change(config: pytest.Config) -> None:
+    """Raise UsageError where a contract is accepted, or a version not judged by, otherwise than a person typed it."""
+    typed = [str(one) for one in config.invocation_params.args]
+    asked = sum(one.partition("=")[0] == "--promptfit-against" for one in typed)
+    if len(config.option.promptfit_against or ()) < asked:
+        raise pytest.UsageError("--promptfit-against: taken back by a conftest.py or plugin: a change could do that")
+    by_hand = ACCEPT in typed or ACCEPT in os.environ.get("PYTEST_ADDOPTS", "").split()
+    if config.option.promptfit_accept_contract and not hasattr(config, "workerinput"):
+        if not by_hand or ACCEPT in config.getini("addopts"):
+            raise pytest.UsageError(
+                f"{ACCEPT} in addopts or conftest.py: a change could accept itself: give it on the command line"
+            )
+        if not config.option.promptfit_against:
+            raise pytest.UsageError(f"{ACCEPT} needs --promptfit-against: pytest --promptfit --promptfit-against REF …")

@@ -1,0 +1,407 @@
+"""The state of one pytest session with ``--promptfit``: which prompt files run, and what came of them.
+
+Registered by ``plugin`` when the flag is given. Collection and cases are in ``cases``, reports in ``report``.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from pytest_promptfit.cassettes.where import SETTING, Where, setting_of
+from pytest_promptfit.errors import CassetteError, PromptfitError, told_in_one_line
+from pytest_promptfit.evaluation.forward import Asking
+from pytest_promptfit.evaluation.verdicts import settled
+from pytest_promptfit.plugin import xdist as distributed
+from pytest_promptfit.plugin.cases import GateCase, PromptFile, SampleCase, TuneCase, told
+from pytest_promptfit.plugin.hooks import custom_of
+from pytest_promptfit.plugin.paths_given import (
+    is_prompt_file,
+    paths_given,
+    refuse_options_by_the_change,
+    refuse_other_names,
+    where_prompts_are,
+)
+from pytest_promptfit.plugin.progress import Progress
+from pytest_promptfit.plugin.reports import LastWord, Reports
+from pytest_promptfit.plugin.run import PromptRun, RunSettings, write_accepted
+from pytest_promptfit.text import plain, relative_to, with_short_paths
+from pytest_promptfit.tuning.result import TuneFailure, TuneResult
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator, Iterator
+
+    from pytest_promptfit.evaluation.reference import References
+    from pytest_promptfit.evaluation.verdicts import PromptResult
+    from pytest_promptfit.reports.page.tuning import Tuning
+
+
+CONCURRENCY = 16
+"""Calls in flight at once, unless the user says another number."""
+
+
+class PromptfitSession:
+    """The plugin object that holds the prompt runs of a session."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._folder = config.invocation_params.dir
+        self._runs: dict[Path, PromptRun] = {}
+        self._folders: dict[Path, Path] = {}
+        self._worker_results: dict[str, PromptResult] = {}
+        self._recordings: dict[str, dict[str, str]] = {}
+        self._other_errors = False
+        self._reports = Reports(config)
+        self._lines = self._reports.lines
+        self._progress = Progress(config)
+        self._narrowed: dict[str, None] = {}
+        self._collected = 0
+        refuse_options_by_the_change(config)
+        self._settings = self._read_settings()
+        config.pluginmanager.register(self._reports, "promptfit-reports")
+        config.pluginmanager.register(LastWord(self._reports), "promptfit-last-word")
+        distributed.refuse_scattered_writing(config)
+
+    def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+        """Collect prompt files by their names."""
+        if not is_prompt_file(self._config, file_path.name):
+            return None
+        if file_path not in self._runs:
+            self._runs[file_path] = PromptRun(file_path, self._settings, custom_of(parent.session, file_path))
+        run = self._runs[file_path]
+        return PromptFile.of(parent, run)
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """Note whether anything but a prompt file could not be collected."""
+        if report.failed and not is_prompt_file(self._config, Path(report.nodeid).name):
+            self._other_errors = True
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_collection(self) -> Generator[None, object, object]:
+        """Say which names prompt files have where a YAML file was typed that nobody collects."""
+        try:
+            return (yield)
+        except pytest.UsageError:
+            refuse_other_names(self._config)
+            raise
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Note which samples are selected; refuse two prompts that would share a cassette folder, or a wrong door."""
+        if not self._runs and not distributed.is_distributed(self._config):
+            self._refuse_wrong_door()
+        self._lines += [run.skipped for run in self._runs.values() if run.skipped]
+        selected: dict[Path, list[Any]] = {}
+        for item in session.items:
+            if isinstance(item, SampleCase):
+                selected.setdefault(item.path, []).append(item.sample)
+            elif isinstance(item, GateCase):
+                selected.setdefault(item.path, [])
+        for path, samples in selected.items():
+            run = self._runs[path]
+            # --keep-duplicates collects a file as often as it is named.
+            run.selected = tuple(dict.fromkeys(samples))
+            run.tests = len(selected) * self._comparisons_each if distributed.is_worker(self._config) else 0
+            run.refusal = self._refuse_shared_name(run)
+            if run.refusal and not distributed.is_worker(self._config):
+                raise pytest.UsageError(plain(run.refusal))
+        if self._settings.against and not self._config.option.collectonly:
+            from pytest_promptfit.plugin.held_selection import narrowed_selection
+
+            with _as_usage_error():
+                self._narrowed.update(
+                    dict.fromkeys(narrowed_selection(self._config, self._settings.against, self._runs))
+                )
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
+        """Replay or ask all selected samples before the first case reports; a worker does it prompt by prompt."""
+        option = session.config.option
+        pays = self._settings.asking or option.promptfit_tune
+        if not (pays or self._other_errors) and any(run.selected for run in self._runs.values()):
+            # What is wrong with the files of one prompt fails, and leaves the others their results; before anything
+            # is paid for, it is mended first.
+            session.config.option.continue_on_collection_errors = True
+        stopped = session.testsfailed and not session.config.option.continue_on_collection_errors
+        if not (session.config.option.collectonly or stopped or distributed.is_distributed(session.config)):
+            try:
+                self._tune(session)
+                self._evaluate([run for run in self._runs.values() if run.selected])
+            except PromptfitError as error:
+                raise pytest.UsageError(told(error, self._config)) from None
+            finally:
+                self._progress.finish()
+        return (yield)
+
+    def _evaluate(self, runs: list[PromptRun]) -> None:
+        """Replay or ask prompt by prompt: what is wrong with one is said once and leaves the others their results.
+
+        Raises PromptfitError where nothing is left to report, and where replies can no longer be written.
+        """
+        for run in runs:
+            try:
+                _ = run.result
+            except PromptfitError as error:
+                if self._settings.asking and isinstance(error, CassetteError):
+                    raise
+                run.stopped = error
+        answered = [run for run in runs if run.stopped is None]
+        for run, result in zip(answered, settled([run.result for run in answered]), strict=True):
+            run.settle(result)
+        stopped = [run.stopped for run in runs if run.stopped]
+        if stopped and len(stopped) == len(runs):
+            raise stopped[0] if len(stopped) == 1 else PromptfitError("\n".join(told(e, self._config) for e in stopped))
+        for failure in stopped:
+            *trace, line = told(failure, self._config).split("\n")
+            self._lines += [*trace, f"error: {line}"]
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Mark what pytest has no exception for: a known miss that is right again, and a miss of a gated file."""
+        report = yield
+        if report.when == "call" and isinstance(item, SampleCase | GateCase) and item.is_stopped:
+            report.promptfit_kind = "stopped"  # type: ignore[attr-defined]  # reports carry extra attributes
+            report.promptfit_told = "summary"  # type: ignore[attr-defined]
+        elif report.when == "call" and isinstance(item, SampleCase):
+            if item.verdict == "xpassed" and not self._config.option.runxfail:
+                report.wasxfail = "a known miss of the baseline is right again"
+            elif item.verdict == "missed":
+                report.promptfit_kind = "missed"  # type: ignore[attr-defined]  # reports carry extra attributes
+            elif item.is_unrecorded:
+                report.promptfit_kind = "unrecorded"  # type: ignore[attr-defined]
+        if report.failed and isinstance(item, SampleCase | GateCase) and item.run.was_evaluated:
+            is_miss = isinstance(item, SampleCase) and not item.is_unrecorded
+            report.promptfit_told = "misses" if is_miss else "summary"  # type: ignore[attr-defined]
+        return report
+
+    def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, Any] | None:
+        """Report a miss of a gated file as ``missed``: it does not fail alone.
+
+        A case whose reply is not recorded counts among the failed, with a letter and a word of its own.
+        """
+        kind = getattr(report, "promptfit_kind", "")
+        if kind == "missed":
+            return "missed", "m", ("MISSED", {"yellow": True})
+        if kind == "stopped":
+            return "stopped", "E", ("STOPPED", {"red": True})
+        if kind == "unrecorded":
+            return "failed", "u", ("UNRECORDED", {"red": True})
+        return None
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session) -> None:
+        """Hand results to the controller, or write what was asked for: baseline, JSON, job summary."""
+        results = self._own_results()
+        if distributed.is_worker(self._config):
+            self._config.workeroutput["promptfit"] = self._parcel(results).dump()  # type: ignore[attr-defined]
+            return
+        if distributed.is_distributed(self._config) and not self._collected:
+            self._say_wrong_door(session)
+        sent = list(self._worker_results.values())
+        reports = self._reports
+        reports.results = sorted(settled([*sent, *results]), key=lambda result: result.evaluation.path)
+        reports.tuned, reports.tunings = self._tune_entries(), self._tunings()
+        if sum(result.is_worse for result in reports.results) > sum(result.is_worse for result in [*sent, *results]):
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED  # a worker did not know how many others there are
+        self._judge_selection(session)
+        writing: list[Callable[[], None]] = [
+            partial(distributed.bring_home, files, self._recordings_of(path))
+            for path, files in self._recordings.items()
+        ]
+        writing += [partial(self._accept, result) for result in reports.results]
+        for write in [*writing, reports.write_json, reports.write_page, reports.write_job_summary]:
+            try:
+                write()
+            except PromptfitError as error:
+                self._lines.append(f"error: {error}")
+                session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Any:
+        """Keep a prompt file on one worker under ``--dist loadgroup``."""
+        if config.getoption("dist") != "loadgroup":
+            return None
+        return distributed.scheduler(config, log, partial(is_prompt_file, config))
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Tell a pytest-xdist worker where the project is: elsewhere its recordings have to be brought home."""
+        node.workerinput["promptfit_paths_given"] = bool(paths_given(self._config))
+        node.workerinput["promptfit_place"] = distributed.place(self._config.rootpath)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Take what a pytest-xdist worker sends; several may have replayed the same prompt."""
+        sent = getattr(node, "workeroutput", {}).get("promptfit")
+        parcel = distributed.Parcel.load(sent) if sent else distributed.Parcel()
+        for result in parcel.results_at(str(self._config.rootpath)):
+            self._worker_results[result.evaluation.path] = result
+        self._recordings.update(parcel.recordings_at(str(self._config.rootpath)))
+        self._narrowed.update(dict.fromkeys(parcel.narrowed))
+        self._collected += parcel.collected
+
+    def pytest_unconfigure(self) -> None:
+        """End the git process that versions were read with."""
+        if self._settings.against:
+            self._settings.against.close()
+
+    def _judge_selection(self, session: pytest.Session) -> None:
+        """Fail a run that collects or selects less than the versions it is judged by, unless that is accepted."""
+        accepts = self._config.option.promptfit_accept_contract
+        for line in self._narrowed:
+            how = "accepted by --promptfit-accept-contract" if accepts else "--promptfit-accept-contract accepts it"
+            self._lines.append(f"{'' if accepts else 'error: '}{line}: {how}")
+        if self._narrowed and not accepts:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def _refuse_wrong_door(self) -> None:
+        elsewhere = where_prompts_are(self._config)
+        if elsewhere:
+            raise pytest.UsageError(elsewhere)
+
+    def _say_wrong_door(self, session: pytest.Session) -> None:
+        elsewhere = where_prompts_are(self._config)
+        if elsewhere:
+            self._lines.append(f"error: {elsewhere}")
+            session.exitstatus = pytest.ExitCode.USAGE_ERROR
+
+    @property
+    def _comparisons_each(self) -> int:
+        """How many comparisons a prompt file takes part in."""
+        return 1 + (len(self._settings.against.versions) if self._settings.against else 0)
+
+    def _tune(self, session: pytest.Session) -> None:
+        """Tune the prompts whose run is selected, or say what that would do."""
+        runs = [self._runs[item.path] for item in session.items if isinstance(item, TuneCase)]
+        option = self._config.option
+        if not runs:
+            return
+        if option.tune_dry_run:
+            self._lines += [f"{self._relative(str(run.path))}: {line}" for run in runs for line in run.plan()]
+            return
+        from pytest_promptfit.tuning.run import TuneOptions
+
+        options = TuneOptions(
+            seed=option.tune_seed or 0,
+            iterations=option.tune_iterations,
+            concurrency=option.promptfit_concurrency or CONCURRENCY,
+            on_wait=self._progress.say,
+            notify=self._progress.line,
+        )
+        for run in runs:
+            run.tune(options)
+            self._progress.finish()
+
+    def _recordings_of(self, path: str) -> Path:
+        """Return the folder of recordings of a prompt file that a worker ran."""
+        return self._settings.where.of(Path(path), self._worker_results[path].evaluation.name)
+
+    def _refuse_shared_name(self, run: PromptRun) -> str:
+        """Return why a prompt must not run when another one has its name; a worker tells it in each case."""
+        other = self._folders.setdefault(run.recordings, run.path)
+        if other == run.path:
+            return ""
+        return (
+            f"{self._relative(str(run.path))}: name: {run.parsed.name!r} is also the name of "
+            f"{self._relative(str(other))}: expected different names, because recordings are kept by name"
+        )
+
+    def _tune_entries(self) -> list[TuneResult | TuneFailure]:
+        """Return the tuning runs, those that an error ended, too."""
+        return [
+            TuneFailure(str(run.path), with_short_paths(str(run.tuned), self._folder))
+            if isinstance(run.tuned, PromptfitError)
+            else run.tuned
+            for run in self._runs.values()
+            if run.tuned is not None
+        ]
+
+    def _own_results(self) -> list[PromptResult]:
+        return [run.result for run in self._runs.values() if run.was_evaluated]
+
+    def _parcel(self, results: list[PromptResult]) -> distributed.Parcel:
+        root = self._config.rootpath
+        known_place = self._config.workerinput["promptfit_place"]  # type: ignore[attr-defined]
+        is_elsewhere = known_place != distributed.place(root)
+        recorded = results if is_elsewhere and self._settings.asking else []
+        recordings = distributed.recordings_of(recorded, self._settings.where)
+        return distributed.Parcel(str(root), tuple(results), recordings, tuple(self._narrowed), len(self._runs))
+
+    def _accept(self, result: PromptResult) -> None:
+        if self._config.option.promptfit_update:
+            path = Path(result.evaluation.path)
+            with told_in_one_line(path):
+                self._lines.append(write_accepted(result, path))
+
+    def _tunings(self) -> list[Tuning]:
+        """Return the tuning runs with the models that they asked."""
+        found = []
+        for run in self._runs.values():
+            if isinstance(run.tuned, TuneResult):
+                from pytest_promptfit.reports.page.tuning import Tuning  # brings the page's templates
+
+                config = run.parsed.config
+                found.append(Tuning(run.tuned, str(config.model), str(config.tune.model or "")))
+        return found
+
+    def _relative(self, path: str) -> str:
+        return relative_to(path, self._folder)
+
+    def _read_settings(self) -> RunSettings:
+        option = self._config.option
+        return RunSettings(
+            root=self._config.rootpath,
+            where=_where(self._config),
+            against=self._read_against(),
+            update=option.promptfit_update or "no",
+            prune=option.promptfit_prune,
+            asking=self._read_asking(),
+        )
+
+    def _read_against(self) -> References | None:
+        names = tuple(dict.fromkeys(self._config.option.promptfit_against or ()))
+        if not names:
+            return None
+        from pytest_promptfit.evaluation.reference import References
+
+        with _as_usage_error():
+            accepts = self._config.option.promptfit_accept_contract
+            return References(self._config.rootpath, names, self._config.getini("promptfit_files"), accepts=accepts)
+
+    def _read_asking(self) -> Asking | None:
+        option = self._config.option
+        if not option.promptfit_record:
+            return None
+        from pytest_promptfit.providers.budget import Budget, Limits
+
+        return Asking(
+            budget=Budget(Limits(max_calls=option.promptfit_max_calls, max_usd=option.promptfit_budget)),
+            mode=option.promptfit_record,
+            concurrency=option.promptfit_concurrency or CONCURRENCY,
+            progress=self._progress.show,
+            on_wait=self._progress.say,
+        )
+
+
+def _where(config: pytest.Config) -> Where:
+    """Return what the command line says of where recordings are: nothing, as a rule."""
+    option, setting = config.option, config.getini(SETTING)
+    overridden = any(override.startswith(f"{SETTING}=") for override in option.override_ini or ())
+    try:
+        named_by_ini = bool(option.inifilename and config.inipath and setting_of(config.inipath))
+    except PromptfitError as error:
+        raise pytest.UsageError(str(error)) from None
+    if option.rootdir or (named_by_ini and not overridden):
+        return Where(folder=config.rootpath / setting)
+    return Where(setting=setting if overridden else None)
+
+
+@contextmanager
+def _as_usage_error() -> Iterator[None]:
+    try:
+        yield
+    except PromptfitError as error:
+        raise pytest.UsageError(plain(str(error))) from None

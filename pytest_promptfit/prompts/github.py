@@ -1,0 +1,319 @@
+"""GitHub's own ``.prompt.yml`` form, turned into the values of ours.
+
+``messages`` become the four texts, ``modelParameters`` the parameters and ``testData`` the inline samples: what the
+variables of the last user message span is the text to classify. Keys of ours (gates, labels, canonical …) may stand
+beside them. Of the ``evaluators`` an exact comparison says where the label stands; the others are passed over.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import regex
+
+from pytest_promptfit.errors import CallError, NoSamplesError, PromptFileError
+from pytest_promptfit.prompts.extraction import JsonPath, json_objects, scalar
+from pytest_promptfit.prompts.mistakes import short
+from pytest_promptfit.prompts.model_spec import PROVIDER_NAMES
+from pytest_promptfit.prompts.pattern import DEFAULT_EXTRACT, answer_of, compiled, matches_of
+from pytest_promptfit.prompts.placeholders import PLACEHOLDER, filled, names_in, parts_of, value_at
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pytest_promptfit.prompts.yaml_source import YamlSource
+
+GITHUB_MODELS_URL = "https://models.github.ai/inference"
+FOREIGN_KEYS = ("messages", "modelParameters", "testData", "evaluators", "responseFormat", "jsonSchema")
+_PLACES = {"prompt": "messages", "params": "modelParameters", "samples": "testData"}
+_OWN_FIELDS = ("note", "id", "canonical")
+_GROUPS = ("inputs", "input", "variables", "vars")
+"""Where a row of test data may keep its variables, besides at its top."""
+
+_LABELS = ("expected", "label", "expected_output", "expected_label", "output", "answer", "ideal", "target", "reference")
+"""How people name what the reply should be, however they spell it."""
+
+_ROLES = ("system", "user", "assistant")
+_FORMATS = ("text", "json_object", "json_schema")
+
+
+def is_github_form(value: Mapping[str, Any]) -> bool:
+    """Tell whether a prompt file is in GitHub's form."""
+    return "messages" in value and "prompt" not in value
+
+
+def convert(source: YamlSource, ours: Sequence[str] = ()) -> dict[str, Any]:
+    """Return the values of our own form, which has the keys ``ours``; raise PromptFileError for a mistake."""
+    value = source.value
+    own = {key: item for key, item in value.items() if key not in FOREIGN_KEYS and _may_be_ours(str(key), ours)}
+    if isinstance(own.get("name"), str):
+        own["name"] = re.sub(r"[/\\\x00-\x1f]+", "-", own["name"]).rstrip(". ")[:80]
+    if "model" in own:
+        own["model"] = _model(own["model"])
+    given = own.get("params") or {}
+    own["params"] = {**_params(source), **given} if isinstance(given, dict) else given
+    rows = _rows(source)
+    texts = _with_constants(source, _texts(source, value["messages"]), rows)
+    own["prompt"] = _prompt(source, texts, own.get("extract"))
+    if rows:
+        if "samples" in own:
+            raise _error(source, "samples", "expected either `testData` or `samples`")
+        samples = _samples(source, asked_parts(value["messages"])[1], rows)
+        own |= {"samples": samples} if samples else {}
+    return own
+
+
+def _may_be_ours(key: str, ours: Sequence[str]) -> bool:
+    """Tell a key of ours, or a slip in one, from those that other tools put into these files."""
+    return key in ours or bool(difflib.get_close_matches(key[:100], [*ours, *FOREIGN_KEYS], n=1, cutoff=0.75))
+
+
+def asked_parts(messages: Sequence[Mapping[str, Any]]) -> tuple[str, str, str]:
+    """Return what the last user message says before its variables, what they span, and what it says after them."""
+    return parts_of(next(message["content"] for message in reversed(messages) if _role(message) == "user"))
+
+
+def _role(message: Mapping[str, Any]) -> str:
+    return str(message.get("role")).lower()
+
+
+def original_place(place: tuple[str | int, ...], keys: Mapping[str, Any]) -> tuple[str | int, ...]:
+    """Return where a value of our form stands in the file whose top-level ``keys`` are given."""
+    if not place or place[0] in keys:
+        return place
+    first, *rest = place
+    if first == "prompt":  # a text of ours may come from several messages
+        return ("messages",)
+    if first == "samples":
+        fields = {"text": next(iter(names_in(asked_parts(keys["messages"])[1])), "input"), "label": _label_field(keys)}
+        rest = [fields.get(str(step), step) for step in rest]
+    return (_PLACES.get(str(first), first), *rest)
+
+
+def json_schema(own: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the JSON Schema of GitHub's form; ``own`` are the schemas of our keys, by name."""
+    message = {
+        "type": "object",
+        "properties": {"role": {"enum": list(_ROLES)}, "content": {"type": "string"}},
+        "required": ["role", "content"],
+    }
+    properties = {
+        **{name: schema for name, schema in own.items() if name != "prompt"},
+        "name": {"type": "string", "minLength": 1},
+        "model": {"anyOf": [{"type": "string", "minLength": 1}, {"$ref": "#/$defs/ModelSpec"}]},
+        "messages": {"type": "array", "items": message, "minItems": 1},
+        "modelParameters": {"type": "object"},
+        "testData": {"type": "array", "items": {"type": "object"}},
+        "evaluators": {"type": "array", "description": "An exact comparison says where the label stands."},
+        "responseFormat": {"enum": list(_FORMATS)},
+        "jsonSchema": {"type": ["string", "object"]},
+    }
+    return {
+        "type": "object",
+        "description": "A prompt file in the form of GitHub Models.",
+        "properties": properties,
+        "required": ["model", "messages"],
+        "additionalProperties": False,
+    }
+
+
+def _model(model: object) -> object:
+    if not isinstance(model, str):
+        return model
+    maker, slash, _ = model.partition("/")
+    if not slash:
+        return f"openai/{model}"
+    if maker in PROVIDER_NAMES:
+        return model
+    return {"provider": "openai", "name": model, "base_url": GITHUB_MODELS_URL, "api_key_env": "GITHUB_TOKEN"}
+
+
+def _params(source: YamlSource) -> dict[str, Any]:
+    params = source.value.get("modelParameters") or {}
+    if not isinstance(params, dict):
+        raise _error(source, "modelParameters", "expected a mapping")
+    named = {_snake_case(str(key)): item for key, item in params.items()}
+    return {**named, **_response_format(source)}
+
+
+def _snake_case(name: str) -> str:
+    return re.sub(r"[A-Z]", lambda capital: f"_{capital[0].lower()}", name)
+
+
+def _response_format(source: YamlSource) -> dict[str, Any]:
+    """Return ``responseFormat`` and ``jsonSchema`` as the parameter that GitHub makes of them."""
+    kind = source.value.get("responseFormat", "text")
+    if kind not in _FORMATS:
+        raise _error(source, "responseFormat", f"expected {', '.join(_FORMATS)}")
+    if kind == "text":
+        return {}
+    if kind == "json_object":
+        return {"response_format": {"type": kind}}
+    schema = source.value.get("jsonSchema")
+    try:
+        schema = json.loads(schema) if isinstance(schema, str) else schema
+    except (ValueError, RecursionError):
+        schema = None
+    if not isinstance(schema, dict):
+        raise _error(source, "jsonSchema", "expected a JSON Schema, because responseFormat is json_schema")
+    named = schema if "schema" in schema else {"name": "reply", "schema": schema}
+    return {"response_format": {"type": kind, "json_schema": named}}
+
+
+def _prompt(source: YamlSource, texts: Sequence[tuple[str, str]], extract: object) -> dict[str, Any]:
+    turns = [(index, role, text) for index, (role, text) in enumerate(texts) if role != "system"]
+    asking = [turn for turn in turns if turn[1] == "user"][-1:]
+    if not asking or not names_in(asking[0][2]):
+        raise _error(source, "messages", "expected the text as a variable such as {{input}} in the last user message")
+    index, _, text = asking[0]
+    before, _, after = parts_of(text)
+    return {
+        "system_prompt": "\n\n".join(text for role, text in texts if role == "system"),
+        "user_prompt_prefix": before,
+        "user_prompt_suffix": after,
+        "bot_reply_prefix": "".join(text.strip() for at, _, text in turns if at > index),
+        "examples": _examples(source, [turn for turn in turns if turn[0] < index], (before, after), extract),
+    }
+
+
+def _texts(source: YamlSource, messages: object) -> list[tuple[str, str]]:
+    """Return the role and the text of each message."""
+    if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
+        raise _error(source, "messages", "expected a list of messages with role and content")
+    texts = []
+    for index, message in enumerate(messages):
+        role, text = _role(message), message.get("content")
+        if role not in _ROLES:
+            raise _error(
+                source, "messages", f"{short(message.get('role'))}: expected the role {', '.join(_ROLES)}", index
+            )
+        if not isinstance(text, str):
+            raise _error(source, "messages", "expected `content` as text", index)
+        texts.append((role, text))
+    return texts
+
+
+def _with_constants(
+    source: YamlSource, texts: Sequence[tuple[str, str]], rows: Sequence[Mapping[str, Any]]
+) -> list[tuple[str, str]]:
+    """Fill in what every row says alike; in the last user message alone a variable may say another thing each time."""
+    asking = max((at for at, (role, _) in enumerate(texts) if role == "user"), default=-1)
+
+    def constant(index: int, name: str) -> str:
+        values = {str(value) for row in rows if (value := value_at(_values(row), name)) is not None}
+        if len(values) == 1:
+            return values.pop()
+        if values:
+            message = f"{{{{{name}}}}} says another thing in each row: expected it in the last user message"
+            raise _error(source, "messages", message, index)
+        raise NoSamplesError(
+            str(_error(source, "messages", f"{{{{{name}}}}} has no value: `testData` has none", index))
+        )
+
+    return [
+        (role, text if index == asking else filled(text, partial(constant, index)))
+        for index, (role, text) in enumerate(texts)
+    ]
+
+
+def _examples(
+    source: YamlSource, turns: Sequence[tuple[int, str, str]], around: tuple[str, str], extract: object
+) -> list[dict[str, Any]]:
+    """Pair up the user and assistant messages before the last one: they are the few-shot turns."""
+    if [role for _, role, _ in turns] != ["user", "assistant"] * (len(turns) // 2):
+        raise _error(source, "messages", "expected examples as pairs of a user and an assistant message")
+    before, after = around
+    examples = []
+    for (index, _, asked), (_, _, reply) in zip(turns[::2], turns[1::2], strict=True):
+        text = asked.removeprefix(before).removesuffix(after)
+        if len(text) + len(before) + len(after) != len(asked):
+            raise _error(source, "messages", "expected the example in the same words as the last user message", index)
+        examples.append({"text": text, "label": _label_said(reply, extract), "reply": reply.strip()})
+    return examples
+
+
+def _label_said(reply: str, extract: object) -> str:
+    if isinstance(extract, dict):
+        values = [value for _, _, value in json_objects(reply)]
+        said = [scalar(JsonPath.model_construct(path=str(extract.get("json"))).find(value)) for value in values]
+        return next((one for one in reversed(said) if one), reply.strip())
+    try:
+        found = matches_of(compiled(extract if isinstance(extract, str) else DEFAULT_EXTRACT), reply)
+    except (regex.error, RecursionError, CallError):  # said where `extract` is read
+        found = []
+    return answer_of(found[-1])[1].strip() if found else reply.strip()
+
+
+def _rows(source: YamlSource) -> list[dict[str, Any]]:
+    rows = source.value.get("testData") or []
+    if not isinstance(rows, list):
+        raise _error(source, "testData", "expected a list of `input` and `expected`")
+    for index, row in enumerate(rows):
+        if not isinstance(row, dict):
+            raise _error(source, "testData", "expected `input` and `expected`", index)
+    return rows
+
+
+def _values(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the variables of a row."""
+    groups = [row[name] for name in _GROUPS if isinstance(row.get(name), dict)]
+    return {**row, **{name: value for group in groups for name, value in group.items()}}
+
+
+def _label_field(keys: Mapping[str, Any]) -> str:
+    """Return which field of the test data is the label: what an exact evaluator compares with, else by its name."""
+    compared = [name for text in _compared(keys) for name in PLACEHOLDER.findall(text)]
+    if compared:
+        return str(compared[0])
+    asked = set(names_in(asked_parts(keys["messages"])[1]))
+    names = {
+        _snake_case(str(name)).strip("_"): str(name)
+        for row in keys.get("testData") or ()
+        if isinstance(row, dict)
+        for name in row
+        if str(name) not in asked
+    }
+    return next((names[label] for label in _LABELS if label in names), _LABELS[0])
+
+
+def _compared(keys: Mapping[str, Any]) -> list[str]:
+    """Return the texts with which exact evaluators compare the reply."""
+    evaluators = keys.get("evaluators")
+    exact = (
+        (item.get("string") for item in evaluators if isinstance(item, dict)) if isinstance(evaluators, list) else ()
+    )
+    return [str(one["equals"]) for one in exact if isinstance(one, dict) and "equals" in one]
+
+
+def _samples(source: YamlSource, asked: str, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows as samples; none where no row says what is expected."""
+    label, constants = _label_field(source.value), [text for text in _compared(source.value) if not names_in(text)]
+    labels = [value_at(row, label) for row in rows]
+    if len(constants) == 1:
+        labels = [constants[0] if found is None else found for found in labels]
+    if all(found is None for found in labels):
+        return []
+    return [_sample(source, (asked, label), row, labels[index], index) for index, row in enumerate(rows)]
+
+
+def _sample(
+    source: YamlSource, fields: tuple[str, str], row: Mapping[str, Any], label: object, index: int
+) -> dict[str, Any]:
+    asked, field = fields
+    values, names = _values(row), names_in(asked)
+    found = {name: value_at(values, name) for name in names}
+    if label is None or any(name not in values and found[name] is None for name in names):
+        named = ", ".join(f"`{name}`" for name in names)
+        raise _error(source, "testData", f"expected {named} and `{field}`", index)
+    rest = {key: item for key, item in row.items() if key in _OWN_FIELDS}
+    if [*found] == [asked.strip("{} ")] and not isinstance(found[names[0]], int | float):
+        return {"text": found[names[0]], "label": label, **rest}  # what is no text is told at its own line
+    return {"text": filled(asked, lambda name: str(found[name])), "label": label, **rest}
+
+
+def _error(source: YamlSource, key: str, message: str, *place: int) -> PromptFileError:
+    return PromptFileError(f"{source.path}:{source.line((key, *place))}: {key}: {message}")

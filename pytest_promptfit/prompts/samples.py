@@ -1,0 +1,447 @@
+"""Samples: texts with the label they should get, read from a data file or from the prompt file.
+
+Ids are stable: the user's own, else a short hash of the text, so that rows may move.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from numbers import Integral
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_promptfit.errors import NoSamplesError, PromptFileError, PromptfitError
+from pytest_promptfit.files import expanded, is_file
+from pytest_promptfit.prompts.labels import MISSING, words_of
+from pytest_promptfit.prompts.mistakes import nearest, short
+from pytest_promptfit.prompts.tables import Row, read_rows
+from pytest_promptfit.prompts.yaml_source import shown_key
+from pytest_promptfit.text import nfc
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+
+    from pytest_promptfit.prompts.model import InlineSample, ParsedPrompt, SampleSource
+
+SHORT_ID, LONG_ID = 10, 16
+SHOWN_TWINS = 6
+"""Samples that stand twice and are named; more are counted."""
+
+LONGEST_PATH = 1000
+"""Characters of a path that an error shows."""
+
+_WHITE_SPACE = re.compile(r"\s{2,}|[^\S ]")
+"""White space that is not one space already: splitting a text of 100 MB into words would take gigabytes."""
+
+_PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_BETWEEN_LABELS = re.compile(r"\s*[,;|/\n]\s*")
+_NOT_A_NUMBER = {"nan", ".nan", "<na>", "nat"}
+"""How pandas and numpy write a value that is missing, in small letters."""
+
+_YES = {"1", "true", "yes", "y", "x"}
+_NO = {"", "0", "false", "no", "n"}
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A text and the label it should get, with the place it was read from."""
+
+    id: str
+    text: str
+    label: str
+    note: str = ""
+    canonical: bool = False
+    path: str = ""
+    line: int = 1
+
+    @property
+    def case_name(self) -> str:
+        """The name of its test case."""
+        return f"{'canonical' if self.canonical else 'sample'}-{self.id}"
+
+    @property
+    def place(self) -> str:
+        """``file:line``, as people and editors read it; without a line where there is none."""
+        return f"{self.path}:{self.line}" if self.line else self.path
+
+
+@dataclass(frozen=True)
+class SampleSet:
+    """All samples of a prompt file, its labels, and what was noticed while reading."""
+
+    samples: tuple[Sample, ...]
+    labels: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def labeled(self) -> tuple[Sample, ...]:
+        """The samples that the figures and gates count."""
+        return tuple(sample for sample in self.samples if not sample.canonical)
+
+
+def read_samples(parsed: ParsedPrompt) -> SampleSet:
+    """Read all samples of a prompt file; raise PromptFileError with ``file:line`` for the first mistake."""
+    config = parsed.config
+    found = [*_canonicals(parsed), *_labeled(parsed)]
+    if not found:
+        raise _no_samples(parsed)
+    return _sample_set(parsed, found, config.labels)
+
+
+def given_samples(parsed: ParsedPrompt, given: Iterable[object]) -> SampleSet:
+    """Return samples that a program brings, checked as those of a file are.
+
+    Their labels are those of the prompt file, and its samples', so that the prompt is the one that production
+    sends. Raises PromptfitError for the first mistake; a sample's place is ``samples[0]`` and so on.
+    """
+    if isinstance(given, str | bytes) or not hasattr(given, "__iter__"):
+        raise PromptfitError(f"samples: {short(given)}: {_EXPECTED_SAMPLES}")
+    found = [_given(item, f"samples[{at}]") for at, item in enumerate(given)]
+    if not found:
+        raise PromptfitError("samples: none: expected at least one")
+    config = parsed.config
+    labels = config.labels or (read_samples(parsed).labels if config.samples or config.canonical else ())
+    return _sample_set(parsed, found, labels)
+
+
+_EXPECTED_SAMPLES = "expected pairs (text, label), or Sample objects, in a list"
+
+
+def _given(item: object, place: str) -> Sample:
+    if isinstance(item, Sample):
+        sample = item if item.path else replace(item, path=place, line=0)
+    elif isinstance(item, Sequence) and not isinstance(item, str | bytes) and len(item) == 2:
+        text, label = item
+        is_number = isinstance(label, Integral) and not isinstance(label, bool)
+        sample = Sample("", text, str(label) if is_number else label, path=place, line=0)
+    else:
+        raise PromptfitError(f"{place}: {short(item)}: {_EXPECTED_SAMPLES}")
+    for name in ("text", "label", "note", "id"):
+        value = getattr(sample, name)
+        if not isinstance(value, str):
+            raise PromptfitError(f"{sample.place}: {name}: {short(value)}: expected text")
+    return _checked(replace(sample, label=sample.label.strip()), sample.id or None)
+
+
+def _sample_set(parsed: ParsedPrompt, found: Sequence[Sample], labels: tuple[str, ...]) -> SampleSet:
+    """Return the samples with an id each, and once each, when all is right with them."""
+    refuse_unclear_labels(found, labels)
+    forms = [normal_form(sample.text) for sample in found]
+    kept, warnings = _without_duplicates(_with_distinct_ids(found, forms), forms)
+    labels = labels or tuple(sorted({sample.label for sample in kept}))
+    _check_labels(kept, labels)
+    check_prompt_labels(parsed, labels)
+    return SampleSet(tuple(kept), labels, tuple(warnings))
+
+
+def _no_samples(parsed: ParsedPrompt) -> PromptFileError:
+    error = parsed.error("samples: none: expected `samples` or `canonical` with at least one sample", "samples")
+    return NoSamplesError(str(error)) if parsed.config.samples is None else error
+
+
+def text_id(text: str) -> str:
+    """Return the default id of a text: hex digits of the SHA-256 of its normal form."""
+    return _id_of(normal_form(text), SHORT_ID)
+
+
+def _id_of(form: str, length: int) -> str:
+    return hashlib.sha256(form.encode()).hexdigest()[:length]
+
+
+def normal_form(text: str) -> str:
+    """Return the text as duplicates are found by it: NFC, white space folded."""
+    return _WHITE_SPACE.sub(" ", nfc(text)).strip()
+
+
+def _canonicals(parsed: ParsedPrompt) -> Iterable[Sample]:
+    for index, item in enumerate(parsed.config.canonical):
+        yield _inline(parsed, _as_canonical(item), ("canonical", index))
+
+
+def _as_canonical(item: InlineSample) -> InlineSample:
+    return item.model_copy(update={"canonical": True})
+
+
+def _labeled(parsed: ParsedPrompt) -> Iterable[Sample]:
+    source = parsed.config.samples
+    if source is None:
+        return
+    path = data_path(parsed)
+    if path is None:
+        for index, item in enumerate(source.inline):
+            yield _inline(parsed, item, ("samples", index))
+        return
+    if not is_file(path):
+        what = "not a regular file: expected one" if _exists(path) else "no such file: expected it"
+        where = shown_key(path, limit=LONGEST_PATH)
+        raise parsed.error(f"samples.file: {short(source.file)}: {what} at {where}", "samples", "file")
+    yield from _rows(parsed, source, path)
+
+
+def data_path(parsed: ParsedPrompt) -> Path | None:
+    """Return where the data file should be; ``None`` when the samples are inline."""
+    file = parsed.config.samples.file if parsed.config.samples else None
+    if file is None:
+        return None
+    path = parsed.path.parent / expanded(file)
+    short = os.path.normpath(path)
+    # Behind a symbolic link `..` leads elsewhere.
+    return Path(short) if os.path.realpath(short) == os.path.realpath(path) else path
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def _inline(parsed: ParsedPrompt, item: InlineSample, place: tuple[str | int, ...]) -> Sample:
+    line = parsed.line(*place)
+    sample = Sample("", item.text, item.label, item.note, item.canonical, str(parsed.path), line)
+    return _checked(sample, item.id)
+
+
+def _rows(parsed: ParsedPrompt, source: SampleSource, path: Path) -> Iterable[Sample]:
+    columns, rows = read_rows(path)
+    _refuse_missing_header(source, path, columns, rows)
+    text_of = _text_reader(parsed, source.text, columns)
+    label_of = _column_reader(parsed, "label", source.label, columns)
+    note_of = _optional_reader(parsed, "note", source.note, columns)
+    id_of = _column_reader(parsed, "id", source.id, columns) if source.id else None
+    canonical_of = _optional_reader(parsed, "canonical", source.canonical, columns)
+    shown = str(path)
+    for row in rows:
+        canonical = _yes_no(shown, row, canonical_of(row.cells))
+        sample = Sample(
+            "",
+            text_of(row.cells),
+            one_label(label_of(row.cells)),
+            note_of(row.cells).strip(),
+            canonical,
+            shown,
+            row.line,
+        )
+        yield _checked(sample, id_of(row.cells) if id_of else None)
+
+
+def _refuse_missing_header(source: SampleSource, path: Path, columns: Sequence[str], rows: Sequence[Row]) -> None:
+    """Say that a table starts with a sample, and not that the column is missing which nobody named."""
+    if source.label in columns or path.suffix.lower() not in (".csv", ".tsv"):
+        return
+    if any(name and any(row.cells[name] == name for row in rows) for name in columns):
+        raise PromptFileError(
+            f"{path}:1: looks like a sample, not like names of columns: put a line with names before it, "
+            "such as text,label"
+        )
+
+
+def one_label(cell: str) -> str:
+    """Return the label in a cell, in NFC; a JSON list of one label is that label."""
+    label = nfc(cell.strip())
+    listed = _json_list(label)
+    return nfc(listed[0].strip()) if len(listed) == 1 and isinstance(listed[0], str) else label
+
+
+def _json_list(label: str) -> list[object]:
+    try:
+        found = json.loads(label) if label[:1] == "[" else None
+    except (ValueError, RecursionError):
+        found = None
+    return found if isinstance(found, list) else []
+
+
+def refuse_unclear_labels(samples: Sequence[Sample], named: Sequence[str]) -> None:
+    """Raise PromptFileError for a label that stands for none or for several; those ``named`` are meant so."""
+    labels = {sample.label for sample in samples}
+    unclear = {label: why for label in labels.difference(named) if (why := what_is_unclear(label, labels))}
+    for sample in samples:
+        if sample.label in unclear:
+            raise PromptFileError(f"{sample.place}: label: {short(sample.label)} {unclear[sample.label]}")
+
+
+def what_is_unclear(label: str, labels: Container[str]) -> str:
+    """Return why a label is none, or more than one of the ``labels``; ``""`` for a good one."""
+    if label.casefold() in _NOT_A_NUMBER:
+        return "stands for a missing value: expected a label, or this one listed in `labels`"
+    parts = set(_BETWEEN_LABELS.split(label))
+    if len(_json_list(label)) > 1 or (len(parts) > 1 and all(part in labels for part in parts)):
+        return "holds several labels: expected one, because a prompt gives a text one label"
+    return ""
+
+
+def _checked(sample: Sample, own_id: str | None) -> Sample:
+    if not sample.text.strip():
+        raise PromptFileError(f"{sample.place}: text: empty: expected the text to classify")
+    if not sample.label:
+        raise PromptFileError(f"{sample.place}: label: empty: expected the label of {_cut(sample.text)}")
+    if sample.label == MISSING:
+        raise PromptFileError(f"{sample.place}: label: {MISSING!r}: expected another label: this one stands for none")
+    for field, value in (("text", sample.text), ("label", sample.label), ("note", sample.note)):
+        if _has_half_characters(value):
+            raise PromptFileError(f"{sample.place}: {field}: half a surrogate pair: expected whole characters")
+    if own_id is None:
+        return sample
+    clean = _clean_id(own_id)
+    if not clean:
+        raise PromptFileError(f"{sample.place}: id: empty: expected an id for every sample, or no `id` at all")
+    return replace(sample, id=clean)
+
+
+def _has_half_characters(text: str) -> bool:
+    return not text.isascii() and _SURROGATE.search(text) is not None
+
+
+def _clean_id(own_id: str) -> str:
+    """Return an id that ``path::id`` can select: no brackets, no ``::``, no control characters."""
+    printable = "".join(char if char.isprintable() else "_" for char in own_id.strip())
+    return re.sub(r":{2,}", ":", printable.replace("[", "(").replace("]", ")"))
+
+
+def _with_distinct_ids(samples: Sequence[Sample], forms: Sequence[str]) -> list[Sample]:
+    """Give an id to the samples without one; where two texts share the short hash, both get the long one."""
+    ids = [sample.id or _id_of(form, SHORT_ID) for sample, form in zip(samples, forms, strict=True)]
+    texts: dict[str, set[str]] = {}
+    for sample, form, short_id in zip(samples, forms, ids, strict=True):
+        if not sample.id:
+            texts.setdefault(short_id, set()).add(form)
+    return [
+        sample if sample.id else replace(sample, id=short_id if len(texts[short_id]) == 1 else _id_of(form, LONG_ID))
+        for sample, form, short_id in zip(samples, forms, ids, strict=True)
+    ]
+
+
+def _without_duplicates(samples: Sequence[Sample], forms: Sequence[str]) -> tuple[list[Sample], list[str]]:
+    """Drop a text that stands twice with the same label, and say so; every other duplicate is an error."""
+    first: dict[tuple[bool, str], Sample] = {}
+    texts: dict[tuple[bool, str], Sample] = {}
+    labels: dict[str, Sample] = {}
+    twins: list[tuple[Sample, Sample]] = []
+    for sample, text in zip(samples, forms, strict=True):
+        _refuse_contradiction(labels.setdefault(text, sample), sample)
+        twin = texts.setdefault((sample.canonical, text), sample)
+        if twin is not sample:
+            twins.append((sample, twin))
+            continue
+        earlier = first.setdefault((sample.canonical, sample.id), sample)
+        if earlier is not sample:
+            raise PromptFileError(
+                f"{sample.place}: id: {sample.id}: said twice, first at {earlier.place}: expected unique ids"
+            )
+    return list(first.values()), list(_twin_lines(twins))
+
+
+def _twin_lines(twins: Sequence[tuple[Sample, Sample]]) -> Iterator[str]:
+    """Yield, in one line, which samples stand twice: the first of them by their places, all of them by their number."""
+    if not twins:
+        return
+    sample, twin = twins[0]
+    more = ""
+    if len(twins) > 1:
+        shown = ", ".join(str(other.line) for other, _ in twins[1:SHOWN_TWINS])
+        rest = ", …" if len(twins) > SHOWN_TWINS else ""
+        more = f"; so are {len(twins) - 1:,} more, in line{'s' if len(twins) > 2 else ''} {shown}{rest}"
+    yield f"{sample.place}: the same sample as {twin.place}: counted once{more}"
+
+
+def _refuse_contradiction(earlier: Sample, sample: Sample) -> None:
+    if earlier.label != sample.label:
+        raise PromptFileError(
+            f"{sample.place}: label: {short(sample.label)}, but the same text has the label {short(earlier.label)} "
+            f"at {earlier.place}: expected one label for {_cut(sample.text)}"
+        )
+
+
+def _check_labels(samples: Iterable[Sample], labels: Sequence[str]) -> None:
+    known = set(labels)
+    for sample in samples:
+        if sample.label not in known:
+            hint = nearest(sample.label, labels)
+            raise PromptFileError(f"{sample.place}: label: {short(sample.label)} is not one of `labels`{hint}")
+
+
+def check_prompt_labels(parsed: ParsedPrompt, labels: Sequence[str]) -> None:
+    """Raise PromptFileError where the prompt or a gate names a label that is none, or two labels share a word."""
+    prompt, gates = parsed.config.prompt, parsed.config.gates
+    named: list[tuple[str, tuple[str | int, ...]]] = [
+        *((label, ("prompt", "label_words", label)) for label in prompt.label_words),
+        *((example.label, ("prompt", "examples", at, "label")) for at, example in enumerate(prompt.examples)),
+        *((label, ("gates", "recall", label)) for label in gates.recall),
+    ]
+    known = set(labels)
+    for label, place in named:
+        if label not in known:
+            field = ".".join(map(shown_key, place))
+            raise parsed.error(f"{field}: {short(label)} is not one of the labels{nearest(label, labels)}", *place)
+    owners: dict[str, str] = {}
+    for label, word in words_of(labels, prompt.label_words).items():
+        owner = owners.setdefault(word.strip(), label)
+        if owner != label:
+            message = (
+                f"prompt.label_words: {short(word)} is the word of {short(owner)} and of {short(label)}: "
+                "expected different words"
+            )
+            raise parsed.error(message, "prompt", "label_words", label)
+
+
+def _text_reader(parsed: ParsedPrompt, text: str, columns: Sequence[str]) -> Callable[[Mapping[str, str]], str]:
+    """Return what makes the text of a row: a column, or a template over columns."""
+    if text in columns or not columns_in(text):
+        return _column_reader(parsed, "text", text, columns)
+    for name in columns_in(text):
+        _column_reader(parsed, "text", name, columns)
+    return partial(filled_in, text)
+
+
+def columns_in(template: str) -> list[str]:
+    """Return the columns that a template names, in their order."""
+    names: list[str] = _PLACEHOLDER.findall(template)
+    return names
+
+
+def filled_in(template: str, cells: Mapping[str, str]) -> str:
+    """Return a template with a row's cells in it; empty where all of those are."""
+    if not any(cells[name].strip() for name in columns_in(template)):
+        return ""
+    return _PLACEHOLDER.sub(lambda name: cells[name[1]], template)
+
+
+def _optional_reader(
+    parsed: ParsedPrompt, field: str, column: str | None, columns: Sequence[str]
+) -> Callable[[Mapping[str, str]], str]:
+    """Return the reader of a column that may be absent: one not named is taken when it has the field's name."""
+    if column is None and field not in columns:
+        return lambda _: ""
+    return _column_reader(parsed, field, column or field, columns)
+
+
+def _column_reader(
+    parsed: ParsedPrompt, field: str, column: str, columns: Sequence[str]
+) -> Callable[[Mapping[str, str]], str]:
+    if column not in columns:
+        file = parsed.config.samples.file if parsed.config.samples else ""
+        raise parsed.error(
+            f"samples.{field}: {short(column)}: no such column in {shown_key(file)}{nearest(column, columns)}",
+            "samples",
+            field,
+        )
+    return lambda cells: cells[column]
+
+
+def _yes_no(path: str, row: Row, value: str) -> bool:
+    folded = value.strip().casefold()
+    if folded in _YES or folded in _NO:
+        return folded in _YES
+    raise PromptFileError(f"{path}:{row.line}: canonical: {short(value)}: expected yes or no")
+
+
+def _cut(text: str, limit: int = 40) -> str:
+    flat = " ".join(text[: limit * 10].split())
+    return repr(flat if len(flat) <= limit else flat[: limit - 1] + "…")

@@ -1,0 +1,404 @@
+"""Many questions to one model at once, within a budget, in an event loop and thread of their own.
+
+What is asked and how it is sent is the provider's; what becomes of the answers is the caller's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from pytest_promptfit.errors import BudgetExceeded, CallError, PromptfitError
+from pytest_promptfit.providers.budget import Budget
+from pytest_promptfit.providers.prices import cost_usd
+from pytest_promptfit.providers.provider import unwrapped
+from pytest_promptfit.providers.shared import TRIES, NoReplyError, Tries, reply_limit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+
+    from pytest_promptfit.prompts.model_spec import ModelSpec
+    from pytest_promptfit.providers.budget import Limits
+    from pytest_promptfit.providers.provider import Provider, Send, Wrap
+
+    Answer = dict[str, Any] | CallError | BudgetExceeded
+    """The reply's JSON, or why there is none."""
+
+FIRST_RETRIES = 2
+"""The first question goes alone and shows soon whether any can be answered."""
+
+RETRIES = 6
+"""A model that answers can be waited for: with the SDKs' waits about half a minute, or what it asks for."""
+
+DEFAULT_MAX_OUTPUT = 4096
+"""Tokens that a reply is assumed to take at most, where the parameters set no limit and none in USD has to hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One call: the id of the sample it is for, the JSON body, and which repeat of that body it is."""
+
+    sample: str
+    payload: dict[str, Any]
+    repeat: int = 0
+
+
+@dataclass(slots=True)
+class Spending:
+    """What one ``ask`` used: answered calls, tokens (cached ones included), USD where the price is known."""
+
+    calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    usd: float | None = None
+
+
+def ask(
+    questions: Sequence[Question],
+    provider: Provider,
+    spec: ModelSpec,
+    *,
+    wrap: Wrap = unwrapped,
+    concurrency: int = 16,
+    budget: Budget | None = None,
+    first_alone: bool = True,
+    on_answer: Callable[[int, Answer], None],
+    before_send: Callable[[Question], None] | None = None,
+    on_wait: Callable[[str], None] = lambda _message: None,
+) -> Spending:
+    """Ask all questions, at most ``concurrency`` at a time, and return what it took.
+
+    The first one goes alone, unless the model is known to answer. An error that no other question can
+    escape (refused key, no server) ends the run: the rest is answered with it. So does a budget, before it is passed:
+    each try that may be paid for counts, one whose reply was cut off too.
+
+    A question that the rate limit turns away, after all of the SDK's retries, is asked again as long as others
+    are answered meanwhile, so it is lost only where nothing gets through any more.
+
+    Args:
+        questions: any number; only those in flight take memory beyond their own.
+        provider: how they are sent.
+        spec: the model, for its price.
+        wrap: put around the transport that sends, to record what passes.
+        concurrency: calls in flight at once.
+        budget: shared with the other calls of this run; default: no limit.
+        first_alone: whether to wait for the first answer before the others are asked.
+        on_answer: called in the asking thread, once for every question, as ``(index, answer)`` when it is
+            answered. What it raises ends the run, once what is in flight has arrived.
+        before_send: called in the task that sends: a context variable set there reaches the transport.
+        on_wait: told, after Ctrl-C, what is still waited for.
+
+    Raises:
+        PromptfitError: a limit in USD is set, and the price of the model or the length of its replies has no bound.
+        Exception: whatever ``on_answer`` or the transport of ``wrap`` raised.
+        KeyboardInterrupt: once what was in flight has arrived, or at the second one is cancelled; answers that had
+            arrived are with the caller.
+    """
+    budget = budget or Budget()
+    if not questions:
+        return Spending()
+    price = cost_usd(spec, 1, 1)
+    if budget.limits.max_usd is not None:
+        _check_usd_can_be_limited(questions, spec, budget.limits, price)
+    asking = _Asking(questions, provider, spec, budget, on_answer, before_send, on_wait)
+    if price is not None:
+        asking.spending.usd = 0.0
+    _run_in_own_thread(asking.run(wrap, max(1, concurrency), first_alone=first_alone), asking.interrupt)
+    return asking.spending
+
+
+def _check_usd_can_be_limited(
+    questions: Sequence[Question], spec: ModelSpec, limits: Limits, price: float | None
+) -> None:
+    """Raise PromptfitError where nobody can tell, before it is made, what a call may cost at most."""
+    if price is None:
+        raise PromptfitError(f"{spec}: its price is not known: limit the calls, with {limits.calls_option}, not USD")
+    if price and any(reply_limit(question.payload) is None for question in questions):
+        raise PromptfitError(
+            f"{spec}: {limits.usd_option} cannot hold while a reply may be of any length: set max_tokens, "
+            f"or max_completion_tokens, in params, or limit the calls, with {limits.calls_option}"
+        )
+
+
+class _Call(Tries):
+    """One question on its way: each of its tries has a place in the budget before it is sent."""
+
+    def __init__(self, asking: _Asking, most: float) -> None:
+        self.most = most
+        self.is_reserved = self.is_sent = False
+        self._asking = asking
+
+    async def begin(self) -> None:
+        """Wait for a place in the budget; raise what stops the run where there is none."""
+        if not self.is_reserved:
+            await self._asking.reserve(self.most)
+            self.is_reserved = True
+        self.is_sent = True
+
+    def end(self) -> None:
+        """Take note that nothing is waited for but the next try."""
+        self.is_sent = False
+
+    def lose(self) -> None:
+        """Count the try as one that was paid for."""
+        self.settle(self.most, calls=1)
+
+    def settle(self, usd: float, *, calls: int) -> None:
+        """Put what the last try did cost in its place in the budget."""
+        if self.is_reserved:
+            self._asking.settle(self.most, usd, calls)
+        self.is_reserved = False
+
+
+class _Asking:
+    """One run over the questions; lives in the asking thread's event loop."""
+
+    def __init__(
+        self,
+        questions: Sequence[Question],
+        provider: Provider,
+        spec: ModelSpec,
+        budget: Budget,
+        on_answer: Callable[[int, Answer], None],
+        before_send: Callable[[Question], None] | None,
+        on_wait: Callable[[str], None],
+    ) -> None:
+        self.spending = Spending()
+        self._questions = questions
+        self._provider = provider
+        self._spec = spec
+        self._budget = budget
+        self._on_answer = on_answer
+        self._before_send = before_send
+        self._on_wait = on_wait
+        self._in_flight = 0
+        self._settled = asyncio.Event()
+        self._stopped: CallError | BudgetExceeded | None = None
+        self._is_ending = False
+        self._raised: Exception | None = None
+        self._refused: set[int] = set()
+        self._calls: dict[asyncio.Task[Any] | None, _Call] = {}
+
+    async def run(self, wrap: Wrap, concurrency: int, *, first_alone: bool) -> None:
+        """Ask the first question alone, if wanted, and then all others."""
+        answered = first_alone and await self._is_first_answered(wrap)
+        left = iter(range(answered, len(self._questions)))
+        if self._is_ending:
+            return
+        if self._stopped is not None:
+            self._give_up(left)
+            return
+        workers = min(concurrency, len(self._questions) - answered)
+        if workers:
+            await self._ask_rest(wrap, left, workers)
+
+    async def _is_first_answered(self, wrap: Wrap) -> bool:
+        """Ask the first question; an error that the others may not meet is not yet its answer."""
+        first = await self._ask_first(wrap)
+        if isinstance(first, CallError) and self._stopped is None:
+            return False
+        self._on_answer(0, first)
+        return True
+
+    async def _ask_first(self, wrap: Wrap) -> Answer:
+        try:
+            async with self._provider.connect(wrap=wrap, max_retries=FIRST_RETRIES) as send:
+                return await self._answer(self._questions[0], send)
+        except CallError as error:  # there is nothing to connect with: no key, no file, no package
+            self._stop_for(error)
+            return error
+
+    async def _ask_rest(self, wrap: Wrap, left: Iterator[int], workers: int) -> None:
+        async with self._provider.connect(wrap=wrap, max_retries=RETRIES) as send, asyncio.TaskGroup() as group:
+            for _ in range(workers):
+                group.create_task(self._work(left, send))
+        if self._raised is not None:
+            raise self._raised
+
+    async def _work(self, left: Iterator[int], send: Send) -> None:
+        """Ask one question after the other; an error ends the run for all, but only once what was sent has arrived."""
+        try:
+            for index in left:
+                if self._is_ending:
+                    return
+                if self._stopped is not None:
+                    self._give_up(chain([index], left))
+                    return
+                self._on_answer(index, await self._patient_answer(self._questions[index], send))
+        except Exception as error:
+            self._raised = self._raised or error
+            self._end()
+
+    def interrupt(self) -> None:
+        """Send nothing more, and say what is waited for: it is paid for."""
+        self._end()
+        waited_for = len(self._calls)
+        if waited_for:
+            self._on_wait(
+                f"Ctrl-C: waiting for {waited_for} replies that are on their way, they are paid for; "
+                "Ctrl-C again stops at once"
+            )
+
+    def _end(self) -> None:
+        """Let the calls that were sent come to their end, and no other begin."""
+        self._is_ending = True
+        for task, call in list(self._calls.items()):
+            if task is not None and not call.is_sent and task is not asyncio.current_task():
+                del self._calls[task]
+                task.cancel()
+
+    async def _patient_answer(self, question: Question, send: Send) -> Answer:
+        """Ask again what the rate limit turned away in spite of the retries, as long as others get through."""
+        while True:
+            answered = self.spending.calls
+            answer = await self._answer(question, send)
+            turned_away = isinstance(answer, CallError) and answer.too_many
+            if not turned_away or self.spending.calls == answered or self._stopped is not None:
+                return answer
+
+    def _give_up(self, left: Iterator[int]) -> None:
+        for index in left:
+            assert self._stopped is not None
+            self._on_answer(index, self._stopped)
+
+    async def _answer(self, question: Question, send: Send) -> Answer:
+        call = _Call(self, self._most_it_can_cost(question))
+        task = asyncio.current_task()
+        self._calls[task] = call
+        TRIES.set(call)
+        calls, usd = 0, 0.0
+        try:
+            await call.begin()
+            if self._before_send is not None:
+                self._before_send(question)
+            body = await send(question.payload)
+            calls, usd = 1, call.most
+            usd = self._add(body)
+            return body
+        except BudgetExceeded as error:
+            self._stopped = error
+            return error
+        except NoReplyError as error:
+            calls, usd = 1, call.most  # nobody can tell whether it was paid for
+            return error
+        except CallError as error:
+            self._note(question, error)
+            return error
+        finally:
+            self._calls.pop(task, None)
+            call.settle(usd, calls=calls)
+
+    def _note(self, question: Question, error: CallError) -> None:
+        """Stop the run for an error that every other question would meet."""
+        if error.fatal:
+            self._stop_for(error)
+        elif error.hopeless_after and not self.spending.calls:
+            self._refused.add(id(question))
+            if len(self._refused) >= error.hopeless_after:
+                many = len(self._refused) > 1
+                self._stop_for(error, f"the first {len(self._refused)} questions were all refused: " if many else "")
+
+    async def reserve(self, most: float) -> None:
+        """Wait until a try fits into the budget; raise what stops the run when it never will."""
+        if self._is_ending:
+            raise CallError(f"{self._spec}: not asked again: the run has ended")
+        while not self._budget.fits(most):
+            if not self._in_flight:
+                raise self._budget.exceeded()
+            await self._settled.wait()
+            if self._stopped is not None:
+                raise self._stopped
+        self._budget.reserve(most)
+        self._in_flight += 1
+
+    def settle(self, most: float, usd: float, calls: int) -> None:
+        """Put what a try did cost in the place of the most that it could, and let the next one begin."""
+        self._budget.settle(most, usd, calls=calls)
+        self._in_flight -= 1
+        self._settled.set()
+        self._settled = asyncio.Event()
+
+    def _add(self, body: Mapping[str, Any]) -> float:
+        """Count a reply and return what it cost; raise ``NoReplyError`` when it is none."""
+        reply = self._provider.reply(body, "")
+        usd = cost_usd(self._spec, reply.input_tokens, reply.output_tokens, reply.cached_tokens, reply.written_tokens)
+        spending = self.spending
+        spending.calls += 1
+        spending.input_tokens += reply.input_tokens
+        spending.output_tokens += reply.output_tokens
+        if spending.usd is not None:
+            spending.usd += usd or 0.0
+        return usd or 0.0
+
+    def _stop_for(self, error: CallError, why: str = "") -> None:
+        self._stopped = self._stopped or CallError(f"not asked: {why}{error}", fatal=True)
+
+    def _most_it_can_cost(self, question: Question) -> float:
+        if self._budget.limits.max_usd is None:
+            return 0.0
+        given, written = _most_input(question.payload), _most_output(question.payload)
+        kinds = ((given, written), (given, written, 0, given))  # all of it may be put into the prompt cache
+        return max(cost_usd(self._spec, *tokens) or 0.0 for tokens in kinds)
+
+
+def _most_input(payload: Mapping[str, Any]) -> int:
+    """Return a bound of the input tokens: none is shorter than a byte; JSON outweighs the template."""
+    return len(json.dumps(payload, ensure_ascii=False, default=str).encode("utf-8", "surrogatepass"))
+
+
+def _most_output(payload: Mapping[str, Any]) -> int:
+    most = reply_limit(payload) or DEFAULT_MAX_OUTPUT
+    choices = payload.get("n")
+    return most * choices if isinstance(choices, int) and choices > 0 else most
+
+
+def _run_in_own_thread(main: Coroutine[Any, Any, None], interrupt: Callable[[], None]) -> None:
+    """Run ``main`` in a new event loop and thread, since the caller may itself sit inside a running loop.
+
+    The first Ctrl-C calls ``interrupt`` there and waits on; the second cancels ``main``.
+    """
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(main)
+    # Not Thread.join: interrupted by Ctrl-C, it takes the thread for ended (CPython 3.11 and 3.12).
+    ended = threading.Event()
+    thread = threading.Thread(target=_run_and_close, args=(loop, task, ended), name="promptfit-asking", daemon=True)
+    thread.start()
+    try:
+        try:
+            _wait_for(ended)
+        except KeyboardInterrupt:
+            with suppress(RuntimeError):  # it has just ended
+                loop.call_soon_threadsafe(interrupt)
+            _wait_for(ended)
+            raise
+    except BaseException:
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(task.cancel)
+        ended.wait()
+        if task.done() and not task.cancelled():
+            task.exception()  # it gives way to what interrupted it
+        raise
+    task.result()
+
+
+def _wait_for(ended: threading.Event) -> None:
+    while not ended.wait(0.5):  # with a timeout, or Ctrl-C is not heard on Windows
+        pass
+
+
+def _run_and_close(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None], ended: threading.Event) -> None:
+    asyncio.set_event_loop(loop)
+    try:
+        with suppress(BaseException):  # the task keeps it for the caller
+            loop.run_until_complete(task)
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(loop.shutdown_default_executor())
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+        ended.set()

@@ -1,0 +1,185 @@
+"""How a user's own client sends: as a transport below the recording, like any other.
+
+Imported only when something is sent: it needs the HTTP client.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import httpx2
+
+from pytest_promptfit.cassettes.transport import note_headers
+from pytest_promptfit.errors import CallError, PromptfitError
+from pytest_promptfit.providers.http import NETWORK_ERRORS, unsendable
+from pytest_promptfit.providers.refusals import refusal_of
+from pytest_promptfit.providers.shared import shown
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
+    Said: TypeAlias = str | dict[str, Any]
+    """A reply: its words, or the API's whole JSON."""
+
+    ModelFunction: TypeAlias = Callable[[dict[str, Any]], Said | Awaitable[Said]]
+    """A model: the JSON body of a request → the reply."""
+    from pytest_promptfit.prompts.model_spec import ModelSpec
+    from pytest_promptfit.providers.provider import Send
+
+CONNECTION_HEADERS = frozenset({"accept", "accept-encoding", "connection"})
+"""What every client has of its own accord; the SDK knows better what it wants."""
+
+PACKED_HEADERS = ("content-encoding", "content-length", "transfer-encoding")
+
+
+def is_client(value: object) -> bool:
+    """Tell whether a value can ask a model, or be one."""
+    return isinstance(value, httpx2.AsyncClient) or asks_itself(value)
+
+
+def asks_itself(client: object) -> bool:
+    """Tell whether a client needs no SDK of ours: it is one, or a function."""
+    return not isinstance(client, httpx2.AsyncClient) and (_is_sdk(client) or _is_function(client))
+
+
+def _is_sdk(client: object) -> bool:
+    return hasattr(client, "with_options") and inspect.iscoroutinefunction(getattr(client, "post", None))
+
+
+def _is_function(client: object) -> bool:
+    return callable(client) and not isinstance(client, type)
+
+
+class ClientTransport(httpx2.AsyncBaseTransport):
+    """Sends through a user's ``httpx2.AsyncClient``: its headers, auth, cookies, TLS and proxies."""
+
+    def __init__(self, client: httpx2.AsyncClient, told: Callable[[Exception], str]) -> None:
+        self._client = client
+        self._told = told
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send ``request`` as the client's own; errors that are not the network's are told as the user's."""
+        try:
+            response = await self._client.send(await self._as_its_own(request))
+        except (*NETWORK_ERRORS, PromptfitError):
+            raise
+        except Exception as error:
+            raise CallError(self._told(error), fatal=True) from None
+        headers = httpx2.Headers(response.headers)
+        for name in PACKED_HEADERS:
+            headers.pop(name, None)
+        return httpx2.Response(response.status_code, headers=headers, content=response.content)
+
+    async def aclose(self) -> None:
+        """Close the client."""
+        await self._client.aclose()
+
+    async def _as_its_own(self, request: httpx2.Request) -> httpx2.Request:
+        headers = httpx2.Headers(request.headers)
+        headers.update({name: value for name, value in self._client.headers.items() if name not in CONNECTION_HEADERS})
+        content = await request.aread()
+        return self._client.build_request(
+            request.method, request.url, headers=headers, content=content, extensions=request.extensions
+        )
+
+
+class FunctionTransport(httpx2.AsyncBaseTransport):
+    """Answers with what a function makes of a request's JSON: an SDK's client, or a model in this process."""
+
+    def __init__(
+        self,
+        function: ModelFunction,
+        close: Callable[[], Awaitable[None]] | None,
+        spec: ModelSpec,
+        told: Callable[[Exception], str],
+    ) -> None:
+        self._function = function
+        self._close = close
+        self._spec = spec
+        self._told = told
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Return the function's reply as the API would; raise ``CallError`` when there is none."""
+        payload = json.loads(await request.aread())
+        try:
+            said = self._function(payload)
+            if inspect.isawaitable(said):
+                said = await said
+            return httpx2.Response(200, json=self._body(said), extensions={"made_here": True})
+        except PromptfitError:
+            raise
+        except Exception as error:
+            raise self._call_error(error, payload) from None
+
+    def _call_error(self, error: Exception, payload: dict[str, Any]) -> CallError:
+        """Return an error of the function, or of the SDK behind it, as far as it tells who else would meet it."""
+        told = f"{self._spec}: {self._told(error)}"
+        status = getattr(error, "status_code", None)
+        if not isinstance(status, int):
+            unreachable = isinstance(error.__cause__ or error, httpx2.ConnectError | ConnectionError)
+            return CallError(told, fatal=unreachable)
+        refusal = refusal_of(status, {"error": getattr(error, "body", None)}, payload)
+        meant = refusal.error("", url="", key="")
+        return CallError(
+            f"{told}; {refusal.cure}" if refusal.cure else told,
+            fatal=meant.fatal,
+            passing=meant.passing,
+            too_many=meant.too_many,
+            hopeless_after=meant.hopeless_after,
+        )
+
+    async def aclose(self) -> None:
+        """Close the client behind the function."""
+        if self._close is not None:
+            await self._close()
+
+    def _body(self, said: Said) -> dict[str, Any]:
+        if isinstance(said, dict):
+            return said
+        if not isinstance(said, str):
+            raise TypeError(f"expected the reply's words (str) or the API's JSON (dict), found {shown(said)}")
+        if self._spec.provider == "anthropic":
+            return {"content": [{"type": "text", "text": said}], "stop_reason": "end_turn"}
+        return {"choices": [{"message": {"role": "assistant", "content": said}, "finish_reason": "stop"}]}
+
+
+def function_of(
+    client: Any, spec: ModelSpec, max_retries: int
+) -> tuple[ModelFunction, Callable[[], Awaitable[None]] | None]:
+    """Return a client that asks by itself as a function, and what closes it."""
+    if not _is_sdk(client):
+        return client, None
+    patient = client.with_options(max_retries=max(max_retries, client.max_retries))
+    path = "/v1/messages" if spec.provider == "anthropic" else "/chat/completions"
+
+    async def post(payload: dict[str, Any]) -> dict[str, Any]:
+        response = await patient.post(path, cast_to=httpx2.Response, body=payload)
+        note_headers(response.headers)
+        body = response.json()
+        if not isinstance(body, dict):
+            raise TypeError(f"expected a JSON object, found {shown(body)}")
+        return body
+
+    return post, client.close
+
+
+@asynccontextmanager
+async def sending_through(transport: httpx2.AsyncBaseTransport, url: str, spec: ModelSpec) -> AsyncIterator[Send]:
+    """Yield the function that sends a payload through ``transport`` alone, with no SDK above it."""
+
+    async def send(payload: dict[str, Any]) -> dict[str, Any]:
+        try:
+            request = httpx2.Request("POST", url, json=payload)
+        except UnicodeEncodeError:
+            raise unsendable(spec) from None
+        response = await transport.handle_async_request(request)
+        body: dict[str, Any] = json.loads(await response.aread())
+        return body
+
+    try:
+        yield send
+    finally:
+        await transport.aclose()

@@ -1,0 +1,168 @@
+"""How one prompt is put on the wire: text → JSON body, and JSON body → reply and label.
+
+What the harness, production code and the optimizer share; nothing here sends or records.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from pytest_promptfit.cassettes.cassette import request_key
+from pytest_promptfit.chat.label import LabelReader
+from pytest_promptfit.chat.logprobs import label_probabilities
+from pytest_promptfit.chat.request import ChatBuilder
+from pytest_promptfit.chat.thoughts import has_thought_tag, without_thought
+from pytest_promptfit.errors import CallError, PromptFileError
+from pytest_promptfit.prompts.labels import words_of
+from pytest_promptfit.providers import provider_of
+from pytest_promptfit.providers.own import OURS
+from pytest_promptfit.providers.shared import NoReplyError, limit_named
+from pytest_promptfit.text import scrubber
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
+
+    from pytest_promptfit.chat.missing import Missing
+    from pytest_promptfit.chat.reply import ChatReply
+    from pytest_promptfit.prompts.model import ParsedPrompt, Prompt, PromptConfig
+    from pytest_promptfit.prompts.samples import Sample
+    from pytest_promptfit.providers.own import Custom
+
+
+class Wire:
+    """The wire format of a prompt: exactly what is sent for a text, and how the reply to it is read."""
+
+    def __init__(
+        self,
+        config: PromptConfig,
+        labels: Sequence[str],
+        folder: Path,
+        prompt: Prompt | None = None,
+        *,
+        alternatives: int = 0,
+        custom: Custom = OURS,
+    ) -> None:
+        """Take ``prompt`` in the place of the file's own; ask for so many ``alternatives`` to each token."""
+        prompt = prompt or config.prompt
+        self.model = config.model
+        self.provider = custom.provider(provider_of(config.model, folder))
+        self._words = words_of(labels, prompt.label_words)
+        asked = self.provider.asking_for_logprobs(alternatives) if alternatives else {}
+        self.asks_for_logprobs = bool(asked)
+        self._builder = ChatBuilder(
+            prompt,
+            labels,
+            model=config.model.name,
+            params={**config.all_params, **asked},
+            continues=self.provider.continues_prefix,
+            extract=config.extract,
+        )
+        self._reader = LabelReader(config.extract, labels, prompt.label_words)
+        self._custom = custom
+        self._labels = tuple(labels)
+        self._reply_prefix = self._builder.reply_prefix
+        self._mouthed = self._reply_prefix if self.provider.continues_prefix else ""
+        # A pattern that speaks of a thought's tags wants to see them.
+        self._sets_thoughts_aside = not (isinstance(config.extract, str) and has_thought_tag(config.extract))
+        self.asks_for_prefix = bool(self._reply_prefix) and not self.provider.continues_prefix
+
+    def payload(self, text: str) -> dict[str, Any]:
+        """Return the JSON body that classifies ``text``."""
+        return self.provider.payload(self._builder.request(text))
+
+    def key(self, payload: dict[str, Any]) -> str:
+        """Return the key that the reply to ``payload`` is recorded under."""
+        return request_key("POST", self.provider.url, payload)
+
+    def read(self, body: str | dict[str, Any], text: str) -> tuple[ChatReply, str | None]:
+        """Return the reply in a response body and the label read from it; raise CallError if there is none.
+
+        Raises HookError when a user's own way to read labels fails.
+        """
+        reply = self._reply(parsed_body(body) if isinstance(body, str) else body, text)
+        return reply, self.label(reply, text)
+
+    def label(self, reply: ChatReply, text: str) -> str | None:
+        """Return the label of the reply to ``text``; raise PromptfitError where a pattern or a hook cannot tell."""
+        return self._custom.label(reply, text, self._reader, self._labels)
+
+    def why_missing(self, reply: ChatReply, text: str) -> Missing:
+        """Return why no label was read from a reply to ``text``."""
+        from pytest_promptfit.chat.missing import why_missing
+
+        limit = limit_named(self.payload(text))
+        return why_missing(reply, text, self._reader, prefix=self._mouthed, limit=limit)
+
+    def probabilities(self, body: str, text: str) -> dict[str, float]:
+        """Return how likely each label was where the reply says one; ``{}`` where that is not known."""
+        found = parsed_body(body)
+        reply = self._reply(found, text)
+        try:
+            read = self._reader.reading(reply.text, text)
+        except CallError:  # the pattern takes too long
+            return {}
+        tokens = self.provider.logprobs(found) if read.label is not None else ()
+        return label_probabilities(tokens, reply.text, read.start, self._words) if tokens else {}
+
+    def _reply(self, body: dict[str, Any], text: str) -> ChatReply:
+        reply = self.provider.reply(body, self._reply_prefix)
+        return without_thought(reply, text, prefix=self._mouthed) if self._sets_thoughts_aside else reply
+
+    def is_reply(self, body: str) -> bool:
+        """Tell whether a response body holds a reply, so that it is worth keeping."""
+        try:
+            self.provider.reply(parsed_body(body), self._reply_prefix)
+        except CallError:
+            return False
+        return True
+
+
+def secrets_of(parsed: ParsedPrompt) -> tuple[str, ...]:
+    """Return the keys, as far as the environment holds them, of all models that a prompt file names."""
+    folder = parsed.path.parent
+    return tuple(secret for model in parsed.config.models for secret in provider_of(model, folder).secrets())
+
+
+def refuse_keys(parsed: ParsedPrompt, samples: Iterable[Sample] = ()) -> None:
+    """Raise PromptFileError where a key stands in what is sent.
+
+    It would be shown with the request, and a recording, which it is cut out of, would never be found again.
+    """
+    scrub, config, tune = scrubber(secrets_of(parsed)), parsed.config, parsed.config.tune
+    sent: list[tuple[tuple[str, ...], str]] = [
+        (("model",), f"{provider_of(config.model, parsed.path.parent).url} {config.model.name}"),
+        (("model", "params"), json.dumps(config.model.params)),
+        (("params",), json.dumps(config.params)),
+        (("prompt",), config.prompt.model_dump_json()),
+        (("labels",), json.dumps(config.labels)),
+        (("tune", "params"), json.dumps(tune.params)),
+    ]
+    if tune.model is not None:
+        sent.append((("tune", "model"), json.dumps([tune.model.base_url, tune.model.name, tune.model.params])))
+    for place, text in sent:
+        if scrub(text) != text:
+            raise parsed.error(f"{'.'.join(place)}: {_KEY_INSIDE}", *place)
+    for sample in samples:
+        said = f"{sample.text}\n{sample.note}\n{sample.label}\n{sample.id}"
+        if scrub(said) != said:
+            raise PromptFileError(f"{sample.place}: {_KEY_INSIDE}")
+
+
+_KEY_INSIDE = (
+    "holds the API key that the environment has: it is cut out of what is recorded, so no reply would ever be found; "
+    "take it out, or set a key that stands nowhere else"
+)
+
+
+def parsed_body(body: str) -> dict[str, Any]:
+    """Return the JSON object of a response body; raise NoReplyError when it is none."""
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):  # a number of thousands of digits is a plain ValueError
+        value = None
+    if not isinstance(value, dict):
+        start = " ".join(body[:80].split()) or "an empty body"
+        raise NoReplyError(f"the API answered no JSON object: {start!r}")
+    return value

@@ -1,0 +1,81 @@
+"""What is said of a single case or gate: to a person who must act, and to JUnit."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from pytest_promptfit.evaluation.gates import listed
+from pytest_promptfit.text import cut, plain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pytest_promptfit.evaluation.gates import GateResult
+    from pytest_promptfit.evaluation.outcomes import Outcome
+
+
+def properties(outcome: Outcome) -> list[tuple[str, object]]:
+    """Return what JUnit XML tells of a case."""
+    found: list[tuple[str, object]] = [
+        ("label", outcome.sample.label),
+        ("predicted", outcome.predicted or ""),
+    ]
+    if outcome.reply is not None:
+        found += [
+            ("reply", outcome.reply.shown),
+            ("input_tokens", outcome.reply.input_tokens),
+            ("output_tokens", outcome.reply.output_tokens),
+        ]
+    return found if outcome.seconds is None else [*found, ("latency", outcome.seconds)]
+
+
+def failure_lines(outcome: Outcome, path: str, name: str, accepting: str) -> Iterator[str]:
+    """Yield what a person needs to act: the sample, the label wanted and read, the reply, the next command.
+
+    ``path`` and ``name`` select the case; ``accepting`` is the option that accepts its outcome, which takes the whole
+    file: a part of the samples cannot show that the prompt did not get worse.
+    """
+    sample = outcome.sample
+    yield headline(outcome)
+    yield f"  sample:  {plain(sample.place)} ({'canonical ' if sample.canonical else ''}{plain(sample.id)})"
+    yield f"  text:    {cut(sample.text, 300)}"
+    yield f"  label:   {plain(sample.label)}"
+    if outcome.reply is not None:
+        yield f"  read:    {plain(outcome.predicted) if outcome.predicted is not None else 'no label'}"
+        yield f"  reply:   {cut(outcome.reply.shown, 300)}"
+    if sample.note:
+        yield f"  note:    {cut(sample.note, 300)}"
+    quoted = shlex.quote(f"{path}::{name}")
+    if not outcome.asking_helps:
+        return
+    if outcome.reply is None:
+        yield f"  record:  pytest --promptfit --promptfit-record {quoted}"
+        return
+    if not sample.canonical:
+        yield f"  accept:  pytest --promptfit {accepting} {shlex.quote(path)}"
+    yield f"  re-ask:  pytest --promptfit --promptfit-record=all {quoted}"
+
+
+def headline(outcome: Outcome) -> str:
+    """Return in a few words what is wrong with an outcome."""
+    if outcome.reply is None:
+        return plain(outcome.error)
+    if outcome.predicted is not None:
+        return f"expected {plain(outcome.sample.label)}, read {plain(outcome.predicted)}"
+    why = f": {plain(outcome.why_missing.text)}" if outcome.why_missing else ""
+    return f"expected {plain(outcome.sample.label)}, and no label could be read{why}"
+
+
+def gate_lines(gate: GateResult, path: str) -> Iterator[str]:
+    """Yield why a gate failed, and the samples behind it."""
+    if gate.name == "contract":
+        yield f"{path}: gate contract: looser than before (a person lets it through: --promptfit-accept-contract)"
+        yield from (f"  {line}" for line in gate.samples)
+        return
+    yield f"{path}: gate {gate.name}: {gate.detail}"
+    if gate.samples:
+        what = "broken" if gate.name == "regression" else "behind it"
+        yield f"  {what}: {listed(gate.samples)}"
+    if gate.name == "regression":
+        yield f"  accept: pytest --promptfit --promptfit-update=force {shlex.quote(path)}"

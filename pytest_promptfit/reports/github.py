@@ -1,0 +1,170 @@
+"""What GitHub Actions shows: annotations, the verdicts first, and verdicts, diff and misses in the job summary."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from pytest_promptfit.errors import PromptfitError
+from pytest_promptfit.reports.case_text import headline
+from pytest_promptfit.reports.confusions import answer, confused
+from pytest_promptfit.reports.terminal import usage_line, without_reply_lines
+from pytest_promptfit.reports.verdict import verdict_lines, verdict_on
+from pytest_promptfit.text import counted, cut, percent, plain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from pytest_promptfit.evaluation.outcomes import Outcome
+    from pytest_promptfit.evaluation.verdicts import PromptResult
+    from pytest_promptfit.reports.change import Change
+
+MOST_ANNOTATIONS = 10
+"""GitHub keeps no more errors of a step."""
+
+MOST_ROWS = 50
+"""Misses of a prompt in the job summary."""
+
+_MARKUP = re.compile(r"[&<>\"'|\\`*_\[\]~$@#!:]|(?<=www)\.", re.IGNORECASE)
+
+
+def annotation_lines(
+    results: Sequence[PromptResult], relative: Callable[[str], str], changes: Mapping[str, Change]
+) -> Iterator[str]:
+    """Yield the ``::error`` commands by weight: the verdicts, then canonicals, then samples that fail or broke.
+
+    A verdict stands at the first changed line of its prompt file; ``changes`` are by path.
+    """
+    failing = sorted((r for r in results if verdict_on(r).fails), key=lambda r: verdict_on(r).tone != "worse")
+    found = [_verdict(result, relative, changes.get(result.evaluation.path)) for result in failing]
+    wrong = [(result, outcome) for result in failing for outcome in _wrong(result)]
+    wrong.sort(key=lambda pair: not pair[1].sample.canonical)
+    found += [_wrong_sample(result, outcome, relative) for result, outcome in wrong]
+    yield from found[: MOST_ANNOTATIONS - 1]
+    last = found[MOST_ANNOTATIONS - 1 :]
+    if last:
+        yield last[0] + (_data(f" (and {len(last) - 1} more in the job summary)") if len(last) > 1 else "")
+
+
+def _verdict(result: PromptResult, relative: Callable[[str], str], change: Change | None) -> str:
+    verdict = verdict_on(result)
+    line = change.line if change and change.diff else 1
+    place = f"file={_property(relative(result.evaluation.path))},line={line}"
+    said = [
+        f"{verdict.sentence}. {verdict.end}",
+        *(line for line in without_reply_lines(result, relative) if line != verdict.sentence),
+        *(f"gate {gate.name}: {gate.detail}" for gate in result.failed_gates),
+        *(f"- {what}" for gate in result.failed_gates if gate.name == "contract" for what in gate.samples),
+    ]
+    return f"::error {place},title={_property(verdict.name)}::{_data(chr(10).join(said))}"
+
+
+def _wrong(result: PromptResult) -> Iterator[Outcome]:
+    """Yield the samples that fail, and those that broke where that is what fails."""
+    names = {*result.failed_cases, *(result.comparison.broken if result.comparison and result.is_worse else ())}
+    for group in confused(result):
+        yield from (outcome for outcome in group.outcomes if outcome.sample.case_name in names)
+
+
+def _wrong_sample(result: PromptResult, outcome: Outcome, relative: Callable[[str], str]) -> str:
+    sample = outcome.sample
+    place = f"file={_property(relative(sample.path))},line={sample.line}"
+    title = _property(f"{result.evaluation.name}: {sample.case_name}")
+    return f"::error {place},title={title}::{_data(headline(outcome))}: {_data(cut(sample.text, 100))}"
+
+
+def append_summary(
+    path: Path, results: Sequence[PromptResult], relative: Callable[[str], str], changes: Mapping[str, Change]
+) -> None:
+    """Append the report to the job summary; raise PromptfitError when it cannot be written."""
+    try:
+        with path.open("a", encoding="utf-8") as sink:
+            sink.write("\n".join(summary_lines(results, relative, changes)) + "\n")
+    except OSError as error:
+        raise PromptfitError(f"GITHUB_STEP_SUMMARY {path}: cannot be written: {error.strerror}") from None
+
+
+def summary_lines(
+    results: Sequence[PromptResult], relative: Callable[[str], str], changes: Mapping[str, Change]
+) -> Iterator[str]:
+    """Yield the job summary in Markdown: verdicts, what was changed, the figures of each prompt, the misses."""
+    yield "### promptfit"
+    yield ""
+    for line, fails in verdict_lines(results):
+        yield f"- {'❌' if fails else '✅'} {_quoted(line)}"
+    yield ""
+    for result in results:
+        yield from _diff(result, relative, changes.get(result.evaluation.path))
+    yield "| prompt | model | accuracy | against | gates |"
+    yield "| --- | --- | --- | --- | --- |"
+    yield from (_row(result, relative) for result in results)
+    yield ""
+    for result in results:
+        yield from _details(result, relative)
+
+
+def _diff(result: PromptResult, relative: Callable[[str], str], change: Change | None) -> Iterator[str]:
+    """Yield the diff as a block of code that nothing in it can end, and in which nothing is markup."""
+    if change is None or not change.diff:
+        return
+    longest = max((len(run) for line in change.diff for run in re.findall("`+", line)), default=0)
+    fence = "`" * max(3, longest + 1)
+    yield f"{_quoted(relative(result.evaluation.path))} since {_quoted(change.since)}:"
+    yield ""
+    yield from (f"{fence}diff", *change.diff, fence, "")
+
+
+def _row(result: PromptResult, relative: Callable[[str], str]) -> str:
+    evaluation, compared = result.evaluation, result.comparison
+    against = "none"
+    if compared:
+        moved = "unchanged" if compared.is_unchanged else f"fixed {len(compared.fixed)}, broke {len(compared.broken)}"
+        against = f"{_quoted(compared.reference)} {moved}"
+    gates = ", ".join(f"{gate.name} {'**failed**' if gate.passed is False else gate.verdict}" for gate in result.gates)
+    right, total = evaluation.confusion.correct, evaluation.confusion.total
+    accuracy = f"{percent(right / total)} ({right} of {total})" if total else "–"
+    cells = (_quoted(relative(evaluation.path)), _quoted(evaluation.model), accuracy, against, gates)
+    return f"| {' | '.join(cells)} |"
+
+
+def _details(result: PromptResult, relative: Callable[[str], str]) -> Iterator[str]:
+    misses = [(group, outcome) for group in confused(result) for outcome in group.outcomes]
+    for gate in result.failed_gates:
+        yield f"- gate {gate.name}: {_quoted(gate.detail)}"
+        if gate.name == "contract":
+            yield from (f"  - {_quoted(what)}" for what in gate.samples)
+    yield from (f"- {_quoted(line.strip())}" for line in without_reply_lines(result, relative))
+    yield ""
+    if misses:
+        yield f"<details><summary>{_quoted(result.evaluation.name)}: {counted(len(misses), 'miss', 'misses')}</summary>"
+        yield ""
+        yield "| label → read | case | text |"
+        yield "| --- | --- | --- |"
+        for group, outcome in misses[:MOST_ROWS]:
+            confusion = f"{_quoted(group.label)} → {_quoted(answer(group.predicted))}"
+            cells = (confusion, _quoted(outcome.sample.case_name), _quoted(cut(outcome.sample.text, 100)))
+            yield f"| {' | '.join(cells)} |"
+        if len(misses) > MOST_ROWS:
+            yield f"| {len(misses) - MOST_ROWS} more | | |"
+        yield ""
+        yield "</details>"
+        yield ""
+    yield f"{_quoted(result.evaluation.name)}: {usage_line(result.evaluation)}"
+    yield ""
+
+
+def _quoted(text: str) -> str:
+    """Return a stranger's words as code that ends no table cell, with no HTML, Markdown, link or formula in it.
+
+    In code GitHub looks for no mentions and no issue numbers either.
+    """
+    return f"<code>{_MARKUP.sub(lambda char: f'&#{ord(char[0])};', plain(text))}</code>"
+
+
+def _data(text: str) -> str:
+    return plain(text, keep_lines=True).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(plain(text)).replace(":", "%3A").replace(",", "%2C")

@@ -1,0 +1,182 @@
+"""The results for machines: the documented JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from pytest_promptfit.errors import PromptfitError
+from pytest_promptfit.evaluation.metrics import wilson_interval
+from pytest_promptfit.files import write_atomically
+from pytest_promptfit.reports.verdict import verdict_on
+from pytest_promptfit.tuning.result import TuneFailure, TuneResult
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from pytest_promptfit.evaluation.baseline import Comparison
+    from pytest_promptfit.evaluation.outcomes import Evaluation
+    from pytest_promptfit.evaluation.verdicts import PromptResult
+    from pytest_promptfit.tuning.result import Holdout, Step, TuneUsage
+
+VERSION = 1
+
+Tuned = TuneResult | TuneFailure
+
+
+def write(path: Path, results: Sequence[PromptResult], tuned: Sequence[Tuned], relative: Callable[[str], str]) -> None:
+    """Write the JSON report whole or not at all; raise PromptfitError when it cannot be written."""
+    try:
+        write_atomically(path, json.dumps(report(results, tuned, relative), indent=1, ensure_ascii=False) + "\n")
+    except OSError as error:
+        raise PromptfitError(f"--promptfit-json {path}: cannot be written: {error.strerror or error}") from None
+
+
+def report(
+    results: Sequence[PromptResult], tuned: Sequence[Tuned] = (), relative: Callable[[str], str] = str
+) -> dict[str, Any]:
+    """Return the results as documented: counts, shares from 0 to 1, USD."""
+    return {
+        "version": VERSION,
+        "prompts": [_prompt(result, relative) for result in results],
+        "tune": [_tune(result, relative) for result in tuned],
+    }
+
+
+def _tune(result: Tuned, relative: Callable[[str], str]) -> dict[str, Any]:
+    """Return a tuning run; one that an error ended has nothing but the first three keys."""
+    verdict = {"path": relative(result.path), "accepted": result.accepted, "reason": result.reason}
+    return verdict if isinstance(result, TuneFailure) else {**verdict, **_tuned(result)}
+
+
+def _tuned(result: TuneResult) -> dict[str, Any]:
+    """Return what came of a tuning run; ``scores`` and ``stages`` have the keys of ``Score`` and ``StageUsage``."""
+    return {
+        "stop_reason": result.stop_reason,
+        "holdout": result.holdout and _holdout(result.holdout),
+        "canonical": {
+            "total": result.canonical_total,
+            "before": result.canonical_before,
+            "after": result.canonical_after,
+        },
+        "usage": _usage(result.usage),
+        "steps": [_step(step) for step in result.steps],
+        "scores": [asdict(score) for score in result.scores],
+        "stages": [asdict(stage) for stage in result.stages],
+        "diff": list(result.diff),
+        "suspects": list(result.suspects),
+    }
+
+
+def _holdout(holdout: Holdout) -> dict[str, Any]:
+    return {
+        "n": holdout.n,
+        "before": holdout.before / holdout.n if holdout.n else None,
+        "after": holdout.after / holdout.n if holdout.n else None,
+        "fixed": holdout.fixed,
+        "broken": holdout.broken,
+        "p_value": holdout.p_value,
+    }
+
+
+def _usage(usage: TuneUsage) -> dict[str, Any]:
+    return {
+        "task_calls": usage.task_calls,
+        "optimizer_calls": usage.optimizer_calls,
+        "replayed": usage.replayed,
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "usd": usage.paid_usd,
+        "task_usd": usage.task_usd,
+        "optimizer_usd": usage.optimizer_usd,
+    }
+
+
+def _step(step: Step) -> dict[str, Any]:
+    """Return a step; ``right`` are its right answers on the ``seen`` dev samples, ``calls`` the task calls so far."""
+    return {
+        "stage": step.stage,
+        "summary": step.summary,
+        "diff": step.diff,
+        "fixed": len(step.fixed),
+        "broken": len(step.broken),
+        "p_value": step.p_value,
+        "accepted": step.accepted,
+        "verdict": step.verdict,
+        "targets": list(step.targets),
+        "calls": step.calls,
+        "right": step.right,
+        "seen": step.seen,
+    }
+
+
+def _prompt(result: PromptResult, relative: Callable[[str], str]) -> dict[str, Any]:
+    evaluation, verdict = result.evaluation, verdict_on(result)
+    confusion = evaluation.confusion
+    canonical = evaluation.canonical
+    return {
+        "name": evaluation.name,
+        "path": relative(evaluation.path),
+        "model": evaluation.model,
+        "prompt_hash": evaluation.prompt_hash,
+        "verdict": {"line": verdict.line, "direction": verdict.tone, "fails": verdict.fails},
+        "labeled": {
+            "total": confusion.total,
+            "correct": confusion.correct,
+            "missing": confusion.missing,
+            "unanswered": len(evaluation.unanswered),
+        },
+        "canonical": {"total": len(canonical), "correct": sum(outcome.correct for outcome in canonical)},
+        "metrics": _metrics(evaluation),
+        "baseline": _baseline(result.comparison),
+        "gates": [{"name": gate.name, "passed": gate.passed, "detail": gate.detail} for gate in result.gates],
+        "usage": {
+            "calls": evaluation.usage.calls,
+            "replayed": evaluation.usage.replayed,
+            "input_tokens": evaluation.usage.input_tokens,
+            "output_tokens": evaluation.usage.output_tokens,
+            "usd": evaluation.usage.usd,
+        },
+        "cases": [_case(result, name) for name in evaluation.by_case],
+    }
+
+
+def _metrics(evaluation: Evaluation) -> dict[str, Any]:
+    confusion = evaluation.confusion
+    by_label = confusion.by_label.items()
+    return {
+        "accuracy": confusion.accuracy,
+        "accuracy_ci95": list(wilson_interval(confusion.correct, confusion.total)) if confusion.total else None,
+        "macro_f1": confusion.macro_f1,
+        "labels": {
+            label: {"precision": m.precision, "recall": m.recall, "f1": m.f1, "support": m.support}
+            for label, m in by_label
+        },
+        "confusion": confusion.table,
+    }
+
+
+def _baseline(comparison: Comparison | None) -> dict[str, Any] | None:
+    if comparison is None:
+        return None
+    return {
+        "accuracy": comparison.accuracy,
+        "fixed": len(comparison.fixed),
+        "broken": len(comparison.broken),
+        "p_value": comparison.p_value,
+    }
+
+
+def _case(result: PromptResult, name: str) -> dict[str, Any]:
+    outcome = result.evaluation.by_case[name]
+    return {
+        "id": outcome.sample.id,
+        "kind": "canonical" if outcome.sample.canonical else "labeled",
+        "label": outcome.sample.label,
+        "predicted": outcome.predicted,
+        "correct": outcome.correct,
+        "status": outcome.status,
+        "outcome": result.verdicts[name],
+    }

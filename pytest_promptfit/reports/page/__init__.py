@@ -1,0 +1,137 @@
+"""The page for people (``--promptfit-report``): one HTML file that opens from disk and needs no network.
+
+Values are made in ``prompts`` and ``tuning``, pictures in ``pictures``; how it looks is in the templates,
+``page.css`` and ``page.js``. Here they become text, and the text a file.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from importlib.metadata import version
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from pytest_promptfit.errors import PromptfitError
+from pytest_promptfit.files import write_atomically
+from pytest_promptfit.reports.page.cases import block
+from pytest_promptfit.reports.page.marks import cut, percent, shortened, visible
+from pytest_promptfit.reports.page.pictures import accuracy_pictures
+from pytest_promptfit.reports.page.prompts import PromptView, prompt_view, worst_first
+from pytest_promptfit.reports.page.sentences import overall, unpriced
+from pytest_promptfit.reports.page.tuning import Tuning, tuning_view
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from pytest_promptfit.evaluation.verdicts import PromptResult
+    from pytest_promptfit.reports.change import Change
+    from pytest_promptfit.reports.page.sentences import Price
+
+FOLDER = Path(__file__).parent
+
+
+def write(
+    path: Path,
+    results: Sequence[PromptResult],
+    tuned: Sequence[Tuning],
+    relative: Callable[[str], str],
+    *,
+    changes: Mapping[str, Change],
+    price: Price,
+) -> None:
+    """Write the page whole or not at all; raise PromptfitError when it cannot be written.
+
+    ``changes`` are those of the prompt files, by path; ``price`` says what a call costs.
+    """
+    text = page(results, tuned, relative, changes, price)
+    try:
+        write_atomically(path, text)
+    except OSError as error:
+        hint = "" if path.parent.is_dir() else f": create the folder {path.parent} first"
+        raise PromptfitError(f"--promptfit-report {path}: cannot be written: {error.strerror or error}{hint}") from None
+
+
+def page(
+    results: Sequence[PromptResult],
+    tuned: Sequence[Tuning] = (),
+    relative: Callable[[str], str] = str,
+    changes: Mapping[str, Change] = MappingProxyType({}),
+    price: Price = unpriced,
+) -> str:
+    """Return the page; the same results give the same bytes."""
+    renewed = {tuning.result.path for tuning in tuned if tuning.result.accepted}
+    prompts = [
+        prompt_view(
+            result,
+            number,
+            relative,
+            is_renewed=result.evaluation.path in renewed,
+            changed=changes.get(result.evaluation.path),
+            price=price,
+        )
+        for number, result in enumerate(results, 1)
+    ]
+    tunings = [tuning_view(tuning, number, results, relative) for number, tuning in enumerate(tuned, 1)]
+    style, script = _own("page.css"), _own("page.js")
+    text = (
+        _environment()
+        .get_template("page.html.jinja")
+        .render(
+            title=_title(prompts, [tuning.path for tuning in tunings]),
+            prompts=prompts,
+            overview=worst_first(prompts),
+            minis=accuracy_pictures({view.number: view.standing for view in prompts if view.standing}),
+            tunings=tunings,
+            overall=overall([view.verdict for view in prompts], sum(map(_fails, prompts))),
+            version=version("pytest-promptfit"),
+            policy=_policy(style, script),
+            style=style,
+            script=script,
+            cases=block((view.name, view.path, view.label_names, view.cases) for view in prompts),
+        )
+    )
+    # Text is visible as it is; half a character in a tooltip or a name is no UTF-8.
+    return text.encode("utf-8", "replace").decode()
+
+
+def _title(prompts: Sequence[PromptView], tuned: Sequence[str]) -> str:
+    names = [prompt.name for prompt in prompts] or list(tuned)
+    return names[0] if len(names) == 1 else f"{len(names)} prompts"
+
+
+def _fails(prompt: PromptView) -> bool:
+    return bool(prompt.failed or prompt.failed_gates)
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"visible": visible, "percent": percent, "shortened": shortened, "cut": cut}
+    return environment
+
+
+def _own(name: str) -> Markup:
+    """Return a file of this folder, which goes into the page as it is."""
+    return Markup((FOLDER / name).read_text(encoding="utf-8"))  # noqa: S704 - written by us
+
+
+def _policy(style: str, script: str) -> str:
+    """Return the content security policy: our own style and script by their hashes, and nothing else."""
+    return (
+        f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; "
+        "base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'"
+    )
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"

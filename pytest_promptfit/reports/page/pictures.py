@@ -1,0 +1,306 @@
+"""The geometry of the page's pictures: shares of the width across, pixels down; the templates draw them as SVG.
+
+Across everything is in percent, so a picture fits any width and its words keep their size.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import zip_longest
+from typing import TYPE_CHECKING, Literal
+
+from pytest_promptfit.evaluation.metrics import wilson_interval
+from pytest_promptfit.reports.page.marks import percent
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from pytest_promptfit.tuning.result import Holdout, Step, TuneResult
+
+HEIGHT = 240
+"""Pixels of the plot of a tuning run."""
+
+EDGE = 3.0
+"""Percent of the width left free at both sides of it."""
+
+NEAR = 4.0
+"""Percent: marks that are nearer than this would cover each other."""
+
+APART = 22
+"""Pixels between marks that were moved apart."""
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A line of the grid and its words."""
+
+    at: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure with its interval, as places across in percent."""
+
+    name: str
+    text: str
+    at: float
+    low: float
+    high: float
+    kind: Literal["now", "before"]
+
+
+@dataclass(frozen=True)
+class Intervals:
+    """Accuracies with their intervals above one axis."""
+
+    rows: tuple[Interval, ...]
+    ticks: tuple[Tick, ...]
+    floor: Tick | None
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Right answers and all, now and in the baseline, and the accuracy that a gate asks for."""
+
+    now: tuple[int, int]
+    before: tuple[int, int] | None = None
+    floor: float | None = None
+
+    @property
+    def shares(self) -> list[float]:
+        """All that a picture has to have room for."""
+        counts = [self.now] if self.before is None else [self.now, self.before]
+        bounds = [bound for count in counts for bound in wilson_interval(*count)]
+        return bounds if self.floor is None else [*bounds, self.floor]
+
+
+def accuracy_pictures(standings: Mapping[int, Standing]) -> dict[int, Intervals]:
+    """Return the accuracy pictures of several prompts above one axis."""
+    shares = [share for standing in standings.values() for share in standing.shares]
+    return {number: accuracy_picture(standing, shares) for number, standing in standings.items()}
+
+
+def accuracy_picture(standing: Standing, shares: Sequence[float] = ()) -> Intervals:
+    """Return accuracy now above that of the baseline, and the floor, on an axis that has room for ``shares``."""
+    low, high = _domain(shares or standing.shares)
+    place = Place(low, high, 0, 100)
+    rows = [_interval("now", *standing.now, place=place)]
+    if standing.before is not None:
+        rows.append(_interval("before", *standing.before, place=place))
+    floor = standing.floor
+    return Intervals(
+        tuple(rows),
+        _share_ticks(low, high, place),
+        None if floor is None else Tick(place(floor), f"floor {percent(floor, 0)}"),
+    )
+
+
+def _interval(kind: Literal["now", "before"], right: int, total: int, *, place: Place) -> Interval:
+    low, high = wilson_interval(right, total)
+    name = {"now": "This run", "before": "Baseline"}[kind]
+    return Interval(name, percent(right / total), place(right / total), place(low), place(high), kind)
+
+
+def _domain(shares: Sequence[float]) -> tuple[float, float]:
+    """Return whole tenths around the shares, at least two of them."""
+    low = math.floor(min(shares) * 10 + 1e-9) / 10
+    high = math.ceil(max(shares) * 10 - 1e-9) / 10
+    if high - low < 0.2:
+        high = min(1.0, low + 0.2)
+        low = max(0.0, high - 0.2)
+    return low, high
+
+
+@dataclass(frozen=True)
+class StepMark:
+    """A step of a tuning run, drawn with its number."""
+
+    number: int
+    x: float
+    y: float
+    shift: int
+    """Pixels to the right, where it would cover another mark."""
+    accepted: bool
+    title: str
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A candidate in a race after a round."""
+
+    x: float
+    y: float
+    title: str
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A piece of the line that follows the incumbent."""
+
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+
+
+@dataclass(frozen=True)
+class HoldoutMark:
+    """The first or the last prompt on the holdout."""
+
+    name: str
+    text: str
+    x: float
+    y: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class History:
+    """A tuning run: candidates over task calls on dev, apart from them the holdout, below what never met dev."""
+
+    ticks: tuple[Tick, ...]
+    calls: tuple[Tick, ...]
+    dots: tuple[Dot, ...]
+    marks: tuple[StepMark, ...]
+    unseen: tuple[StepMark, ...]
+    """Steps that were turned down before they met dev."""
+    strip: int
+    """Pixels that those take below the plot."""
+    incumbent: tuple[Segment, ...]
+    holdout: tuple[HoldoutMark, ...]
+    height: int = HEIGHT
+
+
+class Place:
+    """Maps values from ``low`` to ``high`` to places from ``start`` to ``end``."""
+
+    def __init__(self, low: float, high: float, start: float, end: float) -> None:
+        self._low, self._start = low, start
+        self._scale = (end - start) / ((high - low) or 1)
+
+    def __call__(self, value: float) -> float:
+        """Return the place of a value."""
+        return round(self._start + (value - self._low) * self._scale, 2)
+
+
+def history_picture(result: TuneResult) -> History | None:
+    """Return the history of a tuning run; ``None`` where nothing was put to the test."""
+    if not (result.steps or result.scores):
+        return None
+    last = max([result.usage.task_calls, 1, *(step.calls for step in result.steps)])
+    across = Place(0, last, EDGE, 100 - EDGE)
+    holdout = result.holdout if result.holdout and result.holdout.n else None
+    met = [(number, step) for number, step in enumerate(result.steps, 1) if step.seen]
+    shares = [score.right / score.seen for score in result.scores if score.seen]
+    shares += [share for _, step in met for share in (step.right / step.seen, *wilson_interval(step.right, step.seen))]
+    shares += [*holdout.before_ci95, *holdout.after_ci95] if holdout else []
+    low, high = _domain(shares or [0.0, 1.0])
+    down = Place(low, high, HEIGHT, 0)
+    marks = _apart(_step_mark(number, step, across, down) for number, step in met)
+    dots = tuple(
+        Dot(across(s.calls), down(s.right / s.seen), f"{s.summary}: {s.right} of {s.seen} after {s.calls} calls")
+        for s in result.scores
+        if s.seen
+    )
+    unseen = _unseen(result, across)
+    return History(
+        _share_ticks(low, high, down),
+        _call_ticks(last, across),
+        dots,
+        marks,
+        unseen,
+        _strip(unseen),
+        _incumbent(marks, across(last)),
+        _holdout_marks(holdout, down),
+    )
+
+
+def _step_mark(number: int, step: Step, across: Place, down: Place) -> StepMark:
+    low, high = wilson_interval(step.right, step.seen)
+    title = f"{_title(number, step)}: {step.right} of {step.seen} dev samples right"
+    place = across(step.calls), down(step.right / step.seen)
+    return StepMark(number, *place, 0, step.accepted, title, down(low), down(high))
+
+
+def _title(number: int, step: Step) -> str:
+    verdict = "accepted" if step.accepted else "rejected"
+    return (
+        f"Step {number}, {step.stage}, {verdict}: {step.summary}: "
+        f"fixed {len(step.fixed)}, broke {len(step.broken)}, after {step.calls} calls"
+    )
+
+
+def _unseen(result: TuneResult, across: Place) -> tuple[StepMark, ...]:
+    """Return the steps that never met dev, in rows where they are close to each other."""
+    rows: list[float] = []
+    marks = []
+    for number, step in enumerate(result.steps, 1):
+        if step.seen:
+            continue
+        x = across(step.calls)
+        row = next((at for at, end in enumerate(rows) if x - end >= NEAR), len(rows))
+        rows[row : row + 1] = [x]
+        marks.append(StepMark(number, x, 14 + row * APART, 0, step.accepted, _title(number, step)))
+    return tuple(marks)
+
+
+def _strip(unseen: Sequence[StepMark]) -> int:
+    return int(max(mark.y for mark in unseen) + 14) if unseen else 0
+
+
+def _apart(marks: Iterable[StepMark]) -> tuple[StepMark, ...]:
+    """Move marks to the right of those that they would cover."""
+    placed: list[StepMark] = []
+    for mark in marks:
+        covered = [m for m in placed if abs(m.x - mark.x) < NEAR and abs(m.y - mark.y) < APART]
+        shift = max((m.shift for m in covered), default=-APART) + APART
+        placed.append(StepMark(**{**mark.__dict__, "shift": shift}))
+    return tuple(placed)
+
+
+def _incumbent(marks: Sequence[StepMark], end: float) -> tuple[Segment, ...]:
+    """Return the line through the accepted steps: level until the next one takes over."""
+    accepted = [mark for mark in marks if mark.accepted]
+    segments = []
+    for mark, following in zip_longest(accepted, accepted[1:]):
+        until = following.x if following else end
+        segments.append(Segment(mark.x, mark.y, until, mark.y))
+        if following:
+            segments.append(Segment(until, mark.y, until, following.y))
+    return tuple(segments)
+
+
+def _holdout_marks(holdout: Holdout | None, down: Place) -> tuple[HoldoutMark, ...]:
+    if holdout is None:
+        return ()
+    pairs = (("first", holdout.before, holdout.before_ci95, 28.0), ("final", holdout.after, holdout.after_ci95, 72.0))
+    return tuple(
+        HoldoutMark(
+            name, percent(right / holdout.n, 0), x, down(right / holdout.n), down(interval[0]), down(interval[1])
+        )
+        for name, right, interval, x in pairs
+    )
+
+
+def _share_ticks(low: float, high: float, down: Place) -> tuple[Tick, ...]:
+    steps = round((high - low) * 10)
+    every = 1 if steps <= 5 else 2
+    return tuple(
+        Tick(down(low + step / 10), percent(low + step / 10, 0)) for step in range(steps + 1) if step % every == 0
+    )
+
+
+def _call_ticks(last: int, across: Place) -> tuple[Tick, ...]:
+    step = _round_step(last / 4)
+    return tuple(Tick(across(calls), f"{calls:,}") for calls in range(0, last + 1, step))
+
+
+def _round_step(about: float) -> int:
+    """Return 1, 2 or 5 times a power of ten, near a distance."""
+    power = 10 ** max(0, math.floor(math.log10(max(1.0, about))))
+    return int(next((power * factor for factor in (1, 2, 5) if power * factor >= about), power * 10))

@@ -1,0 +1,281 @@
+"""What the page says of a prompt, as values for the template: verdict, pictures, tables, and what broke."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pytest_promptfit.evaluation.metrics import wilson_interval
+from pytest_promptfit.prompts.labels import MISSING
+from pytest_promptfit.reports.page.cases import Case, address, cases_of
+from pytest_promptfit.reports.page.diffs import DiffLine, diff_view
+from pytest_promptfit.reports.page.marks import percent
+from pytest_promptfit.reports.page.pictures import Intervals, Standing, accuracy_picture
+from pytest_promptfit.reports.page.sentences import Price, Verdict, dollars, unpriced, verdict_on
+from pytest_promptfit.reports.verdict import change_of
+from pytest_promptfit.text import points
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from pytest_promptfit.evaluation.gates import GateResult
+    from pytest_promptfit.evaluation.metrics import Confusion
+    from pytest_promptfit.evaluation.verdicts import PromptResult
+    from pytest_promptfit.reports.change import Change
+
+SHOWN = 8
+"""Cases in a list of what changed; the others are among all cases."""
+
+STATIC = 100
+"""Cases that a browser without JavaScript shows."""
+
+SHADES = 8
+"""Steps of colour of the confusion matrix."""
+
+FEW_LABELS = 8
+"""With more, the matrix is set narrower."""
+
+
+RENEWED = "The tuning run has just renewed the baseline, so these are the cases of the tuned prompt."
+
+
+@dataclass(frozen=True)
+class LabelRow:
+    """The figures of one label, and its recall in the baseline."""
+
+    label: str
+    support: int
+    precision: float
+    recall: float
+    f1: float
+    recall_before: float | None
+
+    @property
+    def change(self) -> str:
+        """The change of recall in points; empty without a baseline."""
+        if self.recall_before is None:
+            return ""
+        return points(self.recall - self.recall_before)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of the confusion matrix; ``shade`` grows with its share of the row."""
+
+    predicted: str
+    """A label, or nothing where no label could be read."""
+    count: int
+    shade: int
+    right: bool
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """The confusion matrix: a row for each label, the last column where no label could be read, if any."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, int, tuple[Cell, ...]], ...]
+    is_narrow: bool
+
+
+@dataclass(frozen=True)
+class CaseList:
+    """Cases worth a look before all others."""
+
+    title: str
+    tone: str
+    view: str
+    """The filter that shows all of them."""
+    total: int
+    cases: tuple[Case, ...]
+
+
+@dataclass(frozen=True)
+class PromptView:
+    """Everything that the page says of one prompt."""
+
+    number: int
+    name: str
+    path: str
+    model: str
+    prompt_hash: str
+    verdict: Verdict
+    failed: int
+    accuracy: str
+    interval: str
+    change: str
+    fixed: int
+    broken: int
+    macro_f1: str
+    cost: str
+    gates: tuple[GateResult, ...]
+    standing: Standing | None
+    picture: Intervals | None
+    labels: tuple[LabelRow, ...]
+    matrix: Matrix | None
+    lists: tuple[CaseList, ...]
+    cases: tuple[Case, ...]
+    canonical: tuple[int, int]
+    change_of_file: Change | None
+    diff: tuple[DiffLine, ...]
+    notes: tuple[str, ...]
+    label_names: tuple[str, ...]
+
+    def address(self, case: str) -> str:
+        """Return the link to a case."""
+        return address(self.name, case)
+
+    @property
+    def static_cases(self) -> list[Case]:
+        """The cases that need no JavaScript to be read: what changed, then what is not right, then the others."""
+        first = ["broken", "fixed", "other answer"]
+
+        def rank(case: Case) -> tuple[int, bool]:
+            return first.index(case.change) if case.change in first else len(first), case.status == "right"
+
+        return sorted(self.cases, key=rank)[:STATIC]
+
+    @property
+    def failed_gates(self) -> int:
+        """How many gates failed."""
+        return sum(gate.verdict == "failed" for gate in self.gates)
+
+
+def prompt_view(
+    result: PromptResult,
+    number: int,
+    relative: Callable[[str], str],
+    *,
+    is_renewed: bool = False,
+    changed: Change | None = None,
+    price: Price = unpriced,
+) -> PromptView:
+    """Return what the page says of a prompt; ``is_renewed``: its tuning run has just written the baseline.
+
+    ``changed`` is the change of its file, ``price`` what its model's tokens cost.
+    """
+    evaluation, confusion, change = result.evaluation, result.evaluation.confusion, change_of(result)
+    cases, standing = tuple(cases_of(result, relative)), _standing(result)
+    macro = confusion.macro_f1
+    usage = evaluation.usage
+    return PromptView(
+        number=number,
+        name=evaluation.name,
+        path=relative(evaluation.path),
+        model=evaluation.model,
+        prompt_hash=evaluation.prompt_hash,
+        verdict=verdict_on(result, price),
+        failed=sum(verdict == "failed" for verdict in result.verdicts.values()),
+        accuracy=percent(confusion.correct / confusion.total) if confusion.total else "",
+        interval=_interval(confusion),
+        change=points(change.change) if change else "",
+        fixed=len(change.fixed) if change else 0,
+        broken=len(change.broken) if change else 0,
+        macro_f1=f"{macro:.3f}" if macro is not None else "",
+        cost="–" if usage.calls == usage.replayed else "price unknown" if usage.usd is None else dollars(usage.usd),
+        gates=result.gates,
+        standing=standing,
+        picture=accuracy_picture(standing) if standing else None,
+        labels=tuple(_label_rows(result)),
+        matrix=_matrix(confusion),
+        lists=tuple(_lists(cases)),
+        cases=cases,
+        canonical=(sum(o.correct for o in evaluation.canonical), len(evaluation.canonical)),
+        change_of_file=changed if changed and changed.diff else None,
+        diff=tuple(diff_view(changed.diff)) if changed else (),
+        notes=(*((RENEWED,) if is_renewed else ()), *_notes(result)),
+        label_names=evaluation.labels,
+    )
+
+
+def worst_first(prompts: Iterable[PromptView]) -> list[PromptView]:
+    """Return prompts as an overview lists them: those that fail or got worse first."""
+    rank = {"worse": 0, "open": 1, "same": 2, "better": 3}
+    return sorted(prompts, key=lambda view: (not (view.failed or view.failed_gates), rank[view.verdict.tone]))
+
+
+def _interval(confusion: Confusion) -> str:
+    if not confusion.total:
+        return ""
+    low, high = wilson_interval(confusion.correct, confusion.total)
+    return f"{percent(low)} to {percent(high)}"
+
+
+def _standing(result: PromptResult) -> Standing | None:
+    confusion = result.evaluation.confusion
+    if not confusion.total:
+        return None
+    before = _labeled_before(result)
+    right = sum(outcome == "right" for _, outcome in before)
+    return Standing(
+        (confusion.correct, confusion.total),
+        (right, len(before)) if before else None,
+        next((gate.floor for gate in result.gates if gate.floor is not None), None),
+    )
+
+
+def _labeled_before(result: PromptResult) -> list[tuple[str, str]]:
+    """Return label and outcome of the labeled cases that the prompt is compared with."""
+    accepted = result.comparison.accepted if result.comparison else None
+    cases = accepted.cases.items() if accepted else ()
+    return [(case.label, case.outcome) for name, case in cases if not name.startswith("canonical-")]
+
+
+def _label_rows(result: PromptResult) -> Iterator[LabelRow]:
+    before = _labeled_before(result)
+    support = Counter(label for label, _ in before)
+    right = Counter(label for label, outcome in before if outcome == "right")
+    if not result.evaluation.labeled:
+        return
+    for label, figures in result.evaluation.confusion.by_label.items():
+        recall = right[label] / support[label] if support[label] else None
+        yield LabelRow(label, figures.support, figures.precision, figures.recall, figures.f1, recall)
+
+
+def _matrix(confusion: Confusion) -> Matrix | None:
+    if not confusion.total:
+        return None
+    table = confusion.table
+    columns = (*confusion.labels, "") if confusion.missing else confusion.labels
+    rows = []
+    for gold in confusion.labels:
+        counts = [table.get(gold, {}).get(column or MISSING, 0) for column in columns]
+        total = sum(counts)
+        cells = tuple(
+            Cell(column, count, _shade(count, total), column == gold)
+            for column, count in zip(columns, counts, strict=True)
+        )
+        rows.append((gold, total, cells))
+    return Matrix(columns, tuple(rows), len(columns) > FEW_LABELS)
+
+
+def _shade(count: int, total: int) -> int:
+    """Return the shade of a cell: 0 for none, then 1 to ``SHADES`` by its share of the row."""
+    return min(SHADES, 1 + count * SHADES // total) if count else 0
+
+
+def _lists(cases: Sequence[Case]) -> Iterator[CaseList]:
+    """Yield what is to be looked at first: what broke, what got fixed, what fails besides, what has no reply."""
+    broken = [case for case in cases if case.change == "broken"]
+    other = [case for case in cases if case.verdict == "failed" and case.reply is not None and case not in broken]
+    wanted = (
+        ("Broke", "bad", "broken", broken),
+        ("Fixed", "good", "fixed", [case for case in cases if case.change == "fixed"]),
+        ("Fails besides" if broken else "Fails", "bad", "failed", other),
+        ("Without a reply", "bad", "no reply", [case for case in cases if case.reply is None]),
+    )
+    any_found = False
+    for title, tone, view, found in wanted:
+        if found:
+            any_found = True
+            yield CaseList(title, tone, view, len(found), tuple(found[:SHOWN]))
+    missed = [case for case in cases if case.status in ("wrong", "missing")]
+    if missed and not any_found:
+        yield CaseList("Misses", "plain", "misses", len(missed), tuple(missed[:SHOWN]))
+
+
+def _notes(result: PromptResult) -> Iterator[str]:
+    yield from result.evaluation.notes
+    if result.evaluation.obsolete and all(outcome.reply is not None for outcome in result.evaluation.outcomes):
+        yield f"{result.evaluation.obsolete} recorded replies are obsolete: --promptfit-prune deletes them"

@@ -1,0 +1,210 @@
+"""The verdict on a prompt or a tuning run in sentences: better, worse or the same, how sure, at what cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from pytest_promptfit.evaluation.metrics import paired_difference_interval, wilson_interval
+from pytest_promptfit.reports.page.marks import percent, unbroken
+from pytest_promptfit.reports.verdict import change_of
+from pytest_promptfit.reports.verdict import verdict_on as said_of
+from pytest_promptfit.text import points, probability
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from pytest_promptfit.evaluation.baseline import Comparison
+    from pytest_promptfit.evaluation.outcomes import Usage
+    from pytest_promptfit.evaluation.verdicts import PromptResult
+    from pytest_promptfit.reports.verdict import Tone
+    from pytest_promptfit.tuning.result import Holdout, TuneResult
+
+Price: TypeAlias = "Callable[[str, float, float], float | None]"
+"""Path of a prompt file, tokens in and out of a call of its model → USD; ``None`` where nobody knows."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is said first: a headline, and the sentences that stand behind it."""
+
+    tone: Tone
+    headline: str
+    sentences: tuple[str, ...]
+
+    @property
+    def lead(self) -> str:
+        """The words before the figures."""
+        return self.headline.partition(": ")[0]
+
+    @property
+    def figures(self) -> str:
+        """The figures of the headline, if there are any."""
+        return self.headline.partition(": ")[2]
+
+
+def unpriced(_path: str, _tokens_in: float, _tokens_out: float) -> None:
+    """Return no price: nobody knows one."""
+
+
+def verdict_on(result: PromptResult, price: Price = unpriced) -> Verdict:
+    """Return the verdict on a prompt: the words that the terminal says, and what stands behind them."""
+    said = said_of(result)
+    change = None if said.tone == "open" else change_of(result)
+    cost = (cost_sentence(result.evaluation.usage), *_call(result, price)) if result.evaluation.usage.calls else ()
+    behind = _sureness(said.tone, change) if change else _why_open(result)
+    headline = unbroken(said.sentence[:1].upper() + said.sentence[1:])
+    return Verdict(said.tone, headline, (said.end, *behind, *_asides(result), *cost))
+
+
+def _sureness(tone: Tone, change: Comparison) -> Iterator[str]:
+    if change.is_unchanged:
+        yield f"Each of the {change.shared:,} cases they share came out as before."
+        return
+    yield f"Fixed {len(change.fixed):,}, broke {len(change.broken):,} of the {change.shared:,} cases they share."
+    low, high = change.interval
+    yield f"The change in accuracy lies between {points(low)} and {points(high)} points (95\u00a0% interval)."
+    if tone != "same":
+        p_value = change.p_value if tone == "worse" else change.p_of_change
+        yield _chance("drop" if tone == "worse" else "gain", p_value)
+
+
+def _chance(what: str, p_value: float) -> str:
+    often = "less than 0.1\u00a0%" if p_value < 0.001 else percent(p_value)
+    return (
+        f"Were nothing changed, a {what} this clear would come in {often} of runs ({unbroken(probability(p_value))})."
+    )
+
+
+def _why_open(result: PromptResult) -> Iterator[str]:
+    confusion = result.evaluation.confusion
+    if confusion.total:
+        low, high = wilson_interval(confusion.correct, confusion.total)
+        yield (
+            f"{confusion.correct:,} of {confusion.total:,} labeled cases are right "
+            f"(95\u00a0% interval {percent(low)} to {percent(high)})."
+        )
+    if result.comparison is None:
+        yield "There is no baseline yet: pytest --promptfit --promptfit-update writes it."
+    elif confusion.total and not result.comparison.shared:
+        yield "No labeled case is in the baseline: pytest --promptfit --promptfit-update renews it."
+
+
+def _asides(result: PromptResult) -> Iterator[str]:
+    evaluation, comparison = result.evaluation, result.comparison
+    unanswered = len(evaluation.unanswered)
+    if unanswered:
+        what = "labeled case has" if unanswered == 1 else "labeled cases have"
+        yield f"{unanswered:,} {what} no recorded reply and cannot be counted."
+    if comparison is None:
+        return
+    if comparison.other_models:
+        yield f"The baseline is of another model, {', '.join(comparison.other_models)}."
+    if comparison.added or comparison.removed:
+        yield f"Since the baseline {comparison.added} cases were added, and {comparison.removed} removed or not run."
+
+
+def cost_sentence(usage: Usage) -> str:
+    """Return what a forward pass took, in words."""
+    tokens = f"{usage.input_tokens:,} tokens in, {usage.output_tokens:,} out"
+    asked = usage.calls - usage.replayed
+    if not asked:
+        return f"Cost: nothing, all {usage.calls:,} replies were replayed from recordings ({tokens})."
+    paid = "an unknown price" if usage.usd is None else dollars(usage.usd)
+    return f"Cost: {paid} for {asked:,} of {usage.calls:,} replies, the others were replayed ({tokens})."
+
+
+def _call(result: PromptResult, price: Price) -> Iterator[str]:
+    """Yield what a call takes now, and what it took when the outcomes it is compared with were accepted."""
+    path, usage = result.evaluation.path, result.evaluation.usage
+    now = (usage.input_tokens / usage.calls, usage.output_tokens / usage.calls)
+    accepted = result.comparison.accepted if result.comparison else None
+    known = accepted.metrics if accepted else {}
+    given, written = known.get("input_tokens"), known.get("output_tokens")
+    before = ""
+    if accepted and given is not None and written is not None:
+        same_price = price if accepted.model == result.evaluation.model else unpriced
+        before = f"; before: {_call_words(given, written, same_price(path, given, written))}"
+    yield f"A call takes {_call_words(*now, price(path, *now))}{before}."
+
+
+def _call_words(tokens_in: float, tokens_out: float, usd: float | None) -> str:
+    paid = f", ${usd:.2g}" if usd else ""
+    return f"{tokens_in:,.1f} tokens in, {tokens_out:,.1f} out{paid}"
+
+
+def dollars(usd: float | None) -> str:
+    """Return an amount in USD with as many digits as say something."""
+    if usd is None:
+        return "unknown"
+    return f"${usd:,.2f}" if usd == 0 or usd >= 1 else f"${usd:.4f}"
+
+
+def verdict_on_tuning(result: TuneResult) -> Verdict:
+    """Return the verdict on a tuning run: only the holdout says how much was gained."""
+    sentences = [f"{_capital(result.reason)}.", *_holdout_sentences(result.holdout), *_canonical_sentence(result)]
+    if not result.accepted:
+        return Verdict("same", "Tuning left the prompt as it was", (*sentences, _tuning_cost(result)))
+    holdout = result.holdout
+    if holdout is None or not holdout.n:
+        return Verdict("better", "Tuning improved the prompt", (*sentences, _tuning_cost(result)))
+    gain = (holdout.after - holdout.before) / holdout.n
+    figures = f"{percent(holdout.before / holdout.n)} → {percent(holdout.after / holdout.n)} right"
+    headline = (
+        f"Tuning {'improved' if gain > 0 else 'changed'} the prompt: {figures} on the holdout, {points(gain)} points"
+    )
+    return Verdict("better", headline, (*sentences, _tuning_cost(result)))
+
+
+def _capital(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]
+
+
+def _holdout_sentences(holdout: Holdout | None) -> Iterator[str]:
+    if holdout is None:
+        return
+    if not holdout.n:
+        yield "There was no holdout to confirm it."
+        return
+    yield (
+        f"On {holdout.n} holdout samples that no decision had looked at it fixed {holdout.fixed} and broke "
+        f"{holdout.broken} ({unbroken(probability(holdout.p_value))})."
+    )
+    low, high = paired_difference_interval(holdout.broken, holdout.fixed, holdout.n)
+    yield f"The change in accuracy lies between {points(low)} and {points(high)} points (95\u00a0% interval)."
+
+
+def _canonical_sentence(result: TuneResult) -> Iterator[str]:
+    if result.canonical_total:
+        yield (
+            f"Canonical samples right: {result.canonical_before} of {result.canonical_total} before, "
+            f"{result.canonical_after} after."
+        )
+
+
+def _tuning_cost(result: TuneResult) -> str:
+    usage = result.usage
+    needed = usage.task_calls + usage.optimizer_calls
+    if not needed:
+        return "Cost: nothing, no call was needed."
+    replayed = "all replayed" if usage.replayed == needed else f"{usage.replayed:,} replayed"
+    return (
+        f"Cost: {dollars(usage.paid_usd)} paid now; {usage.task_calls:,} task calls and "
+        f"{usage.optimizer_calls:,} optimizer calls were needed, {replayed}."
+    )
+
+
+def overall(verdicts: Sequence[Verdict], failed: int) -> Verdict:
+    """Return the verdict over several prompts; ``failed`` of them have a failed case or gate."""
+    total = len(verdicts)
+    counts = {tone: sum(v.tone == tone for v in verdicts) for tone in ("worse", "better", "same", "open")}
+    words = {"worse": "worse", "better": "better", "same": "no different", "open": "not compared"}
+    tone: Tone = "worse" if counts["worse"] else "better" if counts["better"] and not failed else "same"
+    lead = {
+        "worse": f"{counts['worse']} of {total} prompts got worse",
+        "better": f"{counts['better']} of {total} prompts got better, none worse",
+    }.get(tone, f"None of {total} prompts got worse")
+    others = {word: counts[one] for one, word in words.items() if counts[one] and (one != tone or tone == "same")}
+    listed = ", ".join(f"{count} {word}" for word, count in others.items())
+    failing = f"{failed} with a failed case or gate" if failed else "no case or gate fails"
+    return Verdict(tone, f"{lead}: {'; '.join(filter(None, (listed, failing)))}", ())

@@ -1,0 +1,302 @@
+"""The terminal summary as lines with their markup: tested without a terminal."""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from pytest_promptfit.evaluation.gates import listed
+from pytest_promptfit.evaluation.metrics import wilson_interval
+from pytest_promptfit.evaluation.outcomes import count_missing
+from pytest_promptfit.reports.confusions import confused
+from pytest_promptfit.reports.verdict import MANY_PROMPTS, causes, verdict_on
+from pytest_promptfit.text import fitted, percent, plain
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from pytest_promptfit.evaluation.gates import GateResult
+    from pytest_promptfit.evaluation.outcomes import Evaluation, Unrecorded
+    from pytest_promptfit.evaluation.verdicts import PromptResult
+    from pytest_promptfit.reports.confusions import Confused
+
+Line: TypeAlias = "tuple[str, dict[str, bool]]"
+
+SHOWN_GROUPS, SHOWN_MISSES = 6, 3
+"""Pairs of label and answer, and samples of each, that are shown unless all are asked for."""
+
+SHOWN_CAUSES = 5
+WIDTH = 100
+"""Columns of a row where nobody says how wide the screen is."""
+
+LETTERS = {
+    "m": "missed: wrong, and no failure by itself, the gates decide",
+    "x": "a known miss of the baseline",
+    "X": "a known miss that is right again",
+    "u": "not recorded",
+}
+
+
+@dataclass(frozen=True)
+class Screen:
+    """How a summary is shown: columns of the screen, ``None`` where they do not matter, and how much is told.
+
+    ``names_failures`` is false where misses, failed gates and missing replies are named elsewhere in the same output.
+    """
+
+    width: int | None = None
+    everything: bool = False
+    names_failures: bool = True
+
+
+def letters_line(results: Iterable[PromptResult]) -> str:
+    """Return what the letters of pytest's progress mean that other tests do not have; empty without any."""
+    found = Counter(
+        "u" if outcome.reply is None and result.evaluation.unrecorded else letter
+        for result in results
+        for name, outcome in result.evaluation.by_case.items()
+        for letter in ({"missed": "m", "xfailed": "x", "xpassed": "X", "failed": "F"}.get(result.verdicts[name], "."),)
+    )
+    return "; ".join(f"{letter}: {said}" for letter, said in LETTERS.items() if found[letter])
+
+
+def summary(
+    results: Sequence[PromptResult], relative: Callable[[str], str], screen: Screen = Screen()
+) -> Iterator[Line]:
+    """Yield the summary of each prompt: figures, gates, table by label, misses, usage.
+
+    Of many prompts only those that fail have one.
+    """
+    told = results
+    if len(results) > MANY_PROMPTS and not screen.everything:
+        told = [result for result in results if verdict_on(result).fails]
+    for result in told:
+        yield from _prompt(result, relative, screen)
+
+
+def _prompt(result: PromptResult, relative: Callable[[str], str], screen: Screen) -> Iterator[Line]:
+    evaluation = result.evaluation
+    fails = verdict_on(result).fails
+    yield plain(f"{relative(evaluation.path)} ({evaluation.model})"), {"bold": True, "green": not fails, "red": fails}
+    if screen.names_failures:
+        yield from ((f"  {line}", {"yellow": True}) for line in without_reply_lines(result, relative))
+    if not (evaluation.unrecorded and evaluation.unrecorded.is_everything):
+        yield from ((f"  {line}", {}) for line in _figures(result))
+        yield from gate_lines(result, relative, screen)
+        if evaluation.labeled:
+            yield from ((f"  {line}", {}) for line in label_table(evaluation))
+        if screen.names_failures:
+            yield from ((f"  {line}", {}) for line in miss_lines(result, relative, screen))
+        if evaluation.usage.calls:
+            yield f"  {usage_line(evaluation)}", {}
+        if evaluation.obsolete and all(outcome.reply is not None for outcome in evaluation.outcomes):
+            said = f"{evaluation.obsolete} recorded replies are obsolete: --promptfit-prune deletes them"
+            yield f"  {said}", {"yellow": True}
+    yield from ((f"  note: {note}", {"yellow": True}) for note in told_once(evaluation.notes))
+
+
+def told_once(notes: Iterable[str]) -> Iterator[str]:
+    """Yield notes safe to show: of those that end alike the first, and how many more there are."""
+    alike: dict[str, list[str]] = {}
+    for note in notes:
+        alike.setdefault(note.rpartition(": ")[2], []).append(plain(note))
+    for first, *more in alike.values():
+        yield f"{first} (and {len(more)} more like it)" if more else first
+
+
+def without_reply_lines(result: PromptResult, relative: Callable[[str], str]) -> Iterator[str]:
+    """Yield why samples have no reply, once a cause, with the one command that records them and what that takes."""
+    evaluation = result.evaluation
+    found = causes(evaluation)
+    if not found:
+        return
+    if evaluation.unrecorded is None:
+        yield from _cause_lines(found, evaluation, "without a reply")
+        if any(outcome.reply is None and outcome.asking_helps for outcome in evaluation.outcomes):
+            yield f"again:   pytest --promptfit --promptfit-record {_typed(evaluation, relative)}"
+        return
+    if evaluation.unrecorded.is_everything:
+        yield from first_steps(result, relative)
+        return
+    yield from _cause_lines(found, evaluation, "not recorded")
+    yield f"record:  pytest --promptfit --promptfit-record {_typed(evaluation, relative)}"
+    yield f"         {_what_it_takes(evaluation.unrecorded)}"
+
+
+def first_steps(result: PromptResult, relative: Callable[[str], str]) -> Iterator[str]:
+    """Yield three lines for a prompt of which nothing is recorded: what it takes, the command, the baseline."""
+    evaluation, unrecorded = result.evaluation, result.evaluation.unrecorded
+    assert unrecorded is not None
+    path = _typed(evaluation, relative)
+    why = ", though there is a baseline: was its cassette folder committed?" if result.comparison else " yet."
+    yield f"nothing is recorded{why} Recording takes {_what_it_takes(unrecorded)}."
+    yield f"record:  pytest --promptfit --promptfit-record {path}"
+    if result.comparison:
+        yield f"then:    pytest --promptfit {path}  (replays, and compares with the baseline)"
+    else:
+        yield f"then:    pytest --promptfit --promptfit-update {path}  (accepts the outcomes as baseline; commit it)"
+
+
+def _what_it_takes(unrecorded: Unrecorded) -> str:
+    obstacle = f"; first: {plain(unrecorded.obstacle).rstrip('.')}" if unrecorded.obstacle else ""
+    return f"{unrecorded.estimate.shown}{obstacle}"
+
+
+def _cause_lines(found: Sequence[tuple[str, int]], evaluation: Evaluation, what: str) -> Iterator[str]:
+    """Yield how many samples have no reply and why: ``60 of 60 not recorded: system_prompt changed``."""
+    missing = sum(count for _, count in found)
+    head = f"{missing:,} of {len(evaluation.outcomes):,} {what}"
+    if len(found) == 1:
+        yield f"{head}: {plain(found[0][0])}"
+        return
+    yield f"{head}:"
+    yield from (f"  {count:,}: {plain(cause)}" for cause, count in found[:SHOWN_CAUSES])
+    if len(found) > SHOWN_CAUSES:
+        yield f"  {sum(count for _, count in found[SHOWN_CAUSES:]):,}: other causes"
+
+
+def _typed(evaluation: Evaluation, relative: Callable[[str], str]) -> str:
+    return plain(shlex.quote(relative(evaluation.path)))
+
+
+def _figures(result: PromptResult) -> Iterator[str]:
+    """Yield the figures that no gate's line has."""
+    evaluation = result.evaluation
+    judged = {gate.name for gate in result.gates if gate.passed is not None}
+    if "accuracy" not in judged:
+        if evaluation.labeled or not evaluation.unanswered:
+            yield accuracy_line(evaluation)
+    elif evaluation.confusion.missing and "missing" not in judged:
+        yield f"{evaluation.confusion.missing} without a readable label"
+    yield from (f"no label could be read in {one.count}: {plain(one.text)}" for one in count_missing(evaluation))
+    if any(outcome.reply is not None for outcome in evaluation.canonical):
+        yield canonical_line(evaluation)
+    yield from _comparison_lines(result, judged)
+
+
+def accuracy_line(evaluation: Evaluation) -> str:
+    """Return accuracy with its 95 % Wilson interval, and what is missing."""
+    confusion = evaluation.confusion
+    unanswered = f", {len(evaluation.unanswered)} without a reply" if evaluation.unanswered else ""
+    if not confusion.total:
+        return f"no labeled sample was judged{unanswered}"
+    low, high = wilson_interval(confusion.correct, confusion.total)
+    missing = f", {confusion.missing} without a readable label" if confusion.missing else ""
+    return (
+        f"accuracy {percent(confusion.correct / confusion.total)} ({confusion.correct} of {confusion.total}), "
+        f"95 % interval {percent(low)} to {percent(high)}{missing}{unanswered}"
+    )
+
+
+def canonical_line(evaluation: Evaluation) -> str:
+    """Return how many canonical samples are right."""
+    return f"canonical {sum(o.correct for o in evaluation.canonical)} of {len(evaluation.canonical)} right"
+
+
+def _comparison_lines(result: PromptResult, judged: set[str]) -> Iterator[str]:
+    comparison = result.comparison
+    if comparison is None:
+        if not any(gate.name == "regression" for gate in result.gates):
+            yield "no baseline: --promptfit-update writes it"
+        return
+    if "regression" not in judged and comparison.shared:
+        moved = f"fixed {len(comparison.fixed)}, broke {len(comparison.broken)}"
+        yield f"{plain(comparison.reference)}: {percent(comparison.before / comparison.shared)} right: {moved}"
+    if comparison.other_models:
+        yield f"the baseline is of another model: {plain(', '.join(comparison.other_models))}"
+    if comparison.added or comparison.removed:
+        yield f"since the baseline: {comparison.added} samples added, {comparison.removed} removed or not run"
+
+
+def gate_lines(result: PromptResult, relative: Callable[[str], str], screen: Screen) -> Iterator[Line]:
+    """Yield each gate with its verdict; those that could not be judged for one reason share a line."""
+    open_gates: dict[str, list[str]] = {}
+    for gate in result.gates:
+        if gate.passed is None and not result.evaluation.unanswered:  # why is said with what is not recorded
+            open_gates.setdefault(gate.detail, []).append(gate.name)
+    for detail, names in open_gates.items():
+        yield f"  gate{'s' if len(names) > 1 else ''} {', '.join(names)}: not judged: {detail}", {}
+    for gate in result.gates:
+        if gate.passed or (gate.passed is False and screen.names_failures):
+            yield (
+                f"  gate {gate.name}: {'passed' if gate.passed else 'FAILED'}: {gate.detail}",
+                {"red": not gate.passed},
+            )
+            yield from ((f"    {line}", {"red": True}) for line in _behind(gate))
+            if gate.name == "regression" and not gate.passed and not result.accepts:
+                yield (
+                    f"    accept:  pytest --promptfit --promptfit-update=force {_typed(result.evaluation, relative)}",
+                    {},
+                )
+        if gate.warning:
+            yield f"  warning: {gate.warning}", {"yellow": True}
+
+
+def _behind(gate: GateResult) -> Iterator[str]:
+    """Yield what is behind a failure and not among the misses: what was loosened, and another plugin's samples."""
+    if gate.passed or not gate.samples:
+        return
+    if gate.name == "contract":
+        yield from (f"- {plain(what)}" for what in gate.samples)
+    elif gate.name not in ("accuracy", "recall", "missing", "regression"):
+        yield f"behind it: {plain(listed(gate.samples))}"
+
+
+def label_table(evaluation: Evaluation) -> Iterator[str]:
+    """Yield precision, recall, F1 and support by label."""
+    rows = [(plain(label)[:32], metrics) for label, metrics in evaluation.confusion.by_label.items()]
+    width = max(len("label"), *(len(label) for label, _ in rows))
+    yield f"{'label':{width}}  precision   recall     f1  support"
+    for label, m in rows:
+        yield f"{label:{width}}  {percent(m.precision):>9}  {percent(m.recall):>7}  {m.f1:5.3f}  {m.support:7d}"
+
+
+def miss_lines(result: PromptResult, relative: Callable[[str], str], screen: Screen) -> Iterator[str]:
+    """Yield the misses grouped by label and answer, the worst first, and the command that tells all."""
+    groups = confused(result)
+    if not groups:
+        return
+    shown = groups if screen.everything else groups[:SHOWN_GROUPS]
+    total = sum(len(group.outcomes) for group in groups)
+    yield f"misses ({total}), label → read:"
+    for group in shown:
+        yield f"  {group.title}"
+        yield from (f"    {line}" for line in _rows(group, screen))
+    hidden = total - sum(min(len(group.outcomes), _limit(screen, group)) for group in shown)
+    fails = any(group.failed for group in groups)
+    if not screen.everything and (hidden or fails):
+        what = f"{'all of them' if hidden else ''}{', ' if hidden and fails else ''}{'with replies' if fails else ''}"
+        yield f"{what}: pytest --promptfit -v {_typed(result.evaluation, relative)}"
+
+
+def _limit(screen: Screen, group: Confused) -> int:
+    return len(group.outcomes) if screen.everything else SHOWN_MISSES
+
+
+def _rows(group: Confused, screen: Screen) -> Iterator[str]:
+    shown = group.outcomes[: _limit(screen, group)]
+    names = [plain(outcome.sample.case_name) for outcome in shown]
+    width = min(max(map(len, names)), 40)
+    for name, outcome in zip(names, shown, strict=True):
+        room = max((screen.width or WIDTH) - 8 - max(width, len(name)), 20)
+        yield f"{name:{width}}  {fitted(outcome.sample.text, room)}"
+    if len(group.outcomes) > len(shown):
+        yield f"{len(group.outcomes) - len(shown)} more"
+
+
+def usage_line(evaluation: Evaluation) -> str:
+    """Return replies, how many of them were replayed, tokens, and what was paid in this run if anything was asked."""
+    usage = evaluation.usage
+    asked = usage.calls - usage.replayed
+    replayed = "all replayed" if not asked else f"{usage.replayed} replayed" if usage.replayed else "none replayed"
+    tokens = f"{usage.input_tokens} tokens in, {usage.output_tokens} out"
+    return f"{usage.calls} replies, {replayed}, {tokens}{_paid(evaluation) if asked else ''}"
+
+
+def _paid(evaluation: Evaluation) -> str:
+    if evaluation.model.startswith("local/"):
+        return ""
+    usd = evaluation.usage.usd
+    return ", price unknown" if usd is None else f", ${usd:.4f} paid"

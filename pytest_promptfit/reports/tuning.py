@@ -1,0 +1,108 @@
+"""What a tuning run prints, as lines with their markup."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_promptfit.text import cut, percent, plain, points, probability
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from pytest_promptfit.reports.terminal import Line
+    from pytest_promptfit.tuning.result import Holdout, Step, TuneResult, TuneUsage
+
+SHOWN_SUSPECTS = 10
+
+
+def summary(results: Iterable[TuneResult], relative: Callable[[str], str]) -> Iterator[Line]:
+    """Yield for each run the verdict, the holdout, the steps, the diff, suspects and what it used."""
+    for result in results:
+        verdict = "rewritten" if result.accepted else "left as it was"
+        yield (
+            f"tuned {plain(relative(result.path))}: {verdict}: {plain(result.reason)}",
+            {"bold": True, "green": result.accepted},
+        )
+        yield f"  stopped: {plain(result.stop_reason)}", {}
+        yield from ((f"  {line}", {}) for line in _figures(result))
+        yield from ((f"  warning: {plain(warning)}", {"yellow": True}) for warning in result.warnings)
+        yield from ((f"  {line}", {}) for line in step_table(result.steps))
+        yield from ((f"  {plain(line)}", _diff_markup(line)) for line in result.diff)
+        yield from ((f"  {line}", {"yellow": True}) for line in _suspects(result))
+
+
+def verdict_lines(results: Iterable[TuneResult], relative: Callable[[str], str]) -> Iterator[tuple[str, bool]]:
+    """Yield for each run whether the prompt was rewritten and what the holdout says; a run never fails by itself."""
+    for result in results:
+        holdout, said = result.holdout, ""
+        if result.accepted and holdout is not None and holdout.n:
+            before, after = holdout.before / holdout.n, holdout.after / holdout.n
+            said = (
+                f": {percent(before)} → {percent(after)} on the holdout, {points(after - before)} points "
+                f"(fixed {holdout.fixed}, broke {holdout.broken}, {probability(holdout.p_value)})"
+            )
+        elif not result.accepted:
+            said = f": {plain(result.reason)}"
+        yield f"{plain(relative(result.path))} {'rewritten' if result.accepted else 'left as it was'}{said}.", False
+
+
+def holdout_line(holdout: Holdout) -> str:
+    """Return the only figures to publish: accuracy before and after with their 95 % Wilson intervals, and p."""
+    if not holdout.n:
+        return "holdout: empty"
+    (low, high), (low_after, high_after) = holdout.before_ci95, holdout.after_ci95
+    return (
+        f"holdout ({holdout.n} samples): {percent(holdout.before / holdout.n)} ({percent(low)} to {percent(high)}) "
+        f"before, {percent(holdout.after / holdout.n)} ({percent(low_after)} to {percent(high_after)}) after: "
+        f"fixed {holdout.fixed}, broke {holdout.broken}, {probability(holdout.p_value)}"
+    )
+
+
+def step_table(steps: Iterable[Step]) -> Iterator[str]:
+    """Yield the steps that were tried: stage, fixed, broken, p and verdict."""
+    rows = list(steps)
+    if not rows:
+        return
+    yield f"{'stage':9} fixed  broke      p  verdict"
+    for step in rows:
+        verdict = "accepted" if step.accepted else "rejected"
+        said = "" if step.verdict in ("accept", "reject") else f" ({step.verdict})"
+        yield (
+            f"{step.stage:9} {len(step.fixed):5d} {len(step.broken):6d}  {step.p_value:5.3f}  "
+            f"{verdict}{plain(said)}: {cut(step.summary, 80)}"
+        )
+
+
+def _figures(result: TuneResult) -> Iterator[str]:
+    if result.holdout is not None:
+        yield holdout_line(result.holdout)
+    if result.canonical_total:
+        before, after, total = result.canonical_before, result.canonical_after, result.canonical_total
+        yield f"canonical: {before} of {total} right before, {after} after"
+    usage = result.usage
+    needed = usage.task_calls + usage.optimizer_calls
+    yield (
+        f"{usage.task_calls} task calls, {usage.optimizer_calls} optimizer calls, "
+        f"{usage.replayed} of {needed} replayed, {usage.input_tokens} tokens in, {usage.output_tokens} out"
+        f"{_paid(usage)}"
+    )
+
+
+def _paid(usage: TuneUsage) -> str:
+    """Return what was paid, and what all replies are worth; nothing where all is free."""
+    sums = (usage.paid_usd, usage.task_usd, usage.optimizer_usd)
+    if not any(usd is None or usd for usd in sums):
+        return ""
+    paid, task, optimizer = ("an unknown sum" if usd is None else f"${usd:.4f}" for usd in sums)
+    return f", {paid} paid (all: task {task}, optimizer {optimizer})"
+
+
+def _suspects(result: TuneResult) -> Iterator[str]:
+    if result.suspects:
+        shown = ", ".join(plain(name) for name in result.suspects[:SHOWN_SUSPECTS])
+        more = f" and {len(result.suspects) - SHOWN_SUSPECTS} more" if len(result.suspects) > SHOWN_SUSPECTS else ""
+        yield f"check these labels, every candidate got them wrong: {shown}{more}"
+
+
+def _diff_markup(line: str) -> dict[str, bool]:
+    return {"green": line.startswith("+"), "red": line.startswith("-")}

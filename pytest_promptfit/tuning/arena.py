@@ -1,0 +1,315 @@
+"""Where candidates meet samples: recorded replies first, then the model, within the budget.
+
+All that is asked is recorded apart from the harness's own replies, so a run that is killed goes on where it
+stopped, and a finished one can be replayed to the same decisions.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pytest_promptfit.cassettes.transport import RecordingTransport, recording_for
+from pytest_promptfit.errors import BudgetExceeded, CallError, PromptfitError
+from pytest_promptfit.evaluation.outcomes import Outcome
+from pytest_promptfit.files import write_atomically
+from pytest_promptfit.providers.asking import Question, ask
+from pytest_promptfit.providers.own import OURS
+from pytest_promptfit.providers.wire import Wire, parsed_body
+from pytest_promptfit.tuning.meter import Cost, Rates
+from pytest_promptfit.tuning.result import plus
+from pytest_promptfit.tuning.soft import ALTERNATIVES
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from pytest_promptfit.cassettes.cassette import Cassette, Recorded
+    from pytest_promptfit.cassettes.recorder import Recorder
+    from pytest_promptfit.prompts.model import ParsedPrompt, Prompt
+    from pytest_promptfit.prompts.samples import Sample
+    from pytest_promptfit.providers.asking import Answer
+    from pytest_promptfit.providers.own import Custom
+    from pytest_promptfit.tuning.meter import Meter
+
+
+OUTAGE = 3
+"""So many calls that fail in a passing way, and a tenth of those made at once, end the run: it can go on later."""
+
+
+REFUSED_PREFIX = "reply-prefix-refused.txt"
+"""Beside the tuner's recordings: which model does not go on from a reply prefix, though it should."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One candidate on one sample, as it is sent."""
+
+    candidate: str
+    wire: Wire
+    sample: Sample
+    payload: dict[str, Any]
+    key: str
+
+
+class Arena:
+    """Evaluates candidates on samples; the same question is never asked twice."""
+
+    def __init__(
+        self,
+        parsed: ParsedPrompt,
+        labels: Sequence[str],
+        recorder: Recorder,
+        harness: Cassette,
+        meter: Meter,
+        *,
+        concurrency: int,
+        on_call: Callable[[], None],
+        on_wait: Callable[[str], None] = lambda _message: None,
+        custom: Custom = OURS,
+    ) -> None:
+        self._custom = custom
+        self.parsed = parsed
+        self.labels = tuple(labels)
+        self.meter = meter
+        self.recorder = recorder
+        self._harness = harness
+        self._concurrency = concurrency
+        self._on_call = on_call
+        self._on_wait = on_wait
+        self._rates = Rates(parsed.config.model)
+        self._counted: set[str] = set()
+        self._asked: set[str] = set()
+        self._replied: set[str] = set()
+        """Keys whose recordings are replies, which is read once."""
+        self._outcomes: dict[tuple[str, str], Outcome] = {}
+        self._wires: dict[str, Wire] = {}
+        self._is_answering = False
+
+    def wire(self, candidate: Prompt) -> Wire:
+        """Return the wire format of a candidate."""
+        name = candidate.content_hash
+        if name not in self._wires:
+            self._wires[name] = self.new_wire(candidate)
+        return self._wires[name]
+
+    def recorded(self, candidate: Prompt, sample: Sample) -> Recorded | None:
+        """Return the reply to a candidate's request for a sample, in the wire format it is asked in."""
+        wire = self.wire(candidate)
+        return self.recorder.cassette.find(wire.key(wire.payload(sample.text)))
+
+    def use(self, candidate: Prompt, wire: Wire) -> None:
+        """Ask a candidate in another wire format; one that was asked already keeps its own."""
+        if candidate.content_hash not in {name for name, _ in self._outcomes}:
+            self._wires[candidate.content_hash] = wire
+
+    def new_wire(self, candidate: Prompt, *, alternatives: int = 0) -> Wire:
+        """Return a wire format of a candidate, with so many alternatives to each token of the reply."""
+        folder = self.parsed.path.parent
+        config, labels, custom = self.parsed.config, self.labels, self._custom
+        return Wire(config, labels, folder, prompt=candidate, alternatives=alternatives, custom=custom)
+
+    def takes(self, wire: Wire, sample: Sample) -> bool:
+        """Tell whether the API answers a request in this form, which is asked unless it is recorded."""
+        payload = wire.payload(sample.text)
+        key = wire.key(payload)
+        if not self._is_recorded(wire, key):
+            self.meter.check_task(1, self._rates.foresee(payload))
+            self._ask(wire, {key: Question(sample.id, payload)})
+        return self._is_recorded(wire, key)
+
+    def takes_prefix(self, candidate: Prompt, sample: Sample, also: Sequence[Sample]) -> bool:
+        """Tell whether the API goes on from a candidate's reply prefix: tried once, and kept beside the recordings.
+
+        A refusal is no reply, so a replay would not find it among those. What an earlier run has asked the
+        candidate, about ``also`` too, shows without asking. Where nobody can be asked it is taken for granted.
+        """
+        wire = self.wire(candidate)
+        note, found = self.recorder.folder / REFUSED_PREFIX, f"{wire.provider.url} {wire.model}\n"
+        if note.is_file() and note.read_text(encoding="utf-8", errors="replace") == found:
+            return False
+        forms = (wire, self.new_wire(candidate, alternatives=ALTERNATIVES))
+        keys = (form.key(form.payload(about.text)) for form in forms for about in (sample, *also))
+        if any(key in self.recorder.cassette for key in keys):
+            return True
+        payload = wire.payload(sample.text)
+        key = wire.key(payload)
+        self.meter.check_task(1, self._rates.foresee(payload))
+        try:
+            error = self._ask(wire, {key: Question(sample.id, payload)}).get(key)
+        except CallError:
+            return True
+        is_refused = isinstance(error, CallError) and error.hopeless_after == 1
+        if is_refused:
+            write_atomically(note, found)
+        return not is_refused
+
+    def outcomes(self, candidate: Prompt, samples: Sequence[Sample]) -> list[Outcome]:
+        """Return the candidate's outcomes on the samples, in their order.
+
+        Raises OutOfBudget before anything is asked that would pass a limit, and CallError when the model
+        cannot be asked at all.
+        """
+        self.ask_together([candidate], samples)
+        name = candidate.content_hash
+        return [self._outcomes[name, sample.case_name] for sample in samples]
+
+    def ask_together(self, candidates: Sequence[Prompt], samples: Sequence[Sample]) -> None:
+        """Have the outcomes of several candidates on the same samples, asking for all of them at once.
+
+        Raises as ``outcomes`` does.
+        """
+        calls = [call for candidate in candidates for call in self._missing(candidate, samples)]
+        if self.meter.limits and not self._rates.are_known:
+            # What a call takes is known from the first one, which may take all that it can.
+            self._evaluate(calls[:1])
+            calls = calls[1:]
+        self._evaluate(calls)
+
+    def right(self, candidate: Prompt, samples: Sequence[Sample]) -> list[bool]:
+        """Return for each sample whether the candidate gets it right."""
+        return [outcome.correct for outcome in self.outcomes(candidate, samples)]
+
+    @property
+    def has_asked(self) -> bool:
+        """Whether the model was asked in this run."""
+        return bool(self._asked)
+
+    def seen(self) -> dict[tuple[str, str], Outcome]:
+        """Return every outcome of the run by candidate and case."""
+        return dict(self._outcomes)
+
+    def affordable(self, candidates: Sequence[Prompt], sample: Sample) -> int:
+        """Return how many task calls fit into the budget if they take what the candidates do on the sample."""
+        costs = [self._rates.foresee(self.wire(candidate).payload(sample.text)) for candidate in candidates]
+        total = sum_of(costs).times(1 / max(1, len(costs)))
+        return self.meter.affordable(total._replace(seconds=total.seconds / self._concurrency))
+
+    def _missing(self, candidate: Prompt, samples: Sequence[Sample]) -> Iterator[_Call]:
+        name, wire = candidate.content_hash, self.wire(candidate)
+        for sample in samples:
+            if (name, sample.case_name) not in self._outcomes:
+                payload = wire.payload(sample.text)
+                yield _Call(name, wire, sample, payload, wire.key(payload))
+
+    def _evaluate(self, calls: Sequence[_Call]) -> None:
+        if not calls:
+            return
+        new = {call.key: call for call in calls if call.key not in self._counted}
+        self.meter.check_task(len(new), self._foreseen(new.values()))
+        missing = (call for call in calls if not self._is_recorded(call.wire, call.key))
+        wanted = {call.key: Question(call.sample.id, call.payload) for call in missing}
+        errors = self._ask(calls[0].wire, wanted) if wanted else {}
+        self._count(new)
+        for call in calls:
+            self._outcomes[call.candidate, call.sample.case_name] = self._outcome(call, errors)
+
+    def _foreseen(self, calls: Iterable[_Call]) -> Cost:
+        """Return what calls at once are expected to take, and take note of the dearest."""
+        if not self.meter.limits:
+            return Cost()
+        costs = [self._rates.foresee(call.payload) for call in calls]
+        shared = [cost._replace(seconds=cost.seconds / self._concurrency) for cost in costs]
+        if self._rates.are_known:
+            for cost in shared:
+                self.meter.dearest = self.meter.dearest.most(cost)
+        total = sum_of(shared)
+        return total._replace(seconds=max([total.seconds, *(cost.seconds for cost in costs)]))
+
+    def _is_recorded(self, wire: Wire, key: str) -> bool:
+        """Tell whether a reply is recorded; one of the harness's is taken over, so that a replay needs no other."""
+        if key in self._replied:
+            return True
+        recorded = self.recorder.cassette.find(key)
+        if recorded is None or not wire.is_reply(recorded.body):
+            recorded = self._harness.find(key)
+            if recorded is None or not wire.is_reply(recorded.body):
+                return False
+            self.recorder.keep(recorded)
+        self._replied.add(key)
+        return True
+
+    def _ask(self, wire: Wire, wanted: dict[str, Question]) -> dict[str, PromptfitError]:
+        wire.provider.check()
+        keys = list(wanted)
+        errors: dict[str, PromptfitError] = {}
+        passing: list[CallError] = []
+
+        def on_answer(index: int, answer: Answer) -> None:
+            if isinstance(answer, BudgetExceeded) or (isinstance(answer, CallError) and answer.fatal):
+                raise answer
+            if isinstance(answer, PromptfitError):
+                errors[keys[index]] = answer
+            else:
+                self._is_answering = True
+            if isinstance(answer, CallError) and answer.passing:
+                passing.append(answer)
+            self._asked.add(keys[index])
+            self.meter.answered += 1
+            self._on_call()
+
+        ask(
+            list(wanted.values()),
+            wire.provider,
+            wire.model,
+            wrap=lambda inner: RecordingTransport(inner, self.recorder, keep=wire.is_reply),
+            concurrency=self._concurrency,
+            first_alone=not self._is_answering,
+            before_send=lambda question: recording_for(question.sample, question.repeat),
+            on_answer=on_answer,
+            on_wait=self._on_wait,
+        )
+        if len(passing) >= max(OUTAGE, len(wanted) / 10):
+            raise PromptfitError(
+                f"{len(passing)} of {len(wanted)} calls failed, the last one: {passing[-1]}; "
+                "the replies are kept: run pytest --tune again to go on"
+            )
+        return errors
+
+    def _count(self, calls: Mapping[str, _Call]) -> None:
+        """Count the replies to calls that were not counted yet; one without a reply counts as a call alone."""
+        meter = self.meter
+        meter.task_calls += len(calls)
+        meter.answered = 0
+        latencies = [0.0]
+        for key, call in calls.items():
+            recorded = self.recorder.cassette.find(key)
+            if recorded is None:
+                continue
+            self._counted.add(key)
+            meter.replayed += key not in self._asked
+            latencies.append(recorded.seconds or 0.0)
+            self._count_reply(call, recorded)
+        meter.seconds += max(max(latencies), math.fsum(latencies) / self._concurrency)
+
+    def _count_reply(self, call: _Call, recorded: Recorded) -> None:
+        try:
+            reply = call.wire.provider.reply(parsed_body(recorded.body), "")
+        except CallError:
+            return
+        self._rates.see(recorded.request_body, reply, recorded.seconds or 0.0)
+        usd = self._rates.usd(reply)
+        meter = self.meter
+        meter.input_tokens += reply.input_tokens
+        meter.output_tokens += reply.output_tokens
+        meter.task_usd = plus(meter.task_usd, usd)
+        meter.paid_usd = plus(meter.paid_usd, usd if call.key in self._asked else 0.0)
+
+    def _outcome(self, call: _Call, errors: Mapping[str, PromptfitError]) -> Outcome:
+        sample = call.sample
+        recorded = self.recorder.cassette.find(call.key)
+        if recorded is None:
+            return Outcome(sample, error=str(errors.get(call.key, "no reply")))
+        try:
+            reply, predicted = call.wire.read(recorded.body, sample.text)
+        except CallError as error:
+            return Outcome(sample, error=str(error))
+        return Outcome(sample, reply, predicted, seconds=recorded.seconds)
+
+
+def sum_of(costs: Iterable[Cost]) -> Cost:
+    """Return what calls take together."""
+    total = Cost()
+    for cost in costs:
+        total = total.plus(cost)
+    return total

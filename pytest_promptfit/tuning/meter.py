@@ -1,0 +1,176 @@
+"""What a tuning run has used, and what it may use: calls, tokens, USD and seconds.
+
+Every reply that was needed counts, replayed or not: so a run that was killed and started again decides as
+the unbroken one, and stops where that stopped. What was paid in this run is told apart.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pytest_promptfit.errors import PromptfitError
+from pytest_promptfit.providers.asking import DEFAULT_MAX_OUTPUT
+from pytest_promptfit.providers.prices import cost_usd
+from pytest_promptfit.providers.shared import reply_limit
+from pytest_promptfit.tuning.result import TuneUsage, plus
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from pytest_promptfit.chat.reply import ChatReply
+    from pytest_promptfit.prompts.model import Budget
+    from pytest_promptfit.prompts.model_spec import ModelSpec
+
+TASK_CALLS, OPTIMIZER_CALLS = 600, 20
+"""The limits of a file that sets none."""
+
+
+class OutOfBudget(PromptfitError):  # noqa: N818 - it ends a stage, not the run
+    """The next calls would pass a limit."""
+
+
+class OptimizerSpent(OutOfBudget):
+    """The optimizer may not be asked any more; what does not need it may go on."""
+
+
+class Cost(NamedTuple):
+    """What calls took, or are expected to take."""
+
+    usd: float = 0.0
+    seconds: float = 0.0
+    tokens: float = 0.0
+
+    def plus(self, other: Cost) -> Cost:
+        """Return the sum."""
+        return Cost(self.usd + other.usd, self.seconds + other.seconds, self.tokens + other.tokens)
+
+    def times(self, count: float) -> Cost:
+        """Return what so many take."""
+        return Cost(self.usd * count, self.seconds * count, self.tokens * count)
+
+    def most(self, other: Cost) -> Cost:
+        """Return the larger of each."""
+        return Cost(*map(max, zip(self, other, strict=True)))
+
+
+NOTHING = Cost()
+
+
+@dataclass
+class Rates:
+    """What the calls to one model have taken at most, from which the next ones are foreseen."""
+
+    spec: ModelSpec
+    tokens_per_byte: float = 0.0
+    output_tokens: int = 0
+    seconds: float = 0.0
+
+    @property
+    def are_known(self) -> bool:
+        """Whether a reply was seen."""
+        return self.tokens_per_byte > 0
+
+    def see(self, request_body: str, reply: ChatReply, seconds: float) -> None:
+        """Take note of a reply to a JSON body."""
+        self.tokens_per_byte = max(self.tokens_per_byte, max(1, reply.input_tokens) / len(request_body.encode()))
+        self.output_tokens = max(self.output_tokens, reply.output_tokens)
+        self.seconds = max(self.seconds, seconds)
+
+    def foresee(self, payload: Mapping[str, Any]) -> Cost:
+        """Return what a call is expected to take at most; before any reply was seen, the most that it can."""
+        size = len(json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass"))
+        most = reply_limit(payload) or DEFAULT_MAX_OUTPUT
+        given = math.ceil(size * (self.tokens_per_byte if self.are_known else 1))  # no token is shorter than a byte
+        written = min(most, self.output_tokens) if self.are_known else most
+        kinds = ((given, written), (given, written, 0, given))  # all of it may be put into the prompt cache
+        usd = max(cost_usd(self.spec, *tokens) or 0.0 for tokens in kinds)
+        return Cost(usd, self.seconds, given + written)
+
+    def usd(self, reply: ChatReply) -> float | None:
+        """Return what a reply cost; ``None`` where nobody knows."""
+        return cost_usd(self.spec, reply.input_tokens, reply.output_tokens, reply.cached_tokens, reply.written_tokens)
+
+
+@dataclass
+class Meter(TuneUsage):
+    """Counts what is needed against the limits; ``reserved`` task calls are set aside for the end."""
+
+    budget: Budget
+    reserved: int = 0
+    seconds: float = 0.0
+    """The replies' own latencies, shared by the calls that were in flight at once: the same in a replay."""
+    answered: int = 0
+    """Calls that were answered since they were last counted: what a progress line shows of a batch under way."""
+    dearest: Cost = NOTHING
+    """The most that a task call was expected to take: what each of those set aside may take."""
+
+    @property
+    def usage(self) -> TuneUsage:
+        """What was needed so far."""
+        return TuneUsage(**{count.name: getattr(self, count.name) for count in fields(TuneUsage)})
+
+    @property
+    def task_limit(self) -> int:
+        """The task calls that the run may need in all."""
+        return self.budget.task_calls or TASK_CALLS
+
+    @property
+    def optimizer_limit(self) -> int:
+        """The optimizer calls that the run may need in all."""
+        return OPTIMIZER_CALLS if self.budget.optimizer_calls is None else self.budget.optimizer_calls
+
+    @property
+    def task_calls_left(self) -> int:
+        """Task calls that may still be needed before those set aside."""
+        return max(0, self.task_limit - self.reserved - self.task_calls)
+
+    @property
+    def spent(self) -> Cost:
+        """What all replies of the run took, paid now or earlier."""
+        usd = plus(self.task_usd, self.optimizer_usd) or 0.0  # no limit in USD is set where it is not known
+        return Cost(usd, self.seconds, self.input_tokens + self.output_tokens)
+
+    @property
+    def limits(self) -> dict[str, tuple[float, float, float]]:
+        """The limits that are set besides those of calls: limit, used, and set aside for each call to come."""
+        rows = zip(Cost._fields, self.spent, self.dearest, strict=True)
+        found = ((name, getattr(self.budget, name), used, dearest) for name, used, dearest in rows)
+        return {name: (limit, used, dearest) for name, limit, used, dearest in found if limit is not None}
+
+    def affordable(self, call: Cost) -> int:
+        """Return how many more task calls that take so much fit into all limits, besides those set aside."""
+        fitting = [self.task_calls_left]
+        for name, (limit, used, dearest) in self.limits.items():
+            one: float = getattr(call, name)
+            if one > 0:
+                fitting.append(int((limit - used - self.reserved * max(one, dearest)) / one))
+        return max(0, min(fitting))
+
+    def check_task(self, calls: int, cost: Cost) -> None:
+        """Raise OutOfBudget when ``calls`` more task calls, which take ``cost`` together, would pass a limit."""
+        if calls > self.task_calls_left:
+            raise OutOfBudget(
+                f"the budget of {self.task_limit} task calls is used up: {self.task_calls} needed so far, "
+                f"{self.reserved} set aside for the end"
+            )
+        if calls:
+            self._check_others(cost)
+
+    def check_optimizer(self, cost: Cost = NOTHING) -> None:
+        """Raise OutOfBudget when one more optimizer call, which takes ``cost``, would pass a limit."""
+        if self.optimizer_calls >= self.optimizer_limit:
+            raise OptimizerSpent(f"the budget of {self.optimizer_limit} optimizer calls is used up")
+        self._check_others(cost)
+
+    def _check_others(self, cost: Cost) -> None:
+        shown = {"usd": "${:.4g}", "seconds": "{:.4g} seconds", "tokens": "{:.0f} tokens"}
+        for name, (limit, used, dearest) in self.limits.items():
+            aside = self.reserved * dearest
+            if used + getattr(cost, name) + aside > limit:
+                amounts = [shown[name].format(amount) for amount in (limit, used, aside)]
+                raise OutOfBudget(
+                    "the budget of {} is used up: {} needed so far, {} set aside for the end".format(*amounts)
+                )

@@ -1,0 +1,151 @@
+"""The heavyweight model that proposes changes: asked like any other, recorded beside the task model's replies."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pytest_promptfit.cassettes.cassette import request_key
+from pytest_promptfit.cassettes.transport import RecordingTransport, recording_for
+from pytest_promptfit.chat.request import ChatRequest, Turn
+from pytest_promptfit.chat.thoughts import without_thought
+from pytest_promptfit.errors import CallError, PromptfitError
+from pytest_promptfit.providers import provider_of
+from pytest_promptfit.providers.asking import Question, ask
+from pytest_promptfit.providers.own import OURS
+from pytest_promptfit.providers.wire import parsed_body
+from pytest_promptfit.tuning.meter import Rates
+from pytest_promptfit.tuning.result import plus
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from pytest_promptfit.cassettes.cassette import Recorded
+    from pytest_promptfit.cassettes.recorder import Recorder
+    from pytest_promptfit.chat.reply import ChatReply
+    from pytest_promptfit.prompts.model_spec import ModelSpec
+    from pytest_promptfit.providers.asking import Answer
+    from pytest_promptfit.providers.own import Custom
+    from pytest_promptfit.tuning.meter import Meter
+
+LOCAL_MAX_TOKENS = 400
+"""A small local model may never come to an end of its own."""
+
+
+class Optimizer:
+    """Asks the heavyweight model; a reply that cannot be had is an empty answer, told in ``problem``."""
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        params: Mapping[str, Any],
+        folder: Path,
+        recorder: Recorder,
+        meter: Meter,
+        *,
+        on_call: Callable[[], None],
+        on_wait: Callable[[str], None] = lambda _message: None,
+        custom: Custom = OURS,
+    ) -> None:
+        self.problem = ""
+        self.has_asked = False
+        self._spec = spec
+        self._provider = custom.provider(provider_of(spec, folder))
+        self._params = {**spec.params, **params}
+        if spec.provider == "local":
+            self._params.setdefault("max_tokens", LOCAL_MAX_TOKENS)
+            self._params.setdefault("temperature", 0)
+        self._takes_schema = True
+        self._rates = Rates(spec)
+        self._recorder = recorder
+        self._meter = meter
+        self._on_call = on_call
+        self._on_wait = on_wait
+
+    def answer(self, system: str, user: str, *, schema: Mapping[str, Any]) -> str:
+        """Return the model's answer; ``""`` when it failed.
+
+        ``schema`` constrains it where the API can.
+        Raises OutOfBudget before a limit is passed.
+        """
+        payloads = [self._payload(system, user, schema), self._payload(system, user, None)]
+        self._meter.check_optimizer(self._rates.foresee(payloads[0]))
+        self.problem = ""
+        recorded = self._recorded(payloads)
+        was_recorded = recorded is not None
+        if recorded is None:
+            recorded = self._asked(payloads if self._takes_schema else payloads[1:])
+        self._meter.optimizer_calls += 1
+        if recorded is None:
+            return ""
+        reply = self._provider.reply(parsed_body(recorded.body), "")
+        seconds = recorded.seconds or 0.0
+        self._rates.see(recorded.request_body, reply, seconds)
+        self._count(reply, seconds, was_recorded)
+        return without_thought(reply, "").text
+
+    def _count(self, reply: ChatReply, seconds: float, was_recorded: bool) -> None:
+        meter, usd = self._meter, self._rates.usd(reply)
+        meter.replayed += was_recorded
+        meter.seconds += seconds
+        meter.input_tokens += reply.input_tokens
+        meter.output_tokens += reply.output_tokens
+        meter.optimizer_usd = plus(meter.optimizer_usd, usd)
+        meter.paid_usd = plus(meter.paid_usd, 0.0 if was_recorded else usd)
+
+    def _payload(self, system: str, user: str, schema: Mapping[str, Any] | None) -> dict[str, Any]:
+        params = dict(self._params)
+        if schema is not None and self._spec.provider != "anthropic":
+            form = {"name": "patches", "schema": schema}
+            params["response_format"] = {"type": "json_schema", "json_schema": form}
+        return self._provider.payload(ChatRequest(self._spec.name, system, (Turn("user", user),), "", params))
+
+    def _recorded(self, payloads: Iterable[dict[str, Any]]) -> Recorded | None:
+        """Return the reply that is recorded to one of the payloads."""
+        keys = (request_key("POST", self._provider.url, payload) for payload in payloads)
+        found = filter(None, map(self._recorder.cassette.find, keys))
+        return next((recorded for recorded in found if self._is_reply(recorded.body)), None)
+
+    def _is_reply(self, body: str) -> bool:
+        try:
+            self._provider.reply(parsed_body(body), "")
+        except CallError:
+            return False
+        return True
+
+    def _asked(self, payloads: Sequence[dict[str, Any]]) -> Recorded | None:
+        """Ask; a server that refuses the form of the answer is asked for it in words alone."""
+        refused = self._ask(Question("optimizer", payloads[0]))
+        if refused and len(payloads) > 1 and payloads[1] != payloads[0]:
+            self.problem, self._takes_schema = "", False
+            self._ask(Question("optimizer", payloads[1]))
+        return self._recorded(payloads)
+
+    def _ask(self, question: Question) -> bool:
+        """Put a question, whose reply is then recorded; tell whether the API refused it as it is."""
+        self._provider.check()
+        refused = False
+
+        def on_answer(_: int, answer: Answer) -> None:
+            nonlocal refused
+            if isinstance(answer, PromptfitError):
+                self.problem = str(answer)
+            if isinstance(answer, CallError):
+                if answer.fatal:
+                    raise answer
+                refused = not answer.passing
+            self.has_asked = True
+            self._on_call()
+
+        ask(
+            [question],
+            self._provider,
+            self._spec,
+            wrap=lambda inner: RecordingTransport(inner, self._recorder, keep=self._is_reply),
+            concurrency=1,
+            first_alone=False,
+            before_send=lambda asked: recording_for(asked.sample, asked.repeat),
+            on_answer=on_answer,
+            on_wait=self._on_wait,
+        )
+        return refused

@@ -1,0 +1,268 @@
+"""What an optimizer may change in a prompt and what not: patches read from its answer, checked and applied.
+
+Pure functions over values: who is asked for patches, and whether one pays off, is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, get_args
+
+from pytest_promptfit.prompts.mistakes import short
+from pytest_promptfit.prompts.model import TEXT_FIELDS, Prompt, TextField
+from pytest_promptfit.tuning.guard import kept_pieces, problem_with
+from pytest_promptfit.tuning.messages import json_values
+from pytest_promptfit.tuning.texts import appended, cleaned, closed, inserted, kept_apart, word_count, words_pattern
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+    from pytest_promptfit.tuning.guard import Rules
+
+Op = Literal["replace", "insert_after", "append", "delete"]
+OPS: tuple[Op, ...] = get_args(Op)
+
+MAX_PATCHES: Final = 4
+MAX_WORDS: Final = 60
+"""Words of new text in one patch."""
+
+COPIED_WORDS: Final = 6
+"""Words in a row shared with a training sample that make a text a copy of it."""
+
+LONGEST_REASON: Final = 300
+
+PATCH_SCHEMA: Final[dict[str, Any]] = {
+    "type": "object",
+    "properties": {
+        "patches": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {
+                    "field": {"type": "string", "enum": list(TEXT_FIELDS)},
+                    "op": {"type": "string", "enum": list(OPS)},
+                    "find": {"type": "string"},
+                    "text": {"type": "string"},
+                    "reason": {"type": "string"},
+                    "targets": {"type": "array", "items": {"type": "string"}},
+                },
+                "required": ["field", "op", "find", "text", "reason", "targets"],
+                "additionalProperties": False,
+            },
+        }
+    },
+    "required": ["patches"],
+    "additionalProperties": False,
+}
+"""The JSON Schema of an answer, for APIs that can constrain it; no keyword that a strict mode refuses."""
+
+_PLACEHOLDER = re.compile(r"<\w+( [\w ]+)>")
+"""What the form of an answer has in place of words: ``<one new rule>``."""
+
+_Known = TypeVar("_Known", bound=str)
+
+
+class _RefusedError(Exception):
+    """Why a patch cannot be used, in words for the optimizer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """One change of one text: ``find`` says where, ``targets`` are the ids of the samples it is for."""
+
+    field: TextField
+    op: Op
+    find: str = ""
+    text: str = ""
+    reason: str = ""
+    targets: tuple[str, ...] = ()
+
+    @property
+    def summary(self) -> str:
+        """The change on one line."""
+        parts = (short(part) for part in (self.find, self.text) if part)
+        return f"{self.field}: {self.op.replace('_', ' ')} {' → '.join(parts)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """A prompt after its patches: those that were applied, and a line for each that was refused."""
+
+    prompt: Prompt
+    applied: tuple[Patch, ...]
+    problems: tuple[str, ...]
+
+
+def read_patches(answer: str) -> tuple[list[Patch], list[str]]:
+    """Return the patches in an optimizer's answer, and a line for whatever in it cannot be used.
+
+    JSON is found in a code fence, between other words, as a bare list and as single patches; what cannot
+    be read is told and never raised. Patches beyond ``MAX_PATCHES`` are dropped.
+    """
+    found = _patch_values(answer)
+    if not found:
+        return [], [_without_patches(answer)]
+    patches: list[Patch] = []
+    problems: list[str] = []
+    for number, value in enumerate(found[:MAX_PATCHES], 1):
+        try:
+            patches.append(_patch_of(value))
+        except _RefusedError as refusal:
+            problems.append(f"patch {number}: {refusal}")
+    if len(found) > MAX_PATCHES:
+        problems.append(f"{len(found)} patches: only the first {MAX_PATCHES} were read")
+    return patches, problems
+
+
+def _patch_values(answer: str) -> list[object]:
+    """Return what stands in the place of patches: of several whole answers the last, else all single patches."""
+    values = list(json_values(answer, _may_hold_patches))
+    whole = [value for value in values if isinstance(value, list) or "patches" in value]
+    if not whole:
+        return values
+    inner = whole[-1] if isinstance(whole[-1], list) else whole[-1]["patches"]
+    return inner if isinstance(inner, list) else [inner]
+
+
+def _may_hold_patches(value: object) -> bool:
+    if isinstance(value, list):
+        return any(_may_be_patch(item) for item in value)
+    return _may_be_patch(value) or (isinstance(value, dict) and "patches" in value)
+
+
+def _may_be_patch(value: object) -> bool:
+    return isinstance(value, dict) and ("field" in value or "op" in value)
+
+
+def _without_patches(answer: str) -> str:
+    if not answer.strip():
+        return "the answer is empty"
+    expected = '{"patches": [...]} with at least one patch'
+    return f"no patch in the answer: expected the JSON object {expected}, found {short(answer.strip())}"
+
+
+def _patch_of(value: object) -> Patch:
+    if not isinstance(value, dict):
+        raise _RefusedError(f"expected an object, found {_shown(value)}")
+    field, op = _one_of(value, "field", TEXT_FIELDS), _one_of(value, "op", OPS)
+    find = "" if op == "append" else _text(value, "find")
+    text = "" if op == "delete" else _text(value, "text")
+    if word_count(text) > MAX_WORDS:
+        raise _RefusedError(f"`text` has {word_count(text)} words: at most {MAX_WORDS}")
+    return Patch(field, op, find, text, _reason(value.get("reason")), _ids(value.get("targets")))
+
+
+def _one_of(value: Mapping[str, object], key: str, known: Sequence[_Known]) -> _Known:
+    expected = ", ".join(known)
+    if key not in value:
+        raise _RefusedError(f"`{key}` is missing: expected one of {expected}")
+    said = value[key]
+    folded = re.sub(r"[\s-]+", "_", said.strip().lower()) if isinstance(said, str) else None
+    for word in known:
+        if folded == word:
+            return word
+    raise _RefusedError(f"unknown {key} {_shown(said)}: expected one of {expected}")
+
+
+def _text(value: Mapping[str, object], key: str) -> str:
+    said = value.get(key)
+    if said is None:
+        raise _RefusedError(f"`{key}` is missing")
+    if not isinstance(said, str):
+        raise _RefusedError(f"`{key}` must be text, found {_shown(said)}")
+    text = said.replace("\r\n", "\n")
+    if not text.strip():
+        raise _RefusedError(f"`{key}` is empty")
+    if _PLACEHOLDER.fullmatch(text.strip()):
+        raise _RefusedError(f"`{key}` is the placeholder {short(said)}, not the text itself")
+    if cleaned(text) != text:
+        raise _RefusedError(f"`{key}` has characters that no prompt can hold")
+    return text
+
+
+def _shown(value: object) -> str:
+    # What is nested too deep for repr() has no short form anyway.
+    return short(value) if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"
+
+
+def _reason(said: object) -> str:
+    return " ".join(cleaned(said).split())[:LONGEST_REASON] if isinstance(said, str) else ""
+
+
+def _ids(said: object) -> tuple[str, ...]:
+    items = said if isinstance(said, list) else [said]
+    return tuple(dict.fromkeys(cleaned(str(item)) for item in items if isinstance(item, str | int) and item != ""))
+
+
+def apply_patches(prompt: Prompt, patches: Sequence[Patch], rules: Rules, *, train_texts: Iterable[str]) -> Applied:
+    """Return the prompt with the patches that may be applied, in their order; a refused one stops no other.
+
+    ``train_texts`` are the samples that no patch may copy from. No text is ever blanked, and what is needed
+    to read labels stays: see ``guard``.
+    """
+    guard = _Guard(rules, kept_pieces(prompt, rules), _runs_of_all(train_texts))
+    now, applied, problems = prompt, [], []
+    for patch in patches:
+        try:
+            now = _patched(now, patch, guard)
+        except _RefusedError as refusal:
+            problems.append(f"{patch.summary}: {refusal}")
+        else:
+            applied.append(patch)
+    if applied and now == prompt:
+        return Applied(prompt, (), (*problems, "the patches together leave the prompt as it was"))
+    return Applied(now, tuple(applied), tuple(problems))
+
+
+@dataclass(frozen=True, slots=True)
+class _Guard:
+    rules: Rules
+    kept: Collection[str]
+    copied: frozenset[str]
+
+
+def _patched(prompt: Prompt, patch: Patch, guard: _Guard) -> Prompt:
+    may = [field for field in TEXT_FIELDS if field in guard.rules.edit]
+    if patch.field not in may:
+        raise _RefusedError(f"this field may not be changed, only {', '.join(may) or 'none'}")
+    before: str = getattr(prompt, patch.field)
+    after = kept_apart(patch.field, before, _edited(before, patch))
+    copied = (_runs(after) - _runs(before)) & guard.copied
+    if copied:
+        raise _RefusedError(f"copied from a sample: {short(min(copied))}")
+    changed = prompt.model_copy(update={patch.field: after})
+    problem = problem_with(prompt, changed, guard.kept, guard.rules.max_length)
+    if problem:
+        raise _RefusedError(problem)
+    return changed
+
+
+def _edited(text: str, patch: Patch) -> str:
+    if patch.op == "append":
+        return appended(text, patch.text)
+    start, end = _only_match(text, patch.find)
+    if patch.op == "delete":
+        return closed(text[:start], text[end:])
+    if patch.op == "replace":
+        return text[:start] + patch.text.strip() + text[end:]
+    return inserted(text[:end], patch.text, text[end:])
+
+
+def _only_match(text: str, find: str) -> tuple[int, int]:
+    matches = list(words_pattern(find).finditer(text)) if find.strip() else []
+    if len(matches) != 1:
+        raise _RefusedError(f"`find` matches {len(matches)} times: it must match exactly once")
+    return matches[0].span()
+
+
+def _runs(text: str) -> set[str]:
+    """Return all runs of ``COPIED_WORDS`` words, without case and punctuation."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    words = re.findall(r"\w+", re.sub("['’]", "", folded))  # noqa: RUF001
+    return {" ".join(words[at : at + COPIED_WORDS]) for at in range(len(words) - COPIED_WORDS + 1)}
+
+
+def _runs_of_all(texts: Iterable[str]) -> frozenset[str]:
+    return frozenset(run for text in texts for run in _runs(text))

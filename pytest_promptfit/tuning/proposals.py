@@ -1,0 +1,220 @@
+"""Where challengers come from: formats, label words, sets of examples, patches, small steps.
+
+Whether one is any good is decided elsewhere. Dev and holdout are not known here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pytest_promptfit.tuning import label_words, steps
+from pytest_promptfit.tuning.candidates import (
+    REPLY_PREFIX,
+    Candidate,
+    balanced,
+    changed,
+    example_sets,
+    format_variants,
+    reordered,
+    shuffled,
+)
+from pytest_promptfit.tuning.figures import known_outcomes
+from pytest_promptfit.tuning.guard import Rules, text_length
+from pytest_promptfit.tuning.mistakes import is_mistake
+from pytest_promptfit.tuning.reflection import Reflection
+from pytest_promptfit.tuning.split import rng
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from pytest_promptfit.prompts.model import Prompt, TuneSettings
+    from pytest_promptfit.prompts.samples import Sample
+    from pytest_promptfit.tuning.duel import Duels
+    from pytest_promptfit.tuning.optimizer import Optimizer
+
+RACERS = 16
+WORD_DRAWS = 3
+"""Questions for label words, each with other samples."""
+
+UNUSABLE = 2
+"""Answers in a row that bring nothing new, after which deterministic steps take over."""
+
+CONTEXT_GROWTH = 1500
+"""Characters that patches may add to a prompt's texts."""
+
+
+@dataclass
+class Proposals:
+    """Proposes challengers of the incumbent, each prompt once."""
+
+    duels: Duels
+    optimizer: Optimizer | None
+    train: Sequence[Sample]
+    settings: TuneSettings
+    seed: int
+
+    def __post_init__(self) -> None:
+        """Start from the incumbent as the only prompt that was tried."""
+        initial = self.duels.incumbent
+        self._tried = {initial.content_hash}
+        self._arena = self.duels.arena
+        self._useless = 0
+        self._began_replies = bool(initial.bot_reply_prefix)
+        self._takes_prefix: bool | None = None
+        self._edit = frozenset(self.settings.edit)
+        self._rules = Rules(
+            self._edit,
+            self._arena.labels,
+            self._arena.parsed.config.extract,
+            max_length=text_length(initial) + CONTEXT_GROWTH,
+        )
+        self._notes = [(s.label, s.note) for s in self.train if s.note]
+        self._reflection = (
+            Reflection(self.duels, self.optimizer, self.train, self._rules, self.settings.samples, self.seed)
+            if self.optimizer
+            else None
+        )
+
+    @property
+    def tried(self) -> int:
+        """How many candidates there were besides the initial prompt."""
+        return len(self._tried) - 1
+
+    @property
+    def unusable(self) -> list[str]:
+        """What was wrong with the optimizer's answers that could not be used."""
+        return self._reflection.unusable if self._reflection else []
+
+    def formats(self) -> list[Candidate]:
+        """Return formats whose replies are easier to read."""
+        if not self._reads_tags:
+            return []
+        return self._new(format_variants(self._incumbent, self._arena.labels, edit=self._edit))
+
+    def racers(self) -> list[Candidate]:
+        """Return what races, in turn over the ways the labels may be said, so that a small budget tries each."""
+        bases = [Candidate(self._incumbent, ""), *self._worded()]
+        bases += self._with_reply_prefix(bases)
+        return self._new([*bases[1:], *self._with_examples(bases)])
+
+    def reordered(self, rare: str) -> list[Candidate]:
+        """Return the incumbent with its examples in other orders, so that it may say ``rare`` more often."""
+        return self._new(reordered(self._incumbent, rare)) if "examples" in self._edit else []
+
+    def reflected(self, turn: int, attempt: int) -> Candidate | None:
+        """Return a set of patches by the optimizer, or a deterministic step while its answers are of no use."""
+        candidate = None
+        if self._reflection and self._useless < UNUSABLE:
+            candidate = self._reflection.patched(turn, attempt)
+        # What was tried before is as little use as an answer that cannot be read.
+        if candidate and self._is_taken(candidate.prompt) and self._is_new(candidate):
+            self._useless = 0
+            return candidate
+        self._useless += 1
+        return self._deterministic(turn, attempt) if self._useless >= UNUSABLE else None
+
+    def pruned(self, best: Prompt) -> Iterator[Candidate]:
+        """Yield the incumbent of that moment without each example and each sentence that ``best`` has."""
+        for step in steps.prune_steps(best, self._rules):
+            left = steps.without_same(self._incumbent, best, step.prompt)
+            if left is not None:
+                yield from self._new([Candidate(left, step.summary)])
+
+    def _worded(self) -> list[Candidate]:
+        """Ask the optimizer for words where the data's labels say nothing."""
+        labels = self._arena.labels
+        if self.optimizer is None or self._incumbent.label_words or "label_words" not in self._edit:
+            return []
+        if not label_words.are_opaque(labels) or self._spells_labels_elsewhere:
+            return []
+        found: dict[str, Candidate] = {}
+        for draw in range(WORD_DRAWS):
+            order = shuffled(self.train, rng(self.seed, 0, f"words {draw}"))
+            shown = balanced(order, labels, label_words.SHOWN_A_LABEL * len(labels))
+            system, user = label_words.word_messages(labels, shown, self._notes)
+            answer = self.optimizer.answer(system, user, schema=label_words.word_schema(labels))
+            words = label_words.read_words(answer, labels)
+            worded = label_words.with_words(self._incumbent, words, edit=self._edit) if words else None
+            if words and worded:
+                found[worded.content_hash] = Candidate(worded, f"label words {', '.join(words.values())}")
+        return list(found.values())
+
+    def _with_reply_prefix(self, bases: Sequence[Candidate]) -> list[Candidate]:
+        """Return the bases with a reply prefix, where the server continues one."""
+        arena = self._arena
+        if "bot_reply_prefix" not in self._edit or self._incumbent.bot_reply_prefix:
+            return []
+        if not arena.wire(self._incumbent).provider.continues_prefix or not self._reads_tags:
+            return []
+        return [
+            Candidate(changed(base.prompt, bot_reply_prefix=REPLY_PREFIX), _said(base.summary, "reply prefix"))
+            for base in bases
+        ]
+
+    def _with_examples(self, bases: Sequence[Candidate]) -> Iterator[Candidate]:
+        """Yield sets of examples, on the bases in turn."""
+        if "examples" not in self._edit:
+            return
+        known = known_outcomes(self._arena, self._incumbent, self.train)
+        mistakes = [o.sample for o in known if is_mistake(o)]
+        draw = rng(self.seed, 2, "examples")
+        for at, (examples, kind) in enumerate(example_sets(self.train, self._arena.labels, mistakes, draw, RACERS)):
+            base = bases[-1 - at % len(bases)]
+            yield Candidate(changed(base.prompt, examples=examples), _said(base.summary, kind))
+
+    def _deterministic(self, turn: int, attempt: int) -> Candidate | None:
+        draw = rng(self.seed, turn, f"deterministic {attempt}")
+        found = steps.deterministic_steps(self._incumbent, self._notes, draw, self._rules)
+        fresh = [step for step in found if step.prompt.content_hash not in self._tried]
+        return next(iter(self._new(shuffled(fresh, draw)[:1])), None)
+
+    @property
+    def _incumbent(self) -> Prompt:
+        return self.duels.incumbent
+
+    @property
+    def _reads_tags(self) -> bool:
+        """Whether a label's tag is what the reader looks for: candidates that ask for it are of use."""
+        extract = self._rules.extract
+        return isinstance(extract, str) and "<label>" in extract
+
+    @property
+    def _spells_labels_elsewhere(self) -> bool:
+        """Whether a JSON schema or a tool among the parameters may list the labels, which other words do not fit."""
+        return bool({"response_format", "tools", "output_format"} & self._arena.parsed.config.all_params.keys())
+
+    def _new(self, candidates: Iterable[Candidate]) -> list[Candidate]:
+        """Return the candidates that were not tried yet, and note that they are now."""
+        return [candidate for candidate in candidates if self._is_taken(candidate.prompt) and self._is_new(candidate)]
+
+    def _is_taken(self, prompt: Prompt) -> bool:
+        """Tell whether the API takes a prompt that begins the reply, where the initial one did not."""
+        provider = self._arena.wire(prompt).provider
+        may_refuse = provider.continues_prefix and provider.spec.provider != "local"
+        if not (prompt.bot_reply_prefix and may_refuse and self.train) or self._began_replies:
+            return True
+        if self._takes_prefix is None:
+            self._takes_prefix = self._arena.takes_prefix(prompt, self.train[0], (*self.train, *self.duels.dev))
+        return self._takes_prefix
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is to be said of candidates that could not be tried."""
+        if self._takes_prefix is not False:
+            return []
+        return [
+            f"{self._arena.parsed.config.model} refuses a reply that has begun, so no bot_reply_prefix was tried: "
+            "with reply_prefix: ask under model, the user turn asks for it"
+        ]
+
+    def _is_new(self, candidate: Candidate) -> bool:
+        name = candidate.prompt.content_hash
+        if name in self._tried:
+            return False
+        self._tried.add(name)
+        return True
+
+
+def _said(*parts: str) -> str:
+    return ", ".join(filter(None, parts))

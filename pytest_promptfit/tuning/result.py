@@ -1,0 +1,143 @@
+"""What a tuning run tells: the steps it tried, the holdout's verdict, what it used. Values only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pytest_promptfit.evaluation.metrics import mcnemar_midp, wilson_interval
+
+
+@dataclass(frozen=True)
+class Step:
+    """A candidate that was put against the incumbent on the dev samples."""
+
+    stage: str
+    summary: str
+    diff: str = ""
+    fixed: tuple[str, ...] = ()
+    broken: tuple[str, ...] = ()
+    accepted: bool = False
+    verdict: str = ""
+    targets: tuple[str, ...] = ()
+    calls: int = 0
+    """Task calls that the run had needed when the step was decided."""
+    right: int = 0
+    """The candidate's right answers among ``seen``."""
+    seen: int = 0
+    """The dev samples that it was put against the incumbent on; none where it was rejected before."""
+
+    @property
+    def p_value(self) -> float:
+        """One-sided mid-p of so many fixed against broken dev samples when nothing got better."""
+        return mcnemar_midp(len(self.fixed), len(self.broken))
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """The only figure to publish: initial against final prompt on samples that no decision looked at."""
+
+    n: int
+    before: int
+    after: int
+    fixed: int
+    broken: int
+
+    @property
+    def p_value(self) -> float:
+        """One-sided mid-p of so many fixed against broken samples when nothing got better."""
+        return mcnemar_midp(self.fixed, self.broken)
+
+    @property
+    def before_ci95(self) -> tuple[float, float]:
+        """The 95 % Wilson interval of the initial prompt's accuracy."""
+        return wilson_interval(self.before, self.n)
+
+    @property
+    def after_ci95(self) -> tuple[float, float]:
+        """The 95 % Wilson interval of the final prompt's accuracy."""
+        return wilson_interval(self.after, self.n)
+
+
+@dataclass(frozen=True)
+class Score:
+    """A candidate in a race: its right answers on the dev samples it was asked when the run had needed so many calls.
+
+    ``calls`` are task calls, ``right`` is a count of the ``seen`` samples.
+    """
+
+    stage: str
+    summary: str
+    calls: int
+    right: int
+    seen: int
+
+
+@dataclass(frozen=True)
+class StageUsage:
+    """What one stage needed; all stages together needed what the run did."""
+
+    stage: str
+    task_calls: int = 0
+    optimizer_calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    task_usd: float | None = 0.0
+    optimizer_usd: float | None = 0.0
+
+
+@dataclass(kw_only=True)
+class TuneUsage:
+    """What the run needed, and what of it was replayed; a meter is one that grows.
+
+    USD are ``None`` where a reply's price is not known.
+    """
+
+    task_calls: int = 0
+    optimizer_calls: int = 0
+    replayed: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    task_usd: float | None = 0.0
+    optimizer_usd: float | None = 0.0
+    paid_usd: float | None = 0.0
+    """What this run paid: replayed replies are free."""
+
+
+def plus(usd: float | None, more: float | None) -> float | None:
+    """Return the sum of two costs, not known where one of them is not."""
+    return None if usd is None or more is None else usd + more
+
+
+@dataclass(frozen=True)
+class TuneResult:
+    """One prompt file after a tuning run."""
+
+    path: str
+    accepted: bool
+    reason: str
+    stop_reason: str
+    steps: tuple[Step, ...] = ()
+    scores: tuple[Score, ...] = ()
+    """One for each candidate in each round of the race, in order; the prompt as it was is one of them."""
+    stages: tuple[StageUsage, ...] = ()
+    """In the order in which they were first entered; the holdout and the recording at the end are stages, too."""
+    holdout: Holdout | None = None
+    canonical_total: int = 0
+    canonical_before: int = 0
+    canonical_after: int = 0
+    usage: TuneUsage = field(default_factory=TuneUsage)
+    diff: tuple[str, ...] = ()
+    """The change of the YAML, as a unified diff."""
+    suspects: tuple[str, ...] = ()
+    """Cases that every candidate got wrong: their labels are worth a look."""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TuneFailure:
+    """A tuning run that an error ended; the prompt file is as it was."""
+
+    path: str
+    reason: str
+    accepted: Literal[False] = False

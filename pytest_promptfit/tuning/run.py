@@ -1,0 +1,271 @@
+"""Tuning one prompt file from end to end: search, verdict, and the files brought up to date.
+
+The effects come in this order, so that wherever a run is killed or fails, the prompt file as it then is replays
+green: the new replies join the recordings, the baseline excuses what either prompt gets wrong, the prompt file is
+written, the baseline holds to the new prompt alone, and last the old prompt's recordings go.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pytest_promptfit.cassettes.cassette import Cassette
+from pytest_promptfit.cassettes.recorder import Recorder, prune
+from pytest_promptfit.errors import CassetteError, PromptfitError
+from pytest_promptfit.evaluation.baseline import accept, baseline_path, excusing, read_baseline, write_baseline
+from pytest_promptfit.evaluation.forward import forward
+from pytest_promptfit.evaluation.outcomes import Evaluation, Outcome
+from pytest_promptfit.files import write_atomically
+from pytest_promptfit.providers.own import OURS, Custom
+from pytest_promptfit.providers.shared import where_a_key_goes
+from pytest_promptfit.providers.wire import secrets_of
+from pytest_promptfit.tuning.arena import Arena
+from pytest_promptfit.tuning.certainty import harness_replies
+from pytest_promptfit.tuning.figures import known_outcomes, suspects
+from pytest_promptfit.tuning.final import judge_final
+from pytest_promptfit.tuning.history import History
+from pytest_promptfit.tuning.meter import Meter, OutOfBudget
+from pytest_promptfit.tuning.optimizer import Optimizer
+from pytest_promptfit.tuning.plan import check_prices, shares_of
+from pytest_promptfit.tuning.result import TuneResult
+from pytest_promptfit.tuning.rewrite import diff_lines, file_text, rewritten, write_rewritten
+from pytest_promptfit.tuning.search import Search
+from pytest_promptfit.tuning.split import split
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from pytest_promptfit.evaluation.baseline import Baseline
+    from pytest_promptfit.prompts.model import ParsedPrompt, Prompt
+    from pytest_promptfit.prompts.samples import SampleSet
+    from pytest_promptfit.tuning.final import Verdict
+
+FOLDER = "tune"
+"""Below a prompt's cassettes: where the tuner's own calls are recorded."""
+
+
+@dataclass(frozen=True)
+class TuneOptions:
+    """How a tuning run is made."""
+
+    seed: int = 0
+    iterations: int | None = None
+    concurrency: int = 16
+    on_wait: Callable[[str], None] = lambda _message: None
+    notify: Callable[[str], None] = lambda _line: None
+    """Told, live, what the run is at."""
+    custom: Custom = OURS
+    """The user's own client, for the optimizer too, and way to read labels."""
+
+
+def tune_prompt(parsed: ParsedPrompt, sample_set: SampleSet, cassettes: Path, options: TuneOptions) -> TuneResult:
+    """Search for a better prompt and rewrite the file when one has earned it.
+
+    ``cassettes`` is the folder of this prompt's recordings. Raises PromptfitError when the model cannot be
+    asked; the prompt file is then as it was.
+    """
+    text = file_text(parsed.path)
+    read_baseline(baseline_path(parsed.path))  # one that cannot be read is told before anything is paid for
+    check_prices(parsed)
+    harness = _Harness(cassettes, Cassette.load(cassettes), options)
+    with Recorder.open(cassettes / FOLDER, secrets_of(parsed), on_wait=options.on_wait) as recorder:
+        search = _prepared(parsed, sample_set, recorder, harness.known, options)
+        search.run(parsed.config.tune.iterations if options.iterations is None else options.iterations)
+        verdict = judge_final(search)
+        new_text, unfinished = _written(search, verdict, sample_set, harness, text)
+    diff = diff_lines(text, new_text, parsed.path.name)
+    return _result(search, verdict, sample_set, diff, unfinished)
+
+
+def _prepared(
+    parsed: ParsedPrompt, sample_set: SampleSet, recorder: Recorder, harness: Cassette, options: TuneOptions
+) -> Search:
+    """Return the search, ready to run: samples split, budget shared out, nothing asked."""
+    config = parsed.config
+    parts = split(sample_set.samples)
+    shares = shares_of(parts, config.tune.budget)
+    meter = Meter(config.tune.budget, reserved=shares.reserved)
+    history = History(meter, options.notify)
+    arena = Arena(
+        parsed,
+        sample_set.labels,
+        recorder,
+        harness,
+        meter,
+        concurrency=options.concurrency,
+        on_call=history.tell,
+        on_wait=options.on_wait,
+        custom=options.custom,
+    )
+    optimizer = _optimizer(parsed, recorder, history, options)
+    canonical = tuple(sample for sample in sample_set.samples if sample.canonical)
+    return Search(arena, history, optimizer, parts, shares, canonical, options.seed)
+
+
+@dataclass(frozen=True)
+class _Harness:
+    """The recordings that a replay uses: their folder, and what was in it when the run began."""
+
+    folder: Path
+    known: Cassette
+    options: TuneOptions
+
+    def take_over(self, arena: Arena, prompt: Prompt, sample_set: SampleSet) -> list[str]:
+        """Copy the replies to a prompt that were asked in tuning, so that nobody pays again; return their keys."""
+        keys = []
+        secrets = secrets_of(arena.parsed)
+        with Recorder.open(self.folder, secrets, on_wait=self.options.on_wait) as recorder:
+            for key, recorded in harness_replies(arena, prompt, sample_set.samples):
+                keys.append(key)
+                if recorded is not None and key not in recorder.cassette:
+                    recorder.keep(recorded)
+        return keys
+
+    def prune(self, keep: Sequence[str]) -> list[str]:
+        """Delete what was there before and is not to be kept; return what is to be said."""
+        try:
+            prune(self.folder, keep, self.known, self.options.on_wait)
+        except CassetteError as error:  # the prompt is tuned all the same
+            return [f"the recordings of the old prompt are still there: {error}"]
+        return []
+
+
+def _written(
+    search: Search, verdict: Verdict, sample_set: SampleSet, harness: _Harness, text: str
+) -> tuple[str, list[str]]:
+    """Bring all files up to date; return the prompt file's text as it is now, and what is to be said."""
+    arena = search.arena
+    if not verdict.accepted:
+        harness.take_over(arena, search.initial, sample_set)
+        return text, []
+    path, prompt = arena.parsed.path, search.incumbent
+    new_text = rewritten(text, prompt, path=path)
+    search.history.enter("recording")
+    _ask_the_rest(arena, prompt, sample_set)
+    if file_text(path) != text:
+        raise PromptfitError(f"{path}: changed since it was read, so it is left as it is: run again")
+    keys = harness.take_over(arena, prompt, sample_set)
+    outcomes = known_outcomes(arena, prompt, sample_set.samples)
+    new_baseline = _baseline(arena, prompt, sample_set, outcomes)
+    with _excusing_both(arena.parsed, sample_set, harness, new_baseline):
+        write_rewritten(path, text, new_text)
+    write_baseline(baseline_path(path), new_baseline)
+    return new_text, [*_unasked(len(sample_set.samples) - len(outcomes)), *harness.prune(keys)]
+
+
+@contextmanager
+def _excusing_both(parsed: ParsedPrompt, sample_set: SampleSet, harness: _Harness, new: Baseline) -> Iterator[None]:
+    """Have, while the prompt file is written, a baseline that neither prompt is worse than; put back where that fails.
+
+    Between two files there is always a moment for a kill: the new baseline alone would fail the old prompt for
+    what the new one fixed, and the old baseline the new prompt for what it broke.
+    """
+    target = baseline_path(parsed.path)
+    before = target.read_bytes() if target.exists() else None
+    replayed = forward(parsed, sample_set, sample_set.samples, harness.folder, custom=harness.options.custom)
+    write_baseline(target, excusing(new, replayed))
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            write_atomically(target, before.decode()) if before is not None else target.unlink()
+        raise
+
+
+def _result(
+    search: Search, verdict: Verdict, sample_set: SampleSet, diff: Sequence[str], unfinished: Sequence[str]
+) -> TuneResult:
+    history = search.history
+    left = search.incumbent if verdict.accepted else search.initial
+    before, after = (known_outcomes(search.arena, prompt, search.canonical) for prompt in (search.initial, left))
+    return TuneResult(
+        path=str(search.arena.parsed.path),
+        accepted=verdict.accepted,
+        reason=verdict.reason,
+        stop_reason=search.stop_reason,
+        steps=tuple(history.steps),
+        scores=tuple(history.scores),
+        stages=history.stages(),
+        holdout=verdict.holdout,
+        canonical_total=len(search.canonical),
+        canonical_before=sum(outcome.correct for outcome in before),
+        canonical_after=sum(outcome.correct for outcome in after),
+        usage=history.meter.usage,
+        diff=tuple(diff),
+        suspects=tuple(suspects(search.arena, sample_set.samples)),
+        warnings=(
+            *search.split.warnings,
+            *search.shares.warnings,
+            *search.proposals.warnings,
+            *_optimizer_warnings(search),
+            *_where_keys_went(search),
+            *unfinished,
+        ),
+    )
+
+
+def _optimizer(parsed: ParsedPrompt, recorder: Recorder, history: History, options: TuneOptions) -> Optimizer | None:
+    tune = parsed.config.tune
+    if tune.model is None:
+        return None
+    return Optimizer(
+        tune.model,
+        tune.params,
+        parsed.path.parent,
+        recorder,
+        history.meter,
+        on_call=history.tell,
+        on_wait=options.on_wait,
+        custom=options.custom,
+    )
+
+
+def _optimizer_warnings(search: Search) -> list[str]:
+    unusable = search.proposals.unusable
+    if not unusable:
+        return []
+    return [f"optimizer: {len(unusable)} answers could not be used, the last one: {unusable[-1]}"]
+
+
+def _where_keys_went(search: Search) -> list[str]:
+    config, optimizer = search.arena.parsed.config, search.optimizer
+    asked = [config.model] if search.arena.has_asked else []
+    if optimizer and optimizer.has_asked and config.tune.model:
+        asked.append(config.tune.model)
+    return list(dict.fromkeys(line for model in asked for line in where_a_key_goes(model)))
+
+
+def _ask_the_rest(arena: Arena, prompt: Prompt, sample_set: SampleSet) -> None:
+    """Ask the final prompt, as far as the budget goes, for the samples that tuning had no need of."""
+    known = {outcome.sample for outcome in known_outcomes(arena, prompt, sample_set.samples)}
+    unknown = [sample for sample in sample_set.samples if sample not in known]
+    if unknown:
+        fitting = arena.affordable([prompt], max(unknown, key=lambda sample: len(sample.text)))
+        with suppress(OutOfBudget):
+            arena.outcomes(prompt, unknown[:fitting])
+
+
+def _unasked(count: int) -> list[str]:
+    if not count:
+        return []
+    return [
+        f"{count} samples have no recorded reply to the new prompt, because the budget is used up: "
+        f"pytest --promptfit --promptfit-record asks for them"
+    ]
+
+
+def _baseline(arena: Arena, prompt: Prompt, sample_set: SampleSet, outcomes: list[Outcome]) -> Baseline:
+    """Return the baseline that accepts the outcomes of the final prompt."""
+    evaluation = Evaluation(
+        name=arena.parsed.name,
+        path=str(arena.parsed.path),
+        model=str(arena.parsed.config.model),
+        prompt_hash=prompt.content_hash,
+        labels=sample_set.labels,
+        outcomes=tuple(outcomes),
+    )
+    old = read_baseline(baseline_path(arena.parsed.path))
+    return accept(old, evaluation, [sample.case_name for sample in sample_set.samples])

@@ -1,0 +1,233 @@
+"""The search for a better prompt: its stages, in their order.
+
+What is proposed comes from ``proposals``, what is accepted is up to ``duel``; files are written elsewhere.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pytest_promptfit.errors import PromptfitError
+from pytest_promptfit.tuning import race
+from pytest_promptfit.tuning.candidates import Candidate, balanced, shuffled
+from pytest_promptfit.tuning.certainty import log_loss, neglected_label, want_logprobs
+from pytest_promptfit.tuning.duel import Duels
+from pytest_promptfit.tuning.figures import unreadable_share
+from pytest_promptfit.tuning.guard import text_length
+from pytest_promptfit.tuning.meter import OptimizerSpent, OutOfBudget
+from pytest_promptfit.tuning.proposals import Proposals
+from pytest_promptfit.tuning.result import Score
+from pytest_promptfit.tuning.split import rng
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from pytest_promptfit.prompts.model import Prompt
+    from pytest_promptfit.prompts.samples import Sample
+    from pytest_promptfit.tuning.arena import Arena
+    from pytest_promptfit.tuning.history import History
+    from pytest_promptfit.tuning.optimizer import Optimizer
+    from pytest_promptfit.tuning.plan import Shares
+    from pytest_promptfit.tuning.split import Split
+
+PROBE = 12
+UNREADABLE = 0.2
+"""A larger share of replies without a label calls for a repair of the format."""
+
+RACE_ALPHA = 0.02
+"""The level for the winner of a race on the same samples: chosen as the best of many, it looks better than it is."""
+
+FINALISTS = 3
+PATCH_SETS = 2
+"""Questions to the optimizer in one round."""
+
+REJECTED_ROUNDS = 3
+
+
+class NothingToGain(Exception):  # noqa: N818 - it ends the search, and nothing is wrong
+    """No candidate could be told from the prompt as it is."""
+
+
+class Search:
+    """One run from the initial prompt to the best one found."""
+
+    def __init__(
+        self,
+        arena: Arena,
+        history: History,
+        optimizer: Optimizer | None,
+        split: Split,
+        shares: Shares,
+        canonical: Sequence[Sample],
+        seed: int,
+    ) -> None:
+        config = arena.parsed.config
+        self.arena, self.history, self.optimizer = arena, history, optimizer
+        self.split, self.shares, self.canonical, self.seed = split, shares, canonical, seed
+        self.initial = config.prompt
+        # What is compared on, in an order whose every prefix is balanced.
+        self.dev = race.stratified_order(split.dev, seed)[: shares.dev_size]
+        self.duels = Duels(arena, history, config.prompt, self.dev, canonical)
+        self.proposals = Proposals(self.duels, optimizer, split.train, config.tune, seed)
+        self.stop_reason = "all stages ran"
+        self._calls_before_dev = 0
+
+    @property
+    def incumbent(self) -> Prompt:
+        """The best prompt found so far."""
+        return self.duels.incumbent
+
+    def run(self, iterations: int) -> None:
+        """Run the stages until they end or the budget does."""
+        stages: tuple[Callable[[], None], ...] = (
+            self._repair_format,
+            self._look_for_mistakes,
+            self._race_examples,
+            self._balance_examples,
+            lambda: self._reflect(iterations),
+            self._prune,
+        )
+        try:
+            for stage in stages:
+                try:
+                    stage()
+                except OptimizerSpent as error:
+                    self.stop_reason = str(error)
+        except (NothingToGain, OutOfBudget) as error:
+            self.stop_reason = str(error)
+
+    def _repair_format(self) -> None:
+        """Probe a few balanced samples; repair the format only when replies cannot be read."""
+        self.history.enter("probe")
+        order = shuffled(self.split.train, rng(self.seed, 0, "probe"))
+        probe = balanced(order, self.arena.labels, PROBE)
+        first = self.arena.outcomes(self.incumbent, probe)
+        if first and all(outcome.reply is None for outcome in first):
+            raise PromptfitError(f"none of {len(first)} samples got a reply: {first[0].error}")
+        unread = unreadable_share(self.arena, self.incumbent, probe)
+        if unread > UNREADABLE:
+            self._try_formats(probe, unread)
+
+    def _try_formats(self, probe: Sequence[Sample], unread: float) -> None:
+        """Take the first format that is better, beginning with the one whose replies can be read most often."""
+        self.history.enter("format")
+        variants = self.proposals.formats()
+        self.arena.ask_together([c.prompt for c in variants], probe)
+        missing = [unreadable_share(self.arena, c.prompt, probe) for c in variants]
+        right = [sum(self.arena.right(c.prompt, probe)) for c in variants]
+        for at in sorted(range(len(variants)), key=lambda at: (missing[at], -right[at], at)):
+            if missing[at] < unread and self.duels.fight(variants[at]):
+                return
+
+    def _look_for_mistakes(self) -> None:
+        """Raise NothingToGain when no candidate could be accepted, however good it is."""
+        self._calls_before_dev = self.arena.meter.task_calls
+        if not self.duels.can_gain():
+            wrong = sum(not right for right in self.arena.right(self.incumbent, self.dev))
+            raise NothingToGain(
+                f"{wrong} of {len(self.dev)} dev samples are wrong: too few to tell a better prompt from chance"
+            )
+
+    def _race_examples(self) -> None:
+        """Race label words, reply prefixes and sets of examples by sequential halving on dev."""
+        self.history.enter("examples")
+        candidates = self.proposals.racers()
+        if not candidates:
+            return
+        plan = self._race_plan(candidates)
+        if plan[0].keep < 2:
+            if self.dev:
+                self.stop_reason = f"the budget is too small to race {len(candidates)} candidates"
+            return
+        starters = _starters(candidates, plan[0].keep - 1)
+        want_logprobs(self.arena, [c.prompt for c in starters], self.incumbent, self.dev[0])
+        self._fight_finalists(self._raced([self._as_it_is, *starters], plan)[:FINALISTS])
+
+    def _balance_examples(self) -> None:
+        """Race other orders of the examples, where the incumbent knows the labels but says one too rarely."""
+        rare = neglected_label(self.arena, self.incumbent, self.dev)
+        candidates = self.proposals.reordered(rare) if rare else []
+        if not candidates:
+            return
+        self.history.enter("balance", len(candidates))
+        want_logprobs(self.arena, [c.prompt for c in candidates], self.incumbent, self.dev[0])
+        left = self.arena.affordable([c.prompt for c in candidates], self.dev[0])
+        plan = race.rounds(len(candidates) + 1, len(self.dev), left // 3)
+        if plan[0].keep > 1:
+            self._fight_finalists(self._raced([self._as_it_is, *candidates[: plan[0].keep - 1]], plan)[:1])
+
+    @property
+    def _as_it_is(self) -> Candidate:
+        return Candidate(self.incumbent, "as it is")
+
+    def _fight_finalists(self, finalists: Sequence[Candidate]) -> None:
+        """Put the best of a race against the incumbent, until one wins or the incumbent itself was as good."""
+        for finalist in finalists:
+            if finalist.prompt == self.incumbent or self.duels.fight(finalist, alpha=RACE_ALPHA):
+                return
+
+    def _race_plan(self, candidates: Sequence[Candidate]) -> list[race.Round]:
+        """Plan a race that leaves the gate what it takes: the incumbent on all of dev, the winner on its rest."""
+        known = self.arena.meter.task_calls - self._calls_before_dev  # the first look at dev is part of the race
+        sample = (*self.split.train, *self.canonical)[0]
+        left = known + self.arena.affordable([c.prompt for c in candidates], sample)
+        budget, dev = int(left * (0.6 if self.optimizer else 0.85)), len(self.dev)
+        plan = race.rounds(len(candidates) + 1, dev, budget)
+        while plan[0].keep > 1 and budget + 2 * dev - plan[-1].samples > left:
+            budget = budget * 19 // 20
+            plan = race.rounds(len(candidates) + 1, dev, budget)
+        return plan
+
+    def _raced(self, entrants: list[Candidate], plan: Sequence[race.Round]) -> list[Candidate]:
+        """Run the rounds of a race and return who is left, best first."""
+        for turn, following in zip(plan, (*plan[1:], plan[-1]), strict=True):
+            samples = self.dev[: turn.samples]
+            self.arena.ask_together([c.prompt for c in entrants], samples)
+            scores = [self._score(c, samples) for c in entrants]
+            entrants = [entrants[at] for at in race.survivors(scores, following.keep)]
+            self.history.enter(self.history.stage, len(entrants))
+        return entrants
+
+    def _score(self, candidate: Candidate, samples: Sequence[Sample]) -> race.CandidateScore:
+        """Return the score of a candidate in a race, and note it."""
+        right = sum(self.arena.right(candidate.prompt, samples))
+        calls = self.arena.meter.task_calls
+        self.history.scores.append(Score(self.history.stage, candidate.summary, calls, right, len(samples)))
+        return race.CandidateScore(right, log_loss(self.arena, candidate.prompt, samples), _length(candidate.prompt))
+
+    def _reflect(self, iterations: int) -> None:
+        """Put patches made for the mistakes against the incumbent, until round after round is rejected."""
+        if self.optimizer is None:
+            return
+        rejected = 0
+        for turn in range(iterations):
+            if rejected >= REJECTED_ROUNDS:
+                return
+            self.history.enter("reflect", iterations - turn)
+            accepted = False
+            for attempt in range(PATCH_SETS):
+                if not self.duels.can_gain():
+                    return
+                candidate = self.proposals.reflected(turn, attempt)
+                if candidate and self.duels.passes_screen(candidate, (*self.split.train, *self.canonical)):
+                    accepted |= self.duels.fight(candidate)
+            rejected = 0 if accepted else rejected + 1
+
+    def _prune(self) -> None:
+        """Drop each example and each sentence that does not pay."""
+        best = self.incumbent
+        if best == self.initial:
+            return
+        for candidate in self.proposals.pruned(best):
+            self.history.enter("prune")
+            self.duels.fight(candidate, pruned_from=best)
+
+
+def _starters(candidates: Sequence[Candidate], count: int) -> list[Candidate]:
+    """Return the candidates that race where there are not calls enough for all: examples pay off most."""
+    first = sorted(range(len(candidates)), key=lambda at: (not candidates[at].prompt.examples, at))[:count]
+    return [candidates[at] for at in sorted(first)]
+
+
+def _length(prompt: Prompt) -> int:
+    return text_length(prompt) + sum(len(example.text) for example in prompt.examples)
