@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 ENVIRONMENT = (
     "CI",
+    "COLUMNS",  # readline sets it for the processes that pytest starts: xdist's workers would break lines
     "GITHUB_ACTIONS",
     "GITHUB_STEP_SUMMARY",
     "GITHUB_WORKSPACE",
