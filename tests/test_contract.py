@@ -45,6 +45,11 @@ def contract(result: pytest.RunResult) -> str:
     return line
 
 
+def looser(result: pytest.RunResult) -> list[str]:
+    """Return what is listed under gate-contract."""
+    return [line.removeprefix("    - ") for line in result.outlines if line.startswith("    - ")]
+
+
 def prompt(judged: Judged, **texts: Any) -> None:
     judged.edit(prompt={**judged.config()["prompt"], **texts})
 
@@ -110,8 +115,14 @@ def test_a_person_lets_it_through_and_what_both_have_is_judged(judged: Judged, w
     assert judged.judged().ret == 1
     result = judged.judged("--promptfit-accept-contract", "-rx")
     assert result.ret == 0
-    assert contract(result).startswith("gate contract: passed: looser than main: ")
-    assert contract(result).endswith("(accepted by --promptfit-accept-contract)")
+    assert contract(result) == "gate contract: passed: looser than main (accepted by --promptfit-accept-contract):"
+    assert looser(result) == [
+        {
+            "removed": f"10 labeled samples removed: {', '.join(f'n{n:03}' for n in range(10))} (at main)",
+            "relabeled": "labeled sample relabeled: n001 (bad → good) (at main)",
+            "gates": "gate regression: 0.05 → 0.01 (at main)",
+        }[way]
+    ]
     result.stdout.fnmatch_lines([f"XFAIL {PROMPT}::gate-contract - looser than main: *"])
 
 
@@ -152,8 +163,15 @@ def test_removed_samples_are_judged_as_long_as_their_replies_are_recorded(judged
 def test_a_part_of_the_samples_does_not_pass_for_the_whole(judged: Judged) -> None:
     result = judged.judged(f"{PROMPT}::sample-n030", f"{PROMPT}::gate-contract")
     assert result.ret == 1
-    result.stdout.fnmatch_lines(["*gate contract: 60 samples are not selected: run the whole file"])
-    assert contract(result) == "gate contract: not judged: 60 samples are not selected"
+    assert contract(result) == "gate contract: FAILED: 60 samples are not selected: run the whole file"
+    result.stdout.fnmatch_lines(["mood: 1 of 60 samples selected: 1 right*. Fails: gate contract."])
+    result = judged.judged(f"{PROMPT}::gate-contract")
+    assert result.ret == 1
+    result.stdout.fnmatch_lines([f"{PROMPT}: gate contract: 61 samples are not selected: run the whole file"])
+    result = judged.judged(f"{PROMPT}::sample-n030")
+    assert result.ret == 0
+    assert contract(result) == "gate contract: not judged: 60 samples are not selected: run the whole file"
+    result.stdout.fnmatch_lines(["mood: 1 of 60 samples selected: 1 right*. Passes."])
 
 
 @pytest.mark.parametrize("way", ["removed", "dropped", "doctored"])
@@ -173,9 +191,12 @@ def test_a_baseline_that_would_excuse_the_next_change_is_listed(judged: Judged, 
     said = {
         "removed": "baseline removed (at main)",
         "dropped": "sample dropped from the baseline: sample-n040 (at main)",
-        "doctored": "sample right and kept as a miss in the baseline (--promptfit-update renews it): sample-n040",
+        "doctored": "sample right and kept as a miss in the baseline (--promptfit-update renews it): sample-n040 "
+        "(at main)",
     }[way]
-    assert f"looser than main: {said}" in contract(result)
+    assert contract(result).startswith("gate contract: FAILED: looser than main (")
+    assert looser(result) == [said]
+    result.stdout.fnmatch_lines(["mood: * Fails: gate contract (1 looser)*."])
 
 
 def test_of_a_further_version_only_that_is_listed_which_the_first_has_not_looser_already(judged: Judged) -> None:
@@ -188,10 +209,8 @@ def test_of_a_further_version_only_that_is_listed_which_the_first_has_not_looser
     assert contract(result) == "gate contract: passed: nothing that main and release hold it to is loosened"
     judged.write_rows(rows(range(6, 60)))
     result = judged.judged("--promptfit-against", "release")
-    assert contract(result).startswith(
-        "gate contract: FAILED: looser than main and release: labeled sample removed: n005"
-    )
-    assert "release)" not in contract(result)
+    assert contract(result).startswith("gate contract: FAILED: looser than main and release (")
+    assert looser(result) == ["labeled sample removed: n005 (at main)"]
 
 
 def test_settings_and_hooks_that_reach_no_case_may_change(judged: Judged) -> None:
@@ -226,7 +245,8 @@ def test_under_xdist_the_same_is_said(judged: Judged) -> None:
     (judged.path / "pytest.ini").write_text("[pytest]\naddopts = --ignore=elsewhere\n")
     result = judged.judged("-p", "xdist", "-n2", "--dist=loadgroup")
     assert result.ret == 1
-    assert contract(result).startswith("gate contract: FAILED: looser than main: 10 labeled samples removed")
+    assert contract(result).startswith("gate contract: FAILED: looser than main (")
+    assert [line.partition(":")[0] for line in looser(result)] == ["10 labeled samples removed"]
     assert result.stdout.str().count("error: pytest.ini: addopts: --ignore=elsewhere added (at main)") == 1
 
 
@@ -250,7 +270,8 @@ def test_data_of_any_format_is_read_from_git(judged: Judged, kind: str) -> None:
     judged.write_rows(rows(range(30)))
     path.unlink()
     result = judged.judged()
-    assert contract(result).startswith("gate contract: FAILED: looser than main: 30 labeled samples removed: n030, ")
+    assert contract(result).startswith("gate contract: FAILED: looser than main (")
+    assert [line.partition(",")[0] for line in looser(result)] == ["30 labeled samples removed: n030"]
 
 
 def test_data_out_of_git_is_read_where_it_is(judged: Judged) -> None:
@@ -355,9 +376,13 @@ def test_many_prompts_take_few_git_processes(project: Project, monkeypatch: pyte
             super().__init__(arguments, *rest, **more)
 
     monkeypatch.setattr(git.subprocess, "Popen", Counted)
-    result = judged.judged("--promptfit-against", "release", "-q")
+    report = project.path / "report.json"
+    result = judged.judged("--promptfit-against", "release", "-q", "--promptfit-json", report)
     assert result.ret == 0
-    assert len([line for line in result.outlines if line.startswith("  gate contract: passed")]) == count
+    result.stdout.fnmatch_lines([f"{count} of {count} prompts pass ({count} unchanged)."])
+    gates = [gate for told in json.loads(report.read_text())["prompts"] for gate in told["gates"]]
+    said = "nothing that main and release hold it to is loosened"
+    assert gates.count({"name": "contract", "passed": True, "detail": said}) == count
     assert len([arguments for arguments in started if arguments[0] == "git"]) <= 2 + 3 * 2
 
 

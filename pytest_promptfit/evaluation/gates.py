@@ -31,6 +31,8 @@ class GateResult:
     warning: str = ""
     floor: float | None = None
     """The accuracy that was asked for."""
+    head: str = ""
+    """What is said where ``samples`` are listed below it and ``detail`` would name some of them twice."""
 
     @property
     def verdict(self) -> Literal["passed", "failed", "not judged"]:

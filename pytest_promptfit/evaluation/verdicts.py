@@ -33,6 +33,9 @@ UpdateMode = Literal["no", "yes", "force"]
 CONTRACT_SHOWN = 3
 """Loosened things that a gate's one line names; its case lists all."""
 
+PART = "samples are not selected: run the whole file"
+"""Why the contract is not held: whoever deselects a sample takes it from the contract."""
+
 OWN = "its baseline"
 """What the committed baseline beside a prompt file is called where it is compared with."""
 
@@ -82,9 +85,12 @@ class PromptResult:
     def comparison(self) -> Comparison | None:
         """The comparison to speak of: the one that fails, else that with the first git ref, else with the baseline."""
         if self.is_worse:
-            return min(self.comparisons, key=self.weight)
-        named = (one for one in self.comparisons if one.reference in self.against)
-        return next(named, self.comparisons[0] if self.comparisons else None)
+            return min((one for one in self.comparisons if one.alpha is not None), key=self.weight)
+        return min(self.comparisons, key=self.rank, default=None)
+
+    def rank(self, comparison: Comparison) -> int:
+        """Return where a comparison that does not fail is spoken of: git refs as they were named, then the baseline."""
+        return self.against.index(comparison.reference) if comparison.reference in self.against else len(self.against)
 
     def weight(self, comparison: Comparison) -> tuple[float, bool]:
         """Return what comparisons are ordered by, the worst first; a git ref comes before the own baseline."""
@@ -167,11 +173,13 @@ def judge(
     known_cases: tuple[str, ...],
     update: UpdateMode = "no",
     against: Sequence[Reference] = (),
+    holds_contract: bool = True,
 ) -> PromptResult:
     """Judge an evaluation by its own gates and committed baseline, and by each git ref in ``against``.
 
     ``baseline`` is ``None`` where there is none yet; ``added_gates`` are other plugins'. Where several judge the
-    same gate the strictest counts. How many comparisons share their alpha is known later: see ``settled``.
+    same gate the strictest counts. With ``holds_contract`` a sample that is not selected is taken from the contract.
+    How many comparisons share their alpha is known later: see ``settled``.
     """
     own = Reference(OWN, evaluation, baseline, gates)
     result = PromptResult(
@@ -190,7 +198,7 @@ def judge(
         found.append(GateResult("regression", None, reason or _without_baseline(against)))
     found += judge_added(added_gates, evaluation, baseline, unselected=result.unselected)
     unheld = len(known_cases) - len(evaluation.outcomes)
-    found += _contract([one for one in against if one.loosened is not None], unselected=unheld)
+    found += _contract([one for one in against if one.loosened is not None], unheld, fails=holds_contract)
     names = dict.fromkeys(gate.name for gate in found)
     counted = tuple(strictest([gate for gate in found if gate.name == name]) for name in names)
     return settled([replace(result, gates=counted)])[0]
@@ -214,14 +222,23 @@ def settled(results: Sequence[PromptResult], *, tests: int = 0) -> list[PromptRe
 
 
 def _with_regression(result: PromptResult, level_of: dict[int, float], tests: int) -> PromptResult:
-    by_weight = sorted(_judged(result), key=result.weight)  # the one that is shown is the one that is spoken of
     judged = [
-        judge_regression(one, level=level_of.get(id(one), one.alpha or 1.0), tests=tests if id(one) in level_of else 1)
-        for one in by_weight
+        (
+            one,
+            judge_regression(
+                one, level=level_of.get(id(one), one.alpha or 1.0), tests=tests if id(one) in level_of else 1
+            ),
+        )
+        for one in sorted(_judged(result), key=result.rank)
     ]
     if not judged:
         return result
-    counted = strictest(judged)
+    failing = [pair for pair in judged if pair[1].passed is False]
+    # What the gate's line says is of the comparison that the verdict speaks of.
+    if failing:
+        counted = min(failing, key=lambda pair: result.weight(pair[0]))[1]
+    else:
+        counted = strictest([gate for _, gate in judged])
     return replace(result, gates=tuple(counted if gate.name == "regression" else gate for gate in result.gates))
 
 
@@ -256,15 +273,18 @@ def _without_baseline(against: Sequence[Reference]) -> str:
     return f"no baseline, neither here nor at {' or '.join(one.name for one in against)}: --promptfit-update writes it"
 
 
-def _contract(held: Sequence[Reference], *, unselected: int) -> list[GateResult]:
-    """Return the gate that fails where a change takes something from the contract of a version, unless accepted."""
+def _contract(held: Sequence[Reference], unselected: int, *, fails: bool) -> list[GateResult]:
+    """Return the gate that fails where a change takes something from the contract of a version, unless accepted.
+
+    Of a part of the samples nothing is accepted; ``fails`` says that leaving some out fails too.
+    """
     if not held:
         return []
     names = " and ".join(one.name for one in held)
     moved = "".join(f"; compared with {one.name}:{one.moved_from}" for one in held if one.moved_from)
     lines = tuple(f"{line} (at {one.name})" for one in held for line in one.loosened or ())
-    if not lines and unselected:
-        return [GateResult("contract", None, f"{unselected} samples are not selected")]
+    if unselected and (fails or not lines):
+        return [GateResult("contract", False if fails else None, f"{unselected} {PART}")]
     if not lines:
         return [
             GateResult("contract", True, f"nothing that {names} hold{'s' * (len(held) == 1)} it to is loosened{moved}")
@@ -273,7 +293,7 @@ def _contract(held: Sequence[Reference], *, unselected: int) -> list[GateResult]
     how = "accepted by --promptfit-accept-contract" if accepts else "--promptfit-accept-contract lets it through"
     rest = f"; and {len(lines) - CONTRACT_SHOWN} more" if len(lines) > CONTRACT_SHOWN else ""
     detail = f"looser than {names}: {'; '.join(lines[:CONTRACT_SHOWN])}{rest}{moved} ({how})"
-    return [GateResult("contract", accepts, detail, lines)]
+    return [GateResult("contract", accepts, detail, lines, head=f"looser than {names}{moved} ({how}):")]
 
 
 def case_verdict(outcome: Outcome, *, strict: bool, known_miss: bool, accepts: bool) -> Verdict:

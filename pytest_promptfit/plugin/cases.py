@@ -12,6 +12,7 @@ import pytest
 
 from pytest_promptfit.errors import NoSamplesError, PromptfitError, UnexpectedError
 from pytest_promptfit.evaluation.baseline import baseline_path
+from pytest_promptfit.evaluation.verdicts import PART
 from pytest_promptfit.plugin import hooks
 from pytest_promptfit.reports.case_text import failure_lines, gate_lines, properties
 from pytest_promptfit.text import plain, relative_to, with_short_paths
@@ -25,6 +26,10 @@ if TYPE_CHECKING:
     from pytest_promptfit.evaluation.verdicts import Verdict
     from pytest_promptfit.plugin.run import PromptRun
     from pytest_promptfit.prompts.samples import Sample
+
+
+CONTRACT = "gate-contract"
+"""The case of the gate that holds a change to another version's contract."""
 
 
 class CaseFailure(Exception):  # noqa: N818 - what a user reads is its text
@@ -168,11 +173,9 @@ class GateCase(_Case):
 
     def runtest(self) -> None:
         """Report the verdict of the gate; one that cannot be judged is skipped and says why."""
-        unheld = self.run.unselected if self.name == "gate-contract" else 0
-        if unheld:  # whoever deselects a sample takes it from the contract
-            raise CaseFailure(
-                f"{self.shown_path}: gate contract: {unheld} samples are not selected: run the whole file"
-            )
+        unheld = self.run.unselected if self.name == CONTRACT else 0
+        if unheld:
+            raise CaseFailure(f"{self.shown_path}: gate contract: {unheld} {PART}")
         result = self.run.result_for_gate()
         if isinstance(result, str):
             pytest.skip(result)

@@ -43,6 +43,8 @@ class Reports:
         """The runs of ``tuned`` that came to an end, with the models they asked."""
         self.lines: list[str] = []
         """What else is to be said."""
+        self.failures: list[str] = []
+        """Why the run fails whatever its prompts come to: said with their verdicts."""
         self._config = config
         self._folder = config.invocation_params.dir
 
@@ -90,6 +92,7 @@ class Reports:
         """Print a line a prompt: what a person looks for first, so it comes last."""
         finished = [result for result in self.tuned if isinstance(result, TuneResult)]
         lines = [*tuning.verdict_lines(finished, self._relative), *verdict_lines(self.results)]
+        lines += [(plain(line), True) for line in self.failures]
         if lines:
             reporter.write_sep("=", "verdict")
         for line, fails in lines:

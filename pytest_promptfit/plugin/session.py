@@ -17,7 +17,7 @@ from pytest_promptfit.errors import CassetteError, PromptfitError, told_in_one_l
 from pytest_promptfit.evaluation.forward import Asking
 from pytest_promptfit.evaluation.verdicts import settled
 from pytest_promptfit.plugin import xdist as distributed
-from pytest_promptfit.plugin.cases import GateCase, PromptFile, SampleCase, TuneCase, told
+from pytest_promptfit.plugin.cases import CONTRACT, GateCase, PromptFile, SampleCase, TuneCase, told
 from pytest_promptfit.plugin.hooks import custom_of
 from pytest_promptfit.plugin.paths_given import (
     is_prompt_file,
@@ -100,6 +100,7 @@ class PromptfitSession:
                 selected.setdefault(item.path, []).append(item.sample)
             elif isinstance(item, GateCase):
                 selected.setdefault(item.path, [])
+                self._runs[item.path].holds_contract |= item.name == CONTRACT
         for path, samples in selected.items():
             run = self._runs[path]
             # --keep-duplicates collects a file as often as it is named.
@@ -251,10 +252,12 @@ class PromptfitSession:
     def _judge_selection(self, session: pytest.Session) -> None:
         """Fail a run that collects or selects less than the versions it is judged by, unless that is accepted."""
         accepts = self._config.option.promptfit_accept_contract
-        for line in self._narrowed:
-            how = "accepted by --promptfit-accept-contract" if accepts else "--promptfit-accept-contract accepts it"
-            self._lines.append(f"{'' if accepts else 'error: '}{line}: {how}")
-        if self._narrowed and not accepts:
+        if accepts:
+            self._lines += [f"{line}: accepted by --promptfit-accept-contract" for line in self._narrowed]
+        elif self._narrowed:
+            self._reports.failures = [
+                f"error: {line}: --promptfit-accept-contract accepts it" for line in self._narrowed
+            ]
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def _refuse_wrong_door(self) -> None:

@@ -54,7 +54,7 @@ def _verdict(result: PromptResult, relative: Callable[[str], str], change: Chang
     said = [
         f"{verdict.sentence}. {verdict.end}",
         *(line for line in without_reply_lines(result, relative) if line != verdict.sentence),
-        *(f"gate {gate.name}: {gate.detail}" for gate in result.failed_gates),
+        *(f"gate {gate.name}: {gate.head or gate.detail}" for gate in result.failed_gates),
         *(f"- {what}" for gate in result.failed_gates if gate.name == "contract" for what in gate.samples),
     ]
     return f"::error {place},title={_property(verdict.name)}::{_data(chr(10).join(said))}"
@@ -131,7 +131,7 @@ def _row(result: PromptResult, relative: Callable[[str], str]) -> str:
 def _details(result: PromptResult, relative: Callable[[str], str]) -> Iterator[str]:
     misses = [(group, outcome) for group in confused(result) for outcome in group.outcomes]
     for gate in result.failed_gates:
-        yield f"- gate {gate.name}: {_quoted(gate.detail)}"
+        yield f"- gate {gate.name}: {_quoted(gate.head or gate.detail)}"
         if gate.name == "contract":
             yield from (f"  - {_quoted(what)}" for what in gate.samples)
     yield from (f"- {_quoted(line.strip())}" for line in without_reply_lines(result, relative))

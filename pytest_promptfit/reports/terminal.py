@@ -221,10 +221,10 @@ def gate_lines(result: PromptResult, relative: Callable[[str], str], screen: Scr
     for gate in result.gates:
         if gate.passed or (gate.passed is False and screen.names_failures):
             yield (
-                f"  gate {gate.name}: {'passed' if gate.passed else 'FAILED'}: {gate.detail}",
+                f"  gate {gate.name}: {'passed' if gate.passed else 'FAILED'}: {gate.head or gate.detail}",
                 {"red": not gate.passed},
             )
-            yield from ((f"    {line}", {"red": True}) for line in _behind(gate))
+            yield from ((f"    {line}", {"red": not gate.passed}) for line in _behind(gate))
             if gate.name == "regression" and not gate.passed and not result.accepts:
                 yield (
                     f"    accept:  pytest --promptfit --promptfit-update=force {_typed(result.evaluation, relative)}",
@@ -235,12 +235,10 @@ def gate_lines(result: PromptResult, relative: Callable[[str], str], screen: Scr
 
 
 def _behind(gate: GateResult) -> Iterator[str]:
-    """Yield what is behind a failure and not among the misses: what was loosened, and another plugin's samples."""
-    if gate.passed or not gate.samples:
-        return
+    """Yield what was loosened, accepted or not, and what is behind another plugin's failure: not among the misses."""
     if gate.name == "contract":
         yield from (f"- {plain(what)}" for what in gate.samples)
-    elif gate.name not in ("accuracy", "recall", "missing", "regression"):
+    elif gate.samples and not gate.passed and gate.name not in ("accuracy", "recall", "missing", "regression"):
         yield f"behind it: {plain(listed(gate.samples))}"
 
 

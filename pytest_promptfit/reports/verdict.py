@@ -187,7 +187,7 @@ def _reasons(result: PromptResult) -> Iterator[str]:
     """Yield what fails besides the comparison: gates, canonicals, samples of a strict file, an update refused."""
     for gate in result.failed_gates:
         if gate.name != "regression":
-            looser = f" ({len(gate.samples)} looser)" if gate.name == "contract" else ""
+            looser = f" ({len(gate.samples)} looser)" if gate.name == "contract" and gate.samples else ""
             yield f"gate {plain(gate.name)}{looser}"
     answered = [result.evaluation.by_case[name] for name in result.failed_cases]
     answered = [outcome for outcome in answered if outcome.reply is not None]
