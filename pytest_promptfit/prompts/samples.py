@@ -192,8 +192,10 @@ def data_path(parsed: ParsedPrompt) -> Path | None:
         return None
     path = parsed.path.parent / expanded(file)
     short = os.path.normpath(path)
-    # Behind a symbolic link `..` leads elsewhere.
-    return Path(short) if os.path.realpath(short) == os.path.realpath(path) else path
+    try:  # behind a symbolic link `..` leads elsewhere
+        return Path(short) if os.path.realpath(short) == os.path.realpath(path) else path
+    except ValueError:  # a NUL
+        return path
 
 
 def _exists(path: Path) -> bool:
