@@ -38,7 +38,8 @@ def test_summary_of_a_prompt(project: Project) -> None:
     project.record()
     assert section(project.replay()) == [
         "mood.prompt.yaml (openai/m)",
-        "  accuracy 57.1 % (4 of 7), 95 % interval 25.0 % to 84.2 %, 1 without a readable label",
+        "  accuracy 57.1 % (4 of 7), 95 % interval 25.0 % to 84.2 %",
+        '  no label could be read in 1: "I cannot tell." is no label',
         "  canonical 0 of 1 right",
         "  gate regression: not judged: no baseline yet: --promptfit-update writes it",
         "  label  precision   recall     f1  support",

@@ -165,11 +165,8 @@ def _figures(result: PromptResult) -> Iterator[str]:
     """Yield the figures that no gate's line has."""
     evaluation = result.evaluation
     judged = {gate.name for gate in result.gates if gate.passed is not None}
-    if "accuracy" not in judged:
-        if evaluation.labeled or not evaluation.unanswered:
-            yield accuracy_line(evaluation)
-    elif evaluation.confusion.missing and "missing" not in judged:
-        yield f"{evaluation.confusion.missing} without a readable label"
+    if "accuracy" not in judged and (evaluation.labeled or not evaluation.unanswered):
+        yield accuracy_line(evaluation)
     yield from (f"no label could be read in {one.count}: {plain(one.text)}" for one in count_missing(evaluation))
     if any(outcome.reply is not None for outcome in evaluation.canonical):
         yield canonical_line(evaluation)
@@ -177,16 +174,15 @@ def _figures(result: PromptResult) -> Iterator[str]:
 
 
 def accuracy_line(evaluation: Evaluation) -> str:
-    """Return accuracy with its 95 % Wilson interval, and what is missing."""
+    """Return accuracy with its 95 % Wilson interval, and how many have no reply."""
     confusion = evaluation.confusion
     unanswered = f", {len(evaluation.unanswered)} without a reply" if evaluation.unanswered else ""
     if not confusion.total:
         return f"no labeled sample was judged{unanswered}"
     low, high = wilson_interval(confusion.correct, confusion.total)
-    missing = f", {confusion.missing} without a readable label" if confusion.missing else ""
     return (
         f"accuracy {percent(confusion.correct / confusion.total)} ({confusion.correct} of {confusion.total}), "
-        f"95 % interval {percent(low)} to {percent(high)}{missing}{unanswered}"
+        f"95 % interval {percent(low)} to {percent(high)}{unanswered}"
     )
 
 
