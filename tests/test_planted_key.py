@@ -205,7 +205,7 @@ def test_a_url_with_a_password_is_neither_shown_nor_recorded(project: Project, b
 )
 def test_a_url_without_a_password_is_taken(project: Project, base_url: str) -> None:
     project.write(model={"provider": "openai", "name": "m", "base_url": base_url})
-    assert "unrecorded" in here(project)
+    assert "  nothing is recorded yet. Recording takes 4 calls, its price is not known.\n" in here(project)
 
 
 def test_a_key_in_the_place_of_a_variable_s_name_is_not_shown(project: Project) -> None:

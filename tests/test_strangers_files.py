@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from pytest_promptfit.cassettes.cassette import Cassette
+from pytest_promptfit.cassettes.cassette import Cassette, checksum, request_key
 from pytest_promptfit.errors import CassetteError
 from pytest_promptfit.plugin import run as run_module
 from pytest_promptfit.providers.local import find_gguf
@@ -33,12 +33,14 @@ def two(project: Project) -> Project:
 
 
 def rewrite_body(project: Project, body: str) -> None:
-    """Put another body into the second prompt's recorded requests, as another tool might have written it."""
+    """Put another body into the second prompt's recorded requests, as a client of one's own might have sent it."""
     path = project.path / "cassettes/other/replies.yaml"
     value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    for interaction in value["interactions"]:
-        interaction["request"]["body"] = body
-        del interaction["promptfit"]["checksum"]
+    for repeat, interaction in enumerate(value["interactions"]):
+        request, reply = interaction["request"], interaction["response"]["body"]["string"]
+        request["body"] = body
+        key = request_key(request["method"], request["uri"], body, repeat)
+        interaction["promptfit"] |= {"repeat": repeat, "checksum": checksum(key, reply)}
     path.write_text(yaml.safe_dump(value), encoding="utf-8")
 
 
