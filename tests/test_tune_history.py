@@ -20,7 +20,7 @@ from tuning_models import (
     with_a_price,
 )
 
-from pytest_promptfit import tuning as tune
+from pytest_promptfit import tune
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
