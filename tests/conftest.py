@@ -7,6 +7,7 @@ import importlib
 import json
 import signal
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -33,7 +34,6 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 ENVIRONMENT = (
     "CI",
@@ -59,6 +59,16 @@ MOODS = (
 
 Row = tuple[str, ...]
 """Id, text, label and, where there is one, a note."""
+
+
+ENDURANCE = Path(__file__).with_name("endurance")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what takes minutes, so that it runs where it is asked for: ``pytest -m endurance``."""
+    for item in items:
+        if item.path.is_relative_to(ENDURANCE):
+            item.add_marker("endurance")
 
 
 @pytest.fixture(autouse=True)

@@ -371,6 +371,7 @@ def test_a_folder_that_cannot_be_made_is_said_before_anything_is_asked(tmp_path)
     assert str(refused.value).startswith(f"{tmp_path / 'file' / 'folder'}: Not a directory; ")
 
 
+@pytest.mark.endurance
 def test_killed_twenty_times_a_recording_loses_and_repeats_nothing(tmp_path, server):
     """A kill costs at most the calls in flight; what is on disk stays there and is never asked again."""
     chance, at_once, bodies = random.Random(20), 4, numbered_bodies(400)

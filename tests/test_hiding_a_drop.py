@@ -454,7 +454,10 @@ CASES: tuple[tuple[Callable[[Judged], None], str], ...] = (
 WAYS = {way.__name__: (way, said) for way, said in CASES}
 
 
-@pytest.fixture(scope="module", params=list(MODES))
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(mode, marks=[] if mode == "default" else pytest.mark.endurance) for mode in MODES],
+)
 def mode(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

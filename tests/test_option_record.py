@@ -192,6 +192,7 @@ def _recording(folder: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
+@pytest.mark.endurance
 def test_killed_twenty_times_nothing_is_lost_and_nothing_asked_twice(pytester: pytest.Pytester) -> None:
     """Only what was in flight at a kill is asked again; what is on disk never is."""
     chance, count = random.Random(7), 400

@@ -90,6 +90,7 @@ def test_success_shows_no_key(keyed: Project) -> None:
     assert leaks(keyed.path, distributed) == []
 
 
+@pytest.mark.endurance
 def test_failure_shows_no_key(keyed: Project) -> None:
     """A refused key ends the asking of its prompt, so each of these has a prompt of its own."""
     for name in FAILURES:

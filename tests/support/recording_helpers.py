@@ -155,7 +155,7 @@ def chat_server() -> Iterator[ChatServer]:
 
 def child(*arguments: object) -> subprocess.Popen[str]:
     """Start this file as a process of its own."""
-    root = Path(__file__).parent.parent
+    root = Path(__file__).parents[2]
     return subprocess.Popen(
         [sys.executable, __file__, *map(str, arguments)],
         stdin=subprocess.PIPE,
