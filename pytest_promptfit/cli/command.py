@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -115,8 +116,9 @@ def _show(chosen: argparse.Namespace) -> int:
 
 
 def _schema(_: argparse.Namespace) -> int:
-    sys.stdout.write(Path(__file__).with_name("prompt.schema.json").read_text(encoding="utf-8"))
-    return 0
+    from pytest_promptfit.prompts.model import json_schema
+
+    return _say("schema", [json.dumps(json_schema(), indent=2)])
 
 
 def _say(command: str, lines: Iterable[str]) -> int:

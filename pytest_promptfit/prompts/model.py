@@ -320,10 +320,5 @@ def json_schema() -> dict[str, Any]:
     }
 
 
-def schema_text() -> str:
-    """Return the JSON Schema as it is published in ``prompt.schema.json``."""
-    return json.dumps(json_schema(), indent=2) + "\n"
-
-
 def _kind(value: object) -> str:
     return "nothing" if value is None else f"a {type(value).__name__}"
