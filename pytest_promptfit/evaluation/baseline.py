@@ -65,7 +65,7 @@ class Comparison:
 
     ``reference`` names what it is compared with: "its baseline", or a git ref. ``fixed`` and ``broken`` are names
     of cases, ``before`` counts the shared ones that were right. ``alpha`` is the level of the regression gate,
-    ``None`` where there is none. A sample whose label was changed since (``relabeled``) is judged by the label
+    ``None`` where there is none. A sample whose label was changed since is judged by the label
     that was accepted: a new label must not turn a miss into a right answer unseen.
     """
 
@@ -78,7 +78,6 @@ class Comparison:
     removed: int
     accuracy: float | None
     """The accuracy over all that was accepted, shared or not."""
-    relabeled: tuple[str, ...] = ()
     other_models: tuple[str, ...] = ()
     """Models other than this run's that the outcomes were accepted from."""
     alpha: float | None = 0.05
@@ -187,7 +186,6 @@ def compare(
         added=len(now) - len(shared),
         removed=len(before.keys() - now.keys() - {o.sample.case_name for o in evaluation.unanswered}),
         accuracy=_share(sum(case.outcome == "right" for case in before.values()), len(before)),
-        relabeled=tuple(name for name in shared if now[name].sample.label != before[name].label),
         other_models=tuple(model for model in models if model != evaluation.model),
         alpha=alpha,
         accepted=baseline,

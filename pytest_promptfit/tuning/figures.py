@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from pytest_promptfit.prompts.model import Prompt
     from pytest_promptfit.prompts.samples import Sample
     from pytest_promptfit.tuning.arena import Arena
+
+SUSPECT_AFTER: Final = 3
+"""Candidates that must have been asked for a case before its label is doubted."""
 
 
 def known_outcomes(arena: Arena, prompt: Prompt, samples: Sequence[Sample]) -> list[Outcome]:
@@ -39,11 +42,13 @@ def compared(arena: Arena, old: Prompt, new: Prompt, samples: Sequence[Sample]) 
     return fixed, broken
 
 
-def suspects(arena: Arena, samples: Sequence[Sample], *, candidates: int = 3) -> list[str]:
-    """Return the cases that every one of at least so many candidates got wrong."""
+def suspects(arena: Arena, samples: Sequence[Sample]) -> list[str]:
+    """Return the cases that each of at least ``SUSPECT_AFTER`` candidates got wrong."""
     met: Counter[str] = Counter()
     missed: Counter[str] = Counter()
     for (_, case), outcome in arena.seen().items():
         met[case] += outcome.reply is not None
         missed[case] += outcome.status == "wrong"
-    return [s.case_name for s in samples if met[s.case_name] >= candidates and met[s.case_name] == missed[s.case_name]]
+    return [
+        s.case_name for s in samples if met[s.case_name] >= SUSPECT_AFTER and met[s.case_name] == missed[s.case_name]
+    ]

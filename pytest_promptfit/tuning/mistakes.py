@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from pytest_promptfit.evaluation.outcomes import Outcome
 
 TOTAL_SAMPLES: Final = 24
+RIGHT_SHARE: Final = 0.4
+"""The part of what is shown that is right now, in [0, 1)."""
+
 FAILED_CANONICALS: Final = 8
 
 
@@ -29,7 +32,6 @@ def choose_samples(
     miss_counts: Mapping[str, int],
     *,
     total: int = TOTAL_SAMPLES,
-    right_share: float = 0.4,
     wrong_per_label: int | None = None,
     right_per_label: int | None = None,
     rng: Random,
@@ -38,7 +40,7 @@ def choose_samples(
 
     Mistakes are taken from one confusion cell in turn, right ones from one label in turn; within each those
     that were wrong most often, by ``miss_counts``, come first, ties are broken by ``rng``. The right ones are
-    ``right_share``, in [0, 1), of what is shown, fewer where there are not enough. The caps by label count
+    ``RIGHT_SHARE`` of what is shown, fewer where there are not enough. The caps by label count
     samples of one gold label.
     """
     if total < 1:
@@ -47,9 +49,9 @@ def choose_samples(
     wrong = _in_turn(mistakes, lambda o: (o.sample.label, o.predicted or ""), miss_counts, rng)
     right = _in_turn([o for o in outcomes if o.correct], lambda o: (o.sample.label,), miss_counts, rng)
     wrong, right = _capped(wrong, wrong_per_label), _capped(right, right_per_label)
-    most_right = min(len(right), math.floor(total * right_share + 0.5))
+    most_right = min(len(right), math.floor(total * RIGHT_SHARE + 0.5))
     wrong = wrong[: total - most_right]
-    fair = math.ceil(round(len(wrong) * right_share / (1 - right_share), 6)) if wrong else most_right
+    fair = math.ceil(round(len(wrong) * RIGHT_SHARE / (1 - RIGHT_SHARE), 6)) if wrong else most_right
     return [*wrong, *right[: min(most_right, fair)]]
 
 

@@ -22,6 +22,9 @@ WORST: Final = -math.log(LEAST)
 ALTERNATIVES: Final = 3
 """Tokens asked for at each place; each takes about a hundred bytes of a recording."""
 
+NEGLECT: Final = 0.15
+"""Share of all samples by which a label is answered too rarely before it counts as neglected."""
+
 
 def log_loss(probabilities: Mapping[str, float], label: str) -> float | None:
     """Return the loss in nats for the right label, ``WORST`` at most; ``None`` without probabilities.
@@ -31,14 +34,14 @@ def log_loss(probabilities: Mapping[str, float], label: str) -> float | None:
     return -math.log(max(probabilities[label], LEAST)) if probabilities else None
 
 
-def neglected(gold: Sequence[str], predicted: Sequence[str | None], least: float = 0.15) -> str | None:
-    """Return the label that is answered much too rarely, by ``least`` of all samples, while another takes its place.
+def neglected(gold: Sequence[str], predicted: Sequence[str | None]) -> str | None:
+    """Return the label that is answered much too rarely, by ``NEGLECT`` of all samples, while another takes its place.
 
     ``None`` where the answers are not one-sided: there is no such label, or no label is answered too often.
     """
     right, said = Counter(gold), Counter(predicted)
     lack = {label: right[label] - said[label] for label in sorted(right)}
-    if not lack or -min(lack.values()) < least * len(gold):
+    if not lack or -min(lack.values()) < NEGLECT * len(gold):
         return None
     return max(lack, key=lambda label: lack[label])
 
