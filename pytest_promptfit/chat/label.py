@@ -154,7 +154,8 @@ class LabelReader:
         if self.extract == DEFAULT_EXTRACT:
             yield self._last_lines(reply), _same_form
             yield self._in_objects(reply), _always
-            yield self._in_calls(calls), _always
+            said = [call.arguments for call in calls]
+            yield [answer for text in said for answer in self._in_fields(text, -1, json_value(text))], _always
 
     def _is_label(self, said: str) -> bool:
         return self.label_of(said) is not None
@@ -171,10 +172,6 @@ class LabelReader:
     def _in_objects(self, reply: str) -> list[Answer]:
         found = (self._in_fields(reply[start:end], start, value) for start, end, value in json_objects(reply))
         return [answer for some in found for answer in some][-answers.MOST_ANSWERS :]
-
-    def _in_calls(self, calls: Sequence[ToolCall]) -> list[Answer]:
-        values = [(call.arguments, json_value(call.arguments)) for call in calls]
-        return [answer for text, value in values for answer in self._in_fields(text, -1, value)]
 
     def _in_fields(self, text: str, start: int, value: object) -> list[Answer]:
         """Return what the fields of a JSON object say: those that are named as an answer, else all of them."""

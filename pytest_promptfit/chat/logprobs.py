@@ -44,7 +44,8 @@ def label_probabilities(
         rest = {label: rest[label][len(said) :] for label in through}
         skipped = 0
     found.update(dict.fromkeys(rest, so_far))
-    return _normalised(found)
+    total = math.fsum(found.values())
+    return {label: mass / total for label, mass in found.items()} if total > 0 else {}
 
 
 def without_logprobs(body: str) -> str:
@@ -100,8 +101,3 @@ def _mass(token: TokenLogprobs, rest: str, skipped: int) -> float:
         p for text, p in told.items() if text.startswith(start) and _may_go_on(_continuation(text, skipped), rest)
     ]
     return math.fsum(map(math.exp, fitting)) if fitting else math.exp(min(told.values()))
-
-
-def _normalised(masses: Mapping[str, float]) -> dict[str, float]:
-    total = math.fsum(masses.values())
-    return {label: mass / total for label, mass in masses.items()} if total > 0 else {}

@@ -152,7 +152,8 @@ def pytest_configure(config: pytest.Config) -> None:
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
     if not config.option.promptfit_tune:
-        _refuse_lone_tuning_options(config)
+        for name in _given(config, "--tune-dry-run", "--tune-seed", "--tune-iterations"):
+            raise pytest.UsageError(f"{name} needs --tune: pytest --tune {name} …")
     if not (config.option.promptfit or config.option.promptfit_tune):
         _refuse_lone_options(config)
         _name_the_flag(config)
@@ -231,11 +232,6 @@ def _refuse_writing_in_dry_run(config: pytest.Config) -> None:
         return
     for name in _given(config, *WRITING):
         raise pytest.UsageError(f"{name} and --tune-dry-run: a dry run asks and writes nothing: leave out one")
-
-
-def _refuse_lone_tuning_options(config: pytest.Config) -> None:
-    for name in _given(config, "--tune-dry-run", "--tune-seed", "--tune-iterations"):
-        raise pytest.UsageError(f"{name} needs --tune: pytest --tune {name} …")
 
 
 def _refuse_in_ci(config: pytest.Config) -> None:

@@ -55,7 +55,7 @@ class PromptFile(pytest.File):
     def collect(self) -> Iterator[pytest.Item]:
         """Yield the canonical cases, the labeled ones, then the gates: the file's own and those of other plugins."""
         try:
-            self.run.load(warn=self._warn)
+            self.run.load(warn=lambda message: self.warn(OutsideWarning(plain(message))))
         except NoSamplesError as error:
             if baseline_path(self.path).exists():  # it had samples: taking them away must not pass unseen
                 raise
@@ -69,9 +69,6 @@ class PromptFile(pytest.File):
         self.run.added_gates = hooks.gates_of(self.ihook, self.config, self.path)
         for name in self.run.gate_names:
             yield GateCase.of(self, name)
-
-    def _warn(self, message: str) -> None:
-        self.warn(OutsideWarning(plain(message)))
 
     def repr_failure(self, excinfo: ExceptionInfo[BaseException], *args: Any, **kwargs: Any) -> str | TerminalRepr:
         """Show a mistake of the user as its line, without a traceback."""

@@ -71,12 +71,10 @@ def where_prompts_are(config: pytest.Config) -> str:
 def _prompt_files(config: pytest.Config) -> Iterator[Path]:
     """Yield the prompt files of the project, hidden folders and those out of ``testpaths`` too."""
     for folder, folders, files in islice(os.walk(config.rootpath), MOST_FOLDERS):
-        folders[:] = [name for name in folders if name not in NEVER_ENTERED and not _is_venv(folder, name)]
+        # A virtual environment is not the project's own.
+        entered = [name for name in folders if name not in NEVER_ENTERED]
+        folders[:] = [name for name in entered if not Path(folder, name, "pyvenv.cfg").is_file()]
         yield from (Path(folder, name) for name in files if is_prompt_file(config, name))
-
-
-def _is_venv(folder: str, name: str) -> bool:
-    return Path(folder, name, "pyvenv.cfg").is_file()
 
 
 def refuse_options_by_the_change(config: pytest.Config) -> None:

@@ -195,7 +195,7 @@ class PromptfitSession:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """Hand results to the controller, or write what was asked for: baseline, JSON, job summary."""
-        results = self._own_results()
+        results = [run.result for run in self._runs.values() if run.was_evaluated]
         if distributed.is_worker(self._config):
             self._config.workeroutput["promptfit"] = self._parcel(results).dump()  # type: ignore[attr-defined]
             return
@@ -209,7 +209,11 @@ class PromptfitSession:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED  # a worker did not know how many others there are
         self._judge_selection(session)
         writing: list[Callable[[], None]] = [
-            partial(distributed.bring_home, files, self._recordings_of(path))
+            partial(
+                distributed.bring_home,
+                files,
+                self._settings.where.of(Path(path), self._worker_results[path].evaluation.name),
+            )
             for path, files in self._recordings.items()
         ]
         writing += [partial(self._accept, result) for result in reports.results]
@@ -298,10 +302,6 @@ class PromptfitSession:
             run.tune(options)
             self._progress.finish()
 
-    def _recordings_of(self, path: str) -> Path:
-        """Return the folder of recordings of a prompt file that a worker ran."""
-        return self._settings.where.of(Path(path), self._worker_results[path].evaluation.name)
-
     def _refuse_shared_name(self, run: PromptRun) -> str:
         """Return why a prompt must not run when another one has its name; a worker tells it in each case."""
         other = self._folders.setdefault(run.recordings, run.path)
@@ -321,9 +321,6 @@ class PromptfitSession:
             for run in self._runs.values()
             if run.tuned is not None
         ]
-
-    def _own_results(self) -> list[PromptResult]:
-        return [run.result for run in self._runs.values() if run.was_evaluated]
 
     def _parcel(self, results: list[PromptResult]) -> distributed.Parcel:
         root = self._config.rootpath

@@ -91,7 +91,8 @@ def read_samples(parsed: ParsedPrompt) -> SampleSet:
     config = parsed.config
     found = [*_canonicals(parsed), *_labeled(parsed)]
     if not found:
-        raise _no_samples(parsed)
+        error = parsed.error("samples: none: expected `samples` or `canonical` with at least one sample", "samples")
+        raise NoSamplesError(str(error)) if config.samples is None else error
     return _sample_set(parsed, found, config.labels)
 
 
@@ -141,11 +142,6 @@ def _sample_set(parsed: ParsedPrompt, found: Sequence[Sample], labels: tuple[str
     return SampleSet(tuple(kept), labels, tuple(warnings))
 
 
-def _no_samples(parsed: ParsedPrompt) -> PromptFileError:
-    error = parsed.error("samples: none: expected `samples` or `canonical` with at least one sample", "samples")
-    return NoSamplesError(str(error)) if parsed.config.samples is None else error
-
-
 def text_id(text: str) -> str:
     """Return the default id of a text: hex digits of the SHA-256 of its normal form."""
     return _id_of(normal_form(text), SHORT_ID)
@@ -162,11 +158,7 @@ def normal_form(text: str) -> str:
 
 def _canonicals(parsed: ParsedPrompt) -> Iterable[Sample]:
     for index, item in enumerate(parsed.config.canonical):
-        yield _inline(parsed, _as_canonical(item), ("canonical", index))
-
-
-def _as_canonical(item: InlineSample) -> InlineSample:
-    return item.model_copy(update={"canonical": True})
+        yield _inline(parsed, item.model_copy(update={"canonical": True}), ("canonical", index))
 
 
 def _labeled(parsed: ParsedPrompt) -> Iterable[Sample]:
@@ -287,7 +279,7 @@ def _checked(sample: Sample, own_id: str | None) -> Sample:
     if sample.label == MISSING:
         raise PromptFileError(f"{sample.place}: label: {MISSING!r}: expected another label: this one stands for none")
     for field, value in (("text", sample.text), ("label", sample.label), ("note", sample.note)):
-        if _has_half_characters(value):
+        if not value.isascii() and _SURROGATE.search(value):
             raise PromptFileError(f"{sample.place}: {field}: half a surrogate pair: expected whole characters")
     if own_id is None:
         return sample
@@ -295,10 +287,6 @@ def _checked(sample: Sample, own_id: str | None) -> Sample:
     if not clean:
         raise PromptFileError(f"{sample.place}: id: empty: expected an id for every sample, or no `id` at all")
     return replace(sample, id=clean)
-
-
-def _has_half_characters(text: str) -> bool:
-    return not text.isascii() and _SURROGATE.search(text) is not None
 
 
 def _clean_id(own_id: str) -> str:

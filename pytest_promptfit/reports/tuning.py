@@ -27,7 +27,8 @@ def summary(results: Iterable[TuneResult], relative: Callable[[str], str]) -> It
         yield from ((f"  {line}", {}) for line in _figures(result))
         yield from ((f"  warning: {plain(warning)}", {"yellow": True}) for warning in result.warnings)
         yield from ((f"  {line}", {}) for line in step_table(result.steps))
-        yield from ((f"  {plain(line)}", _diff_markup(line)) for line in result.diff)
+        for line in result.diff:
+            yield f"  {plain(line)}", {"green": line.startswith("+"), "red": line.startswith("-")}
         yield from ((f"  {line}", {"yellow": True}) for line in _suspects(result))
 
 
@@ -102,7 +103,3 @@ def _suspects(result: TuneResult) -> Iterator[str]:
         shown = ", ".join(plain(name) for name in result.suspects[:SHOWN_SUSPECTS])
         more = f" and {len(result.suspects) - SHOWN_SUSPECTS} more" if len(result.suspects) > SHOWN_SUSPECTS else ""
         yield f"check these labels, every candidate got them wrong: {shown}{more}"
-
-
-def _diff_markup(line: str) -> dict[str, bool]:
-    return {"green": line.startswith("+"), "red": line.startswith("-")}

@@ -60,7 +60,8 @@ def init(options: InitOptions) -> Iterator[str]:
     """
     target = _target(options)
     others = imported(options.data)
-    drawn = target.with_name(f"{_stem(target)}.csv") if others or options.rows is not None else None
+    stem = target.name.removesuffix(ENDINGS[0]).removesuffix(ENDINGS[1])
+    drawn = target.with_name(f"{stem}.csv") if others or options.rows is not None else None
     _refuse_existing(target, drawn)
     columns, rows = (others.columns, others.rows) if others else read_rows(options.data)
     if not rows:
@@ -93,10 +94,6 @@ def _target(options: InitOptions) -> Path:
     if not options.output.name.endswith(ENDINGS):
         raise PromptfitError(f"--output {options.output}: expected a name that ends in {' or '.join(ENDINGS)}")
     return options.output
-
-
-def _stem(target: Path) -> str:
-    return target.name.removesuffix(ENDINGS[0]).removesuffix(ENDINGS[1])
 
 
 def _refuse_existing(target: Path, drawn: Path | None) -> None:

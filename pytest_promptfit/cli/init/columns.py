@@ -120,7 +120,8 @@ def guess_columns(
     if not (text and label):
         _refuse_missing_header(profiles)
     free = [profile for profile in profiles.values() if profile.name not in (*own, label)]
-    canonical = _canonical(free)
+    yes_no = [profile for profile in free if {value.casefold() for value in profile.values} <= YES_NO]
+    canonical = _named(yes_no, CANONICAL_NAMES)
     note = _named(free, NOTE_NAMES)
     side = [found.column for found in (canonical, note) if found]
     free = [profile for profile in free if profile.name not in side]
@@ -164,11 +165,6 @@ def _refuse_missing_header(profiles: Mapping[str, Profile]) -> None:
                 f"line 1 looks like a sample, not like names of columns ({_shown(name)} is a value of its own column): "
                 "put a line with names before it, such as text,label"
             )
-
-
-def _canonical(profiles: Iterable[Profile]) -> Found | None:
-    yes_no = [profile for profile in profiles if {value.casefold() for value in profile.values} <= YES_NO]
-    return _named(yes_no, CANONICAL_NAMES)
 
 
 def _named(profiles: Iterable[Profile], names: Sequence[str]) -> Found | None:

@@ -87,7 +87,9 @@ def page(
             overview=worst_first(prompts),
             minis=accuracy_pictures({view.number: view.standing for view in prompts if view.standing}),
             tunings=tunings,
-            overall=overall([view.verdict for view in prompts], sum(map(_fails, prompts))),
+            overall=overall(
+                [view.verdict for view in prompts], sum(bool(view.failed or view.failed_gates) for view in prompts)
+            ),
             version=version("pytest-promptfit"),
             policy=_policy(style, script),
             style=style,
@@ -102,10 +104,6 @@ def page(
 def _title(prompts: Sequence[PromptView], tuned: Sequence[str]) -> str:
     names = [prompt.name for prompt in prompts] or list(tuned)
     return names[0] if len(names) == 1 else f"{len(names)} prompts"
-
-
-def _fails(prompt: PromptView) -> bool:
-    return bool(prompt.failed or prompt.failed_gates)
 
 
 def _environment() -> Environment:

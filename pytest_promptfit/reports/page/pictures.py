@@ -214,7 +214,7 @@ def history_picture(result: TuneResult) -> History | None:
         dots,
         marks,
         unseen,
-        _strip(unseen),
+        int(max(mark.y for mark in unseen) + 14) if unseen else 0,
         _incumbent(marks, across(last)),
         _holdout_marks(holdout, down),
     )
@@ -247,10 +247,6 @@ def _unseen(result: TuneResult, across: Place) -> tuple[StepMark, ...]:
         rows[row : row + 1] = [x]
         marks.append(StepMark(number, x, 14 + row * APART, 0, step.accepted, _title(number, step)))
     return tuple(marks)
-
-
-def _strip(unseen: Sequence[StepMark]) -> int:
-    return int(max(mark.y for mark in unseen) + 14) if unseen else 0
 
 
 def _apart(marks: Iterable[StepMark]) -> tuple[StepMark, ...]:
@@ -296,11 +292,8 @@ def _share_ticks(low: float, high: float, down: Place) -> tuple[Tick, ...]:
 
 
 def _call_ticks(last: int, across: Place) -> tuple[Tick, ...]:
-    step = _round_step(last / 4)
-    return tuple(Tick(across(calls), f"{calls:,}") for calls in range(0, last + 1, step))
-
-
-def _round_step(about: float) -> int:
-    """Return 1, 2 or 5 times a power of ten, near a distance."""
+    """Return some four marks, 1, 2 or 5 times a power of ten apart."""
+    about = last / 4
     power = 10 ** max(0, math.floor(math.log10(max(1.0, about))))
-    return int(next((power * factor for factor in (1, 2, 5) if power * factor >= about), power * 10))
+    step = int(next((power * factor for factor in (1, 2, 5) if power * factor >= about), power * 10))
+    return tuple(Tick(across(calls), f"{calls:,}") for calls in range(0, last + 1, step))

@@ -142,7 +142,11 @@ def dollars(usd: float | None) -> str:
 
 def verdict_on_tuning(result: TuneResult) -> Verdict:
     """Return the verdict on a tuning run: only the holdout says how much was gained."""
-    sentences = [f"{_capital(result.reason)}.", *_holdout_sentences(result.holdout), *_canonical_sentence(result)]
+    sentences = [
+        f"{result.reason[:1].upper()}{result.reason[1:]}.",
+        *_holdout_sentences(result.holdout),
+        *_canonical_sentence(result),
+    ]
     if not result.accepted:
         return Verdict("same", "Tuning left the prompt as it was", (*sentences, _tuning_cost(result)))
     holdout = result.holdout
@@ -154,10 +158,6 @@ def verdict_on_tuning(result: TuneResult) -> Verdict:
         f"Tuning {'improved' if gain > 0 else 'changed'} the prompt: {figures} on the holdout, {points(gain)} points"
     )
     return Verdict("better", headline, (*sentences, _tuning_cost(result)))
-
-
-def _capital(sentence: str) -> str:
-    return sentence[:1].upper() + sentence[1:]
 
 
 def _holdout_sentences(holdout: Holdout | None) -> Iterator[str]:
