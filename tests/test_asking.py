@@ -8,7 +8,6 @@ import os
 import signal
 import threading
 import time
-from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +28,11 @@ from faulty_server import (
     message,
 )
 
+from pytest_promptfit.cassettes.cassette import ASKED, Asked, canonical_body
 from pytest_promptfit.errors import BudgetExceeded, CallError, CassetteError, PromptfitError
 from pytest_promptfit.prompts.model_spec import ModelSpec
 from pytest_promptfit.providers import provider_of
-from pytest_promptfit.providers.asking import Question, Spending, ask
+from pytest_promptfit.providers.asking import Spending, ask
 from pytest_promptfit.providers.budget import Budget, Limits
 from pytest_promptfit.providers.prices import price_usd
 
@@ -46,9 +46,13 @@ def no_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
 
 
-def questions(count: int, **params: Any) -> list[Question]:
+URL = "http://127.0.0.1/v1/chat/completions"
+"""What the questions are recorded under, wherever they go."""
+
+
+def questions(count: int, **params: Any) -> list[Asked]:
     return [
-        Question(f"s{n}", {"model": "m", "messages": [{"role": "user", "content": str(n)}], **params})
+        Asked.of(URL, {"model": "m", "messages": [{"role": "user", "content": str(n)}], **params}, f"s{n}")
         for n in range(count)
     ]
 
@@ -75,7 +79,7 @@ class Answers(dict[int, Any]):
 
 def run(
     server: FaultyServer,
-    asked: list[Question],
+    asked: list[Asked],
     *,
     name: str = "openai",
     price_of: ModelSpec | None = None,
@@ -133,16 +137,24 @@ def test_a_caller_inside_a_running_loop() -> None:
 
 def test_many_questions_take_no_task_each() -> None:
     tasks: list[int] = []
+
+    class Counting(httpx2.AsyncBaseTransport):
+        def __init__(self, inner: httpx2.AsyncBaseTransport) -> None:
+            self.inner = inner
+
+        async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+            tasks.append(len(asyncio.all_tasks()))
+            return await self.inner.handle_async_request(request)
+
     with FaultyServer(chat()) as server:
-        run(server, questions(200), concurrency=4, before_send=lambda _: tasks.append(len(asyncio.all_tasks())))
+        run(server, questions(200), concurrency=4, wrap=Counting)
 
     assert len(tasks) == 200
     assert max(tasks) < 10
 
 
-def test_what_before_send_sets_reaches_the_transport() -> None:
-    current: ContextVar[str] = ContextVar("current")
-    passed: list[tuple[str, str]] = []
+def test_the_transport_knows_what_is_asked() -> None:
+    passed: list[tuple[Asked | None, str]] = []
 
     class Watching(httpx2.AsyncBaseTransport):
         def __init__(self, inner: httpx2.AsyncBaseTransport) -> None:
@@ -150,14 +162,14 @@ def test_what_before_send_sets_reaches_the_transport() -> None:
 
         async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
             response = await self.inner.handle_async_request(request)
-            passed.append((current.get(), (await request.aread()).decode()))
+            passed.append((ASKED.get(), (await request.aread()).decode()))
             return response
 
     with FaultyServer(chat(), latency=0.01) as server:
-        run(server, questions(20), wrap=Watching, before_send=lambda question: current.set(question.sample))
+        run(server, questions(20), wrap=Watching)
 
     assert len(passed) == 20
-    assert all(f'"content":"{sample[1:]}"' in body for sample, body in passed)
+    assert all(asked and asked.body == canonical_body(body) for asked, body in passed)
 
 
 def test_busy_and_broken_answers_are_asked_again_and_not_counted() -> None:
@@ -577,7 +589,7 @@ def test_a_refused_parameter_stops_after_the_first_call(status: int, body: Any, 
 )
 def test_a_refused_trailing_assistant_turn_stops_after_the_first_call(message: str) -> None:
     begun = [
-        Question(f"s{n}", {"messages": [{"role": "user", "content": f"{n}"}, {"role": "assistant", "content": "L:"}]})
+        Asked.of(URL, {"messages": [{"role": "user", "content": f"{n}"}, {"role": "assistant", "content": "L:"}]})
         for n in range(20)
     ]
     with FaultyServer(error(400, message)) as server:

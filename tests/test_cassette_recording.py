@@ -25,11 +25,11 @@ from recording_helpers import (
     replies_of,
 )
 
-from pytest_promptfit.cassettes.cassette import Cassette, request_key
+from pytest_promptfit.cassettes.cassette import ASKED, Asked, Cassette, request_key
 from pytest_promptfit.cassettes.compaction import layout
 from pytest_promptfit.cassettes.file import HEADER
 from pytest_promptfit.cassettes.recorder import Recorder, prune
-from pytest_promptfit.cassettes.transport import RecordingTransport, recording_for
+from pytest_promptfit.cassettes.transport import RecordingTransport
 from pytest_promptfit.errors import CassetteError
 
 if TYPE_CHECKING:
@@ -46,13 +46,13 @@ def server():
 
 def keep(recorder: Recorder, text: str, reply: str = "reply", **more) -> str:
     body = chat_body(text)
-    details = {"response_status": 200, "response_content_type": "application/json", "url": URL, **more}
-    recorder.append(method="POST", body=body, response_text=reply, **details)
-    return request_key("POST", details["url"], body, more.get("repeat", 0))
+    asked = Asked.of(more.pop("url", URL), body, more.pop("sample", None), repeat=more.pop("repeat", 0))
+    recorder.keep(asked.answered(reply, **more))
+    return asked.key
 
 
 def ask(
-    recorder: Recorder, url: str, bodies: list[dict], *, api_key="sk-none", max_retries=3, **transport
+    recorder: Recorder, url: str, bodies: list[dict], *, api_key="sk-none", max_retries=3, asked_url="", **transport
 ) -> list[str]:
     """Ask through the OpenAI SDK, one after another, and return the texts of the replies."""
 
@@ -66,7 +66,7 @@ def ask(
             return [await ask_one(client, number, body) for number, body in enumerate(bodies)]
 
     async def ask_one(client: AsyncOpenAI, number: int, body: dict) -> str:
-        recording_for(f"sample-{number}")
+        ASKED.set(Asked.of(asked_url or f"{url}/v1/chat/completions", body, f"sample-{number}"))
         completion = await client.chat.completions.create(**body)
         return completion.choices[0].message.content or ""
 
@@ -111,7 +111,7 @@ def test_nothing_is_written_where_all_that_comes_back_is_a_failure(tmp_path, ser
         ask(recorder, server.url, [chat_body("a")], max_retries=0)
     assert files_of(tmp_path) == {}
     with Recorder.open(tmp_path) as recorder, pytest.raises(ValueError, match="status 429"):
-        keep(recorder, "a", response_status=429)
+        keep(recorder, "a", status=429)
 
 
 def test_a_page_that_is_no_reply_is_passed_on_and_not_kept(tmp_path, server):
@@ -133,12 +133,7 @@ def test_a_recorded_page_that_is_no_reply_gives_way_to_the_reply_that_is_asked_f
 
 def test_a_server_of_changing_address_is_recorded_under_one(tmp_path, server):
     with Recorder.open(tmp_path) as recorder:
-        ask(
-            recorder,
-            server.url,
-            [chat_body("a")],
-            recorded_url=lambda url: url.replace(server.url, "http://local"),
-        )
+        ask(recorder, server.url, [chat_body("a")], asked_url="http://local/v1/chat/completions")
     assert Cassette.load(tmp_path).find(request_key("POST", "http://local/v1/chat/completions", chat_body("a")))
 
 

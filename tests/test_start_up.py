@@ -14,6 +14,7 @@ import pytest
 from test_gates import numbered
 
 from pytest_promptfit import load_prompt
+from pytest_promptfit.cassettes.cassette import Asked
 from pytest_promptfit.cassettes.recorder import Recorder
 from pytest_promptfit.prompts.model import parse_prompt_file
 from pytest_promptfit.providers import provider_of
@@ -134,14 +135,7 @@ def _fill(folder: Path, prompt: Path, texts: list[str]) -> None:
     reply = {"choices": [{"message": {"role": "assistant", "content": "<label>good</label>"}, "finish_reason": "stop"}]}
     with Recorder.open(folder) as recorder:
         for text in texts:
-            recorder.append(
-                method="POST",
-                url=url,
-                body=classifier.payload(text),
-                response_status=200,
-                response_text=json.dumps(reply),
-                response_content_type="application/json",
-            )
+            recorder.keep(Asked.of(url, classifier.payload(text)).answered(json.dumps(reply)))
 
 
 def test_recorded_run_needs_no_server_and_no_key(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:

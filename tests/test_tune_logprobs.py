@@ -11,6 +11,7 @@ import pytest
 from faulty_server import Answer, chat, error, json_answer
 from tuning_models import TuningProject, by_examples, rows, tuning_project
 
+from pytest_promptfit.cassettes.cassette import Asked
 from pytest_promptfit.chat.logprobs import label_probabilities
 from pytest_promptfit.chat.reply import TokenLogprobs
 from pytest_promptfit.prompts.model import parse_prompt_file
@@ -222,8 +223,13 @@ def test_a_real_model_tells_how_likely_each_label_was(tmp_path: Path) -> None:
 
 
 def ask_once(wire: Wire, text: str) -> str:
-    from pytest_promptfit.providers.asking import Question, ask
+    from pytest_promptfit.providers.asking import ask
 
     answers: list[Any] = []
-    ask([Question("s", wire.payload(text))], wire.provider, wire.model, on_answer=lambda _, got: answers.append(got))
+    ask(
+        [Asked.of(wire.provider.url, wire.payload(text))],
+        wire.provider,
+        wire.model,
+        on_answer=lambda _, got: answers.append(got),
+    )
     return json.dumps(answers[0])

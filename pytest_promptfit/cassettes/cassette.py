@@ -12,6 +12,7 @@ import json
 import zlib
 from collections.abc import Mapping
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from types import NoneType
 from typing import TYPE_CHECKING, Any
@@ -90,6 +91,64 @@ class Recorded:
         if body == self.request_body:
             return self
         return replace(self, request_body=body, key=_key_of_text(self.method, self.url, body, self.repeat))
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One request: built, written as canonical JSON and keyed once, it goes with the call until its reply is on disk.
+
+    ``payload`` is the JSON body as the API gets it, constant parts first, ``body`` the same as it is recorded,
+    ``sample`` the id of the sample it is asked for, and ``repeat`` counts the same request asked again.
+    """
+
+    url: str
+    payload: dict[str, Any]
+    body: str
+    key: str
+    sample: str | None = None
+    repeat: int = 0
+    method: str = "POST"
+
+    @classmethod
+    def of(
+        cls,
+        url: str,
+        body: Mapping[str, Any] | str | bytes,
+        sample: str | None = None,
+        *,
+        repeat: int = 0,
+        method: str = "POST",
+    ) -> Asked:
+        """Return the request that sends a JSON body to ``url``."""
+        text = canonical_body(body)
+        payload = dict(body) if isinstance(body, Mapping) else {}
+        return cls(url, payload, text, _key_of_text(method, url, text, repeat), sample, repeat, method)
+
+    def answered(
+        self,
+        text: str,
+        *,
+        content_type: str = "application/json",
+        status: int = 200,
+        seconds: float | None = None,
+    ) -> Recorded:
+        """Return the request with the reply it got."""
+        return Recorded(
+            key=self.key,
+            method=self.method,
+            url=self.url,
+            request_body=self.body,
+            body=text,
+            content_type=content_type,
+            status=status,
+            sample=self.sample,
+            seconds=seconds,
+            repeat=self.repeat,
+        )
+
+
+ASKED: ContextVar[Asked | None] = ContextVar("promptfit_asked", default=None)
+"""What the current task asks: set before it is sent, read where its reply is recorded."""
 
 
 _Placed = tuple[Recorded, CassetteFile, int]

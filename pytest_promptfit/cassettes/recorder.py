@@ -7,15 +7,16 @@ at any time loses none of them, and a power loss at most those of the last secon
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import re
 import threading
 import time
 from contextlib import ExitStack, contextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pytest_promptfit.cassettes.cassette import NEW_FILE, Cassette, Recorded, canonical_body, request_key
+from pytest_promptfit.cassettes.cassette import NEW_FILE, Cassette, request_key
 from pytest_promptfit.cassettes.compaction import (
     EVERYTHING_KEPT,
     cannot_write,
@@ -29,8 +30,10 @@ from pytest_promptfit.files import alone_in
 from pytest_promptfit.text import scrubber
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
+
+    from pytest_promptfit.cassettes.cassette import Recorded
 
 MEDIA_TYPE = re.compile(r"[\w.+-]{1,60}/[\w.+-]{1,60}(?:\s*;\s*charset=[\w-]{1,40})?", re.ASCII)
 
@@ -95,20 +98,7 @@ class Recorder:
             if recorder.failure is not None:
                 raise recorder._told(recorder.failure)
 
-    def append(
-        self,
-        *,
-        method: str,
-        url: str,
-        body: Mapping[str, Any] | str | bytes,
-        response_status: int,
-        response_text: str,
-        response_content_type: str,
-        sample: str | None = None,
-        seconds: float | None = None,
-        repeat: int = 0,
-        replace: bool = False,
-    ) -> None:
+    def keep(self, recorded: Recorded, *, replace: bool = False) -> None:
         """Put a reply on disk, at once; one that is recorded already stays, unless it is to be replaced.
 
         ``replace`` is for a single reply what it is in ``open`` for all.
@@ -117,40 +107,28 @@ class Recorder:
             ValueError: the status is not 2xx; failures are never recorded.
             CassetteError: it cannot be written yet; what was recorded before is kept.
         """
-        if not 200 <= response_status < 300:
-            raise ValueError(f"a reply with status {response_status} is not recorded")
-        sent = canonical_body(body)
-        kept_url, kept_body = self._scrub(url), self._scrub(sent)
-        recorded = Recorded(
-            key=request_key(method, kept_url, kept_body, repeat),
-            method=method,
-            url=kept_url,
-            request_body=kept_body,
-            body=self._scrub(response_text),
-            content_type=self._scrub(_media_type(response_content_type)),
-            status=response_status,
-            sample=self._scrub(sample) if sample is not None else None,
-            seconds=round(seconds, 3) if seconds is not None else None,
-            repeat=repeat,
-        )
+        if not 200 <= recorded.status < 300:
+            raise ValueError(f"a reply with status {recorded.status} is not recorded")
+        kept = self._scrubbed(recorded)
         with self._one_at_a_time:
-            if replace or self._replace or self.cassette.find(recorded.key) is None:
-                self.cassette.add(recorded, also=request_key(method, url, sent, repeat))
-                self._unwritten.append(render(recorded).encode())
+            if replace or self._replace or self.cassette.find(kept.key) is None:
+                self.cassette.add(kept, also=recorded.key)
+                self._unwritten.append(render(kept).encode())
                 self._write()
 
-    def keep(self, recorded: Recorded) -> None:
-        """Put in a reply that is recorded elsewhere; raises as ``append`` does."""
-        self.append(
-            method=recorded.method,
-            url=recorded.url,
-            body=recorded.request_body,
-            response_status=recorded.status,
-            response_text=recorded.body,
-            response_content_type=recorded.content_type,
-            sample=recorded.sample,
-            seconds=recorded.seconds,
-            repeat=recorded.repeat,
+    def _scrubbed(self, recorded: Recorded) -> Recorded:
+        """Return what may be written of a reply: with no key in it, so that what held one is found by another."""
+        url, sent = self._scrub(recorded.url), self._scrub(recorded.request_body)
+        is_same = (url, sent) == (recorded.url, recorded.request_body)
+        return dataclasses.replace(
+            recorded,
+            key=recorded.key if is_same else request_key(recorded.method, url, sent, recorded.repeat),
+            url=url,
+            request_body=sent,
+            body=self._scrub(recorded.body),
+            content_type=self._scrub(_media_type(recorded.content_type)),
+            sample=self._scrub(recorded.sample) if recorded.sample is not None else None,
+            seconds=round(recorded.seconds, 3) if recorded.seconds is not None else None,
         )
 
     def _write(self) -> None:

@@ -6,14 +6,14 @@ Nothing is patched: only the client that is given this transport is recorded.
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import httpx2
 
-from pytest_promptfit.cassettes.cassette import request_key
+from pytest_promptfit.cassettes.cassette import ASKED, Asked
 from pytest_promptfit.cassettes.whole_reply import body_of, text_of
 from pytest_promptfit.errors import CassetteError
 
@@ -21,22 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from pytest_promptfit.cassettes.recorder import Recorder
-
-
-@dataclass(frozen=True, slots=True)
-class CallTag:
-    """What a call is for: the id of its sample, and which repeat of the same request it is."""
-
-    sample: str | None = None
-    repeat: int = 0
-
-
-CALL: ContextVar[CallTag] = ContextVar("promptfit_call", default=CallTag())  # noqa: B039 - it is frozen
-
-
-def recording_for(sample: str | None, repeat: int = 0) -> None:
-    """Say, in the task that sends, what its next call is for."""
-    CALL.set(CallTag(sample, repeat))
 
 
 REQUEST_ID_HEADERS = ("x-request-id", "request-id", "apim-request-id", "x-amzn-requestid")
@@ -92,8 +76,8 @@ class WatchingTransport(httpx2.AsyncBaseTransport):
 class RecordingTransport(httpx2.AsyncBaseTransport):
     """Sends through ``inner`` and records each 2xx reply, whole, before the client sees it.
 
-    ``recorded_url`` maps the URL that was sent to the one that is recorded. ``keep`` tells from the text of a
-    reply whether it is worth recording: a proxy's page with status 200 is not, and gives way to a reply.
+    It is recorded under what ``ASKED`` says, or where nobody said it, under what is sent. ``keep`` tells from the
+    text of a reply whether it is worth recording: a proxy's page with status 200 is not, and gives way to a reply.
     What cannot be written is still passed on, it was paid for; ``recorder.failure`` says so, and nothing more
     is sent. A reply that never ends, or cannot be unpacked, is a ``CallError``.
     """
@@ -103,57 +87,36 @@ class RecordingTransport(httpx2.AsyncBaseTransport):
         inner: httpx2.AsyncBaseTransport,
         recorder: Recorder,
         *,
-        recorded_url: Callable[[str], str] | None = None,
-        keep: Callable[[str], bool] | None = None,
+        keep: Callable[[str], bool] = lambda _: True,
     ) -> None:
         self._inner = inner
         self._recorder = recorder
-        self._recorded_url = recorded_url or str
-        self._is_worth_keeping = keep or (lambda _: True)
+        self._is_worth_keeping = keep
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send a request and return its response with the body read, as the server sent it."""
         if self._recorder.failure is not None:
             raise self._recorder.failure
-        body = await request.aread()
+        asked = ASKED.get() or Asked.of(str(request.url), await request.aread(), method=request.method)
         started = time.perf_counter()
         response = await self._inner.handle_async_request(request)
         async with body_of(response, request) as content:
             # From its last byte to the line on disk nothing is awaited: no cancelled task loses a reply that arrived.
             if response.is_success:
-                self._record(request, body, response, content, time.perf_counter() - started)
+                self._record(asked, response, content, time.perf_counter() - started)
         return response
 
     async def aclose(self) -> None:
         """Close the inner transport."""
         await self._inner.aclose()
 
-    def _record(
-        self,
-        request: httpx2.Request,
-        body: bytes,
-        response: httpx2.Response,
-        content: bytes,
-        seconds: float,
-    ) -> None:
-        tag = CALL.get()
+    def _record(self, asked: Asked, response: httpx2.Response, content: bytes, seconds: float) -> None:
         text = text_of(response, content)
         if not self._is_worth_keeping(text):
             return
-        url = self._recorded_url(str(request.url))
-        recorded = self._recorder.cassette.find(request_key(request.method, url, body, tag.repeat))
-        try:
-            self._recorder.append(
-                method=request.method,
-                url=url,
-                body=body,
-                response_status=response.status_code,
-                response_text=text,
-                response_content_type=response.headers.get("content-type", ""),
-                sample=tag.sample,
-                seconds=seconds,
-                repeat=tag.repeat,
-                replace=recorded is not None and not self._is_worth_keeping(recorded.body),
-            )
-        except CassetteError:
-            return  # raised here, it would make the SDK ask, and pay, again
+        found = self._recorder.cassette.find(asked.key)
+        kind = response.headers.get("content-type", "")
+        answered = asked.answered(text, content_type=kind, status=response.status_code, seconds=seconds)
+        # Raised here, what cannot be written would make the SDK ask, and pay, again.
+        with suppress(CassetteError):
+            self._recorder.keep(answered, replace=found is not None and not self._is_worth_keeping(found.body))

@@ -89,12 +89,12 @@ def _recorded(wire: Wire, cassette: Cassette, sample_set: SampleSet) -> Iterator
     if not len(cassette):
         return
     for sample in sample_set.samples:
-        payload = wire.payload(sample.text)
-        recorded = cassette.find(wire.key(payload))
+        asked = wire.asked(sample)
+        recorded = cassette.find(asked.key)
         if recorded is None:
             continue
         try:
-            yield _Recorded(sample, payload, *wire.read(recorded.body, sample.text))
+            yield _Recorded(sample, asked.payload, *wire.read(recorded.body, sample.text))
         except CallError:  # a recording without a reply, which a run tells of
             continue
 

@@ -6,7 +6,7 @@ Without ``Asking`` nothing here can reach the network, and no SDK is imported.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
 from pytest_promptfit.cassettes.cassette import Cassette
@@ -16,18 +16,19 @@ from pytest_promptfit.errors import HookError, PromptfitError
 from pytest_promptfit.evaluation.outcomes import Evaluation, Outcome, Unrecorded, Usage
 from pytest_promptfit.providers.own import OURS
 from pytest_promptfit.providers.shared import NoReplyError, where_a_key_goes
-from pytest_promptfit.providers.wire import Wire
+from pytest_promptfit.providers.wire import Wire, is_reply
+from pytest_promptfit.text import scrubber
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from pytest_promptfit.cassettes.cassette import Asked
     from pytest_promptfit.cassettes.recorder import Recorder
     from pytest_promptfit.chat.reply import ChatReply
     from pytest_promptfit.prompts.model import ParsedPrompt
     from pytest_promptfit.prompts.model_spec import ModelSpec
     from pytest_promptfit.prompts.samples import Sample, SampleSet
-    from pytest_promptfit.providers.asking import Answer, Question
     from pytest_promptfit.providers.budget import Budget
     from pytest_promptfit.providers.own import Custom
 
@@ -51,6 +52,8 @@ class _Replies:
     """What was gathered: the bodies and errors by key, what was asked in this run, and what it cost."""
 
     cassette: Cassette
+    keys: dict[str, str]
+    """The key of what each sample asks, by its case."""
     errors: dict[str, str] = field(default_factory=dict)
     no_reply: dict[str, str] = field(default_factory=dict)
     """Why what is recorded is no reply, by key: it counts as not recorded."""
@@ -76,11 +79,8 @@ def forward(
     told in its outcome.
     """
     wire = Wire(parsed.config, sample_set.labels, parsed.path.parent, custom=custom)
-    calls = [(sample, wire.payload(sample.text)) for sample in samples]
-    keyed = [(sample, payload, wire.key(payload)) for sample, payload in calls]
-    replies = _ask(wire, keyed, cassettes, asking) if asking else _Replies(Cassette.load(cassettes))
-    misses = Misses(replies.cassette, wire.provider.url, wire.payload)
-    outcomes = tuple(_outcome(wire, replies, misses, sample, key) for sample, _, key in keyed)
+    replies = _ask(wire, samples, cassettes, asking) if asking else _replay(wire, samples, cassettes)
+    outcomes = _outcomes(wire, replies, samples)
     is_full = len(samples) == len(sample_set.samples)
     obsolete = replies.cassette.obsolete() if is_full else 0
     notes = [*_notes(wire, sample_set, replies), *_where_the_key_went(wire.model, outcomes)]
@@ -99,7 +99,7 @@ def forward(
         usage=_usage(outcomes, replies.usd),
         obsolete=obsolete,
         notes=tuple(notes),
-        unrecorded=None if asking else _unrecorded(wire, replies, keyed),
+        unrecorded=None if asking else _unrecorded(wire, replies, samples),
     )
 
 
@@ -108,67 +108,67 @@ def replayed(
 ) -> tuple[Outcome, ...]:
     """Return the outcomes of those of ``samples`` to which a reply is recorded; nothing is asked."""
     wire = Wire(parsed.config, labels, parsed.path.parent, custom=custom)
-    replies = _Replies(Cassette.load(cassettes)) if samples else _Replies(Cassette())
-    misses = Misses(replies.cassette, wire.provider.url, wire.payload)
-    keyed = [(sample, wire.key(wire.payload(sample.text))) for sample in samples]
-    return tuple(_outcome(wire, replies, misses, sample, key) for sample, key in keyed if key in replies.cassette)
+    if not samples:
+        return ()
+    replies = _replay(wire, samples, cassettes)
+    recorded = [sample for sample in samples if replies.keys[sample.case_name] in replies.cassette]
+    return _outcomes(wire, replies, recorded)
 
 
-def _ask(wire: Wire, keyed: Sequence[tuple[Sample, dict[str, Any], str]], cassettes: Path, asking: Asking) -> _Replies:
+def _replay(wire: Wire, samples: Sequence[Sample], cassettes: Path) -> _Replies:
+    keys = {sample.case_name: wire.asked(sample).key for sample in samples}
+    return _Replies(Cassette.load(cassettes), keys)
+
+
+def _ask(wire: Wire, samples: Sequence[Sample], cassettes: Path, asking: Asking) -> _Replies:
     """Ask for what is missing (or all), every reply being on disk as soon as it has arrived."""
     from pytest_promptfit.cassettes.recorder import Recorder
-    from pytest_promptfit.providers.asking import Question
 
     replacing = asking.mode == "all"
     with Recorder.open(cassettes, wire.provider.secrets(), replace=replacing, on_wait=asking.on_wait) as recorder:
-        replies = _Replies(recorder.cassette)
-        wanted = {
-            key: Question(sample.id, payload)
-            for sample, payload, key in keyed
-            if replacing or not _is_recorded(wire, recorder.cassette, key)
-        }
+        replies = _Replies(recorder.cassette, {})
+        wanted: dict[str, Asked] = {}
+        for sample in samples:
+            asked = wire.asked(sample)
+            replies.keys[sample.case_name] = asked.key
+            if replacing or not _is_recorded(wire, recorder.cassette, asked.key):
+                wanted[asked.key] = asked
         if wanted:
-            _ask_for(wanted, wire, recorder, asking, replies)
+            _ask_for(list(wanted.values()), wire, recorder, asking, replies)
     return replies
 
 
 def _is_recorded(wire: Wire, cassette: Cassette, key: str) -> bool:
     """Tell whether there is a reply that can be read: what no reply can be read from is asked again."""
     recorded = cassette.find(key)
-    return recorded is not None and wire.is_reply(recorded.body)
+    return recorded is not None and is_reply(wire.provider, recorded.body)
 
 
-def _ask_for(wanted: dict[str, Question], wire: Wire, recorder: Recorder, asking: Asking, replies: _Replies) -> None:
-    from pytest_promptfit.cassettes.transport import RecordingTransport, recording_for
-    from pytest_promptfit.providers.asking import ask
-    from pytest_promptfit.text import scrubber
+def _ask_for(wanted: Sequence[Asked], wire: Wire, recorder: Recorder, asking: Asking, replies: _Replies) -> None:
+    from pytest_promptfit.providers.asking import ask_and_record
 
-    wire.provider.check()
-    keys = list(wanted)
-    asking.progress(0, len(keys))
-    scrub = scrubber(wire.provider.secrets())  # a server may echo the key, in whatever form
-
-    def on_answer(index: int, answer: Answer) -> None:
-        replies.asked.add(keys[index])
-        if isinstance(answer, PromptfitError):
-            replies.errors[keys[index]] = scrub(str(answer))
-        asking.progress(len(replies.asked), len(keys))
-
-    spending = ask(
-        list(wanted.values()),
+    answered = ask_and_record(
+        wanted,
         wire.provider,
-        wire.model,
-        wrap=lambda inner: RecordingTransport(inner, recorder, keep=wire.is_reply),
+        recorder,
         concurrency=asking.concurrency,
         budget=asking.budget,
-        before_send=lambda question: recording_for(question.sample, question.repeat),
-        on_answer=on_answer,
+        progress=asking.progress,
         on_wait=asking.on_wait,
     )
-    replies.usd = spending.usd
+    replies.asked = {asked.key for asked in wanted}
+    scrub = scrubber(wire.provider.secrets())  # a server may echo the key, in whatever form
+    replies.errors = {key: scrub(str(error)) for key, error in answered.errors.items()}
+    replies.usd = answered.spending.usd
 
 
-def _outcome(wire: Wire, replies: _Replies, misses: Misses, sample: Sample, key: str) -> Outcome:
+def _outcomes(wire: Wire, replies: _Replies, samples: Sequence[Sample]) -> tuple[Outcome, ...]:
+    misses = Misses(replies.cassette, wire.provider.url, wire.payload)
+    return tuple(_outcome(wire, replies, misses, sample) for sample in samples)
+
+
+def _outcome(wire: Wire, replies: _Replies, misses: Misses, sample: Sample) -> Outcome:
+    key = replies.keys[sample.case_name]
     if key in replies.errors:
         return Outcome(sample, error=replies.errors[key])
     recorded = replies.cassette.find(key)
@@ -198,11 +198,9 @@ def _whole_characters(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def _unrecorded(
-    wire: Wire, replies: _Replies, keyed: Sequence[tuple[Sample, dict[str, Any], str]]
-) -> Unrecorded | None:
-    cassette = replies.cassette
-    payloads = [payload for _, payload, key in keyed if key not in cassette or key in replies.no_reply]
+def _unrecorded(wire: Wire, replies: _Replies, samples: Sequence[Sample]) -> Unrecorded | None:
+    cassette, keyed = replies.cassette, ((sample, replies.keys[sample.case_name]) for sample in samples)
+    payloads = [wire.payload(sample.text) for sample, key in keyed if key not in cassette or key in replies.no_reply]
     if not payloads:
         return None
     from pytest_promptfit.providers.estimate import estimate

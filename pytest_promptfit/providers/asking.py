@@ -10,18 +10,23 @@ import json
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import chain
+from functools import partial
+from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 
+from pytest_promptfit.cassettes.cassette import ASKED
 from pytest_promptfit.errors import BudgetExceeded, CallError, PromptfitError
 from pytest_promptfit.providers.budget import Budget
 from pytest_promptfit.providers.prices import cost_usd
 from pytest_promptfit.providers.provider import unwrapped
 from pytest_promptfit.providers.shared import TRIES, NoReplyError, Tries, reply_limit
+from pytest_promptfit.providers.wire import is_reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 
+    from pytest_promptfit.cassettes.cassette import Asked
+    from pytest_promptfit.cassettes.recorder import Recorder
     from pytest_promptfit.prompts.model_spec import ModelSpec
     from pytest_promptfit.providers.budget import Limits
     from pytest_promptfit.providers.provider import Provider, Send, Wrap
@@ -39,15 +44,6 @@ DEFAULT_MAX_OUTPUT = 4096
 """Tokens that a reply is assumed to take at most, where the parameters set no limit and none in USD has to hold."""
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
-    """One call: the id of the sample it is for, the JSON body, and which repeat of that body it is."""
-
-    sample: str
-    payload: dict[str, Any]
-    repeat: int = 0
-
-
 @dataclass(slots=True)
 class Spending:
     """What one ``ask`` used: answered calls, tokens (cached ones included), USD where the price is known."""
@@ -58,8 +54,60 @@ class Spending:
     usd: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What came of questions beside the replies that are recorded: why there is none, by key, and what was used."""
+
+    errors: dict[str, PromptfitError]
+    spending: Spending
+
+
+def ask_and_record(
+    questions: Sequence[Asked],
+    provider: Provider,
+    recorder: Recorder,
+    *,
+    concurrency: int = 16,
+    budget: Budget | None = None,
+    first_alone: bool = True,
+    progress: Callable[[int, int], None] = lambda _done, _total: None,
+    on_answer: Callable[[Asked, Answer], None] = lambda _asked, _answer: None,
+    on_wait: Callable[[str], None] = lambda _message: None,
+) -> Answered:
+    """Ask all questions as ``ask`` does; each reply, if it is one, is in ``recorder`` when ``on_answer`` is told.
+
+    ``progress`` is told how many of all are answered, before the first one too. Raises as ``ask`` does, and a fatal
+    CallError before anything is sent where the model cannot be asked.
+    """
+    from pytest_promptfit.cassettes.transport import RecordingTransport
+
+    provider.check()
+    errors: dict[str, PromptfitError] = {}
+    done = count(1)
+    progress(0, len(questions))
+
+    def note(index: int, answer: Answer) -> None:
+        if isinstance(answer, PromptfitError):
+            errors[questions[index].key] = answer
+        on_answer(questions[index], answer)
+        progress(next(done), len(questions))
+
+    spending = ask(
+        questions,
+        provider,
+        provider.spec,
+        wrap=lambda inner: RecordingTransport(inner, recorder, keep=partial(is_reply, provider)),
+        concurrency=concurrency,
+        budget=budget,
+        first_alone=first_alone,
+        on_answer=note,
+        on_wait=on_wait,
+    )
+    return Answered(errors, spending)
+
+
 def ask(
-    questions: Sequence[Question],
+    questions: Sequence[Asked],
     provider: Provider,
     spec: ModelSpec,
     *,
@@ -68,7 +116,6 @@ def ask(
     budget: Budget | None = None,
     first_alone: bool = True,
     on_answer: Callable[[int, Answer], None],
-    before_send: Callable[[Question], None] | None = None,
     on_wait: Callable[[str], None] = lambda _message: None,
 ) -> Spending:
     """Ask all questions, at most ``concurrency`` at a time, and return what it took.
@@ -90,7 +137,6 @@ def ask(
         first_alone: whether to wait for the first answer before the others are asked.
         on_answer: called in the asking thread, once for every question, as ``(index, answer)`` when it is
             answered. What it raises ends the run, once what is in flight has arrived.
-        before_send: called in the task that sends: a context variable set there reaches the transport.
         on_wait: told, after Ctrl-C, what is still waited for.
 
     Raises:
@@ -105,16 +151,14 @@ def ask(
     price = cost_usd(spec, 1, 1)
     if budget.limits.max_usd is not None:
         _check_usd_can_be_limited(questions, spec, budget.limits, price)
-    asking = _Asking(questions, provider, spec, budget, on_answer, before_send, on_wait)
+    asking = _Asking(questions, provider, spec, budget, on_answer, on_wait)
     if price is not None:
         asking.spending.usd = 0.0
     _run_in_own_thread(asking.run(wrap, max(1, concurrency), first_alone=first_alone), asking.interrupt)
     return asking.spending
 
 
-def _check_usd_can_be_limited(
-    questions: Sequence[Question], spec: ModelSpec, limits: Limits, price: float | None
-) -> None:
+def _check_usd_can_be_limited(questions: Sequence[Asked], spec: ModelSpec, limits: Limits, price: float | None) -> None:
     """Raise PromptfitError where nobody can tell, before it is made, what a call may cost at most."""
     if price is None:
         raise PromptfitError(f"{spec}: its price is not known: limit the calls, with {limits.calls_option}, not USD")
@@ -160,12 +204,11 @@ class _Asking:
 
     def __init__(
         self,
-        questions: Sequence[Question],
+        questions: Sequence[Asked],
         provider: Provider,
         spec: ModelSpec,
         budget: Budget,
         on_answer: Callable[[int, Answer], None],
-        before_send: Callable[[Question], None] | None,
         on_wait: Callable[[str], None],
     ) -> None:
         self.spending = Spending()
@@ -174,7 +217,6 @@ class _Asking:
         self._spec = spec
         self._budget = budget
         self._on_answer = on_answer
-        self._before_send = before_send
         self._on_wait = on_wait
         self._in_flight = 0
         self._settled = asyncio.Event()
@@ -252,7 +294,7 @@ class _Asking:
                 del self._calls[task]
                 task.cancel()
 
-    async def _patient_answer(self, question: Question, send: Send) -> Answer:
+    async def _patient_answer(self, question: Asked, send: Send) -> Answer:
         """Ask again what the rate limit turned away in spite of the retries, as long as others get through."""
         while True:
             answered = self.spending.calls
@@ -266,7 +308,7 @@ class _Asking:
             assert self._stopped is not None
             self._on_answer(index, self._stopped)
 
-    async def _answer(self, question: Question, send: Send) -> Answer:
+    async def _answer(self, question: Asked, send: Send) -> Answer:
         call = _Call(self, self._most_it_can_cost(question))
         task = asyncio.current_task()
         self._calls[task] = call
@@ -274,8 +316,7 @@ class _Asking:
         calls, usd = 0, 0.0
         try:
             await call.begin()
-            if self._before_send is not None:
-                self._before_send(question)
+            ASKED.set(question)  # seen by the transport that records
             body = await send(question.payload)
             calls, usd = 1, call.most
             usd = self._add(body)
@@ -293,7 +334,7 @@ class _Asking:
             self._calls.pop(task, None)
             call.settle(usd, calls=calls)
 
-    def _note(self, question: Question, error: CallError) -> None:
+    def _note(self, question: Asked, error: CallError) -> None:
         """Stop the run for an error that every other question would meet."""
         if error.fatal:
             self._stop_for(error)
@@ -338,7 +379,7 @@ class _Asking:
     def _stop_for(self, error: CallError, why: str = "") -> None:
         self._stopped = self._stopped or CallError(f"not asked: {why}{error}", fatal=True)
 
-    def _most_it_can_cost(self, question: Question) -> float:
+    def _most_it_can_cost(self, question: Asked) -> float:
         if self._budget.limits.max_usd is None:
             return 0.0
         given, written = _most_input(question.payload), _most_output(question.payload)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from pytest_promptfit.cassettes.cassette import request_key
+from pytest_promptfit.cassettes.cassette import Asked
 from pytest_promptfit.chat.label import LabelReader
 from pytest_promptfit.chat.logprobs import label_probabilities
 from pytest_promptfit.chat.request import ChatBuilder
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pytest_promptfit.prompts.model import ParsedPrompt, Prompt, PromptConfig
     from pytest_promptfit.prompts.samples import Sample
     from pytest_promptfit.providers.own import Custom
+    from pytest_promptfit.providers.provider import Provider
 
 
 class Wire:
@@ -72,9 +73,9 @@ class Wire:
         """Return the JSON body that classifies ``text``."""
         return self.provider.payload(self._builder.request(text))
 
-    def key(self, payload: dict[str, Any]) -> str:
-        """Return the key that the reply to ``payload`` is recorded under."""
-        return request_key("POST", self.provider.url, payload)
+    def asked(self, sample: Sample) -> Asked:
+        """Return the request that classifies a sample, with the key that its reply is recorded under."""
+        return Asked.of(self.provider.url, self.payload(sample.text), sample.id)
 
     def read(self, body: str | dict[str, Any], text: str) -> tuple[ChatReply, str | None]:
         """Return the reply in a response body and the label read from it; raise CallError if there is none.
@@ -109,14 +110,6 @@ class Wire:
     def _reply(self, body: dict[str, Any], text: str) -> ChatReply:
         reply = self.provider.reply(body, self._reply_prefix)
         return without_thought(reply, text, prefix=self._mouthed) if self._sets_thoughts_aside else reply
-
-    def is_reply(self, body: str) -> bool:
-        """Tell whether a response body holds a reply, so that it is worth keeping."""
-        try:
-            self.provider.reply(parsed_body(body), self._reply_prefix)
-        except CallError:
-            return False
-        return True
 
 
 def secrets_of(parsed: ParsedPrompt) -> tuple[str, ...]:
@@ -166,3 +159,12 @@ def parsed_body(body: str) -> dict[str, Any]:
         start = " ".join(body[:80].split()) or "an empty body"
         raise NoReplyError(f"the API answered no JSON object: {start!r}")
     return value
+
+
+def is_reply(provider: Provider, body: str) -> bool:
+    """Tell whether a response body holds a reply, so that it is worth keeping."""
+    try:
+        provider.reply(parsed_body(body), "")
+    except CallError:
+        return False
+    return True

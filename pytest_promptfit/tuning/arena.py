@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from pytest_promptfit.cassettes.transport import RecordingTransport, recording_for
-from pytest_promptfit.errors import BudgetExceeded, CallError, PromptfitError
+from pytest_promptfit.errors import CallError, PromptfitError
 from pytest_promptfit.evaluation.outcomes import Outcome
 from pytest_promptfit.files import write_atomically
-from pytest_promptfit.providers.asking import Question, ask
+from pytest_promptfit.providers.asking import ask_and_record
 from pytest_promptfit.providers.own import OURS
-from pytest_promptfit.providers.wire import Wire, parsed_body
+from pytest_promptfit.providers.wire import Wire, is_reply, parsed_body
 from pytest_promptfit.tuning.meter import Cost, Rates
 from pytest_promptfit.tuning.result import plus
 from pytest_promptfit.tuning.soft import ALTERNATIVES
@@ -24,7 +23,7 @@ from pytest_promptfit.tuning.soft import ALTERNATIVES
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-    from pytest_promptfit.cassettes.cassette import Cassette, Recorded
+    from pytest_promptfit.cassettes.cassette import Asked, Cassette, Recorded
     from pytest_promptfit.cassettes.recorder import Recorder
     from pytest_promptfit.prompts.model import ParsedPrompt, Prompt
     from pytest_promptfit.prompts.samples import Sample
@@ -48,8 +47,7 @@ class _Call:
     candidate: str
     wire: Wire
     sample: Sample
-    payload: dict[str, Any]
-    key: str
+    asked: Asked
 
 
 class Arena:
@@ -96,7 +94,7 @@ class Arena:
     def recorded(self, candidate: Prompt, sample: Sample) -> Recorded | None:
         """Return the reply to a candidate's request for a sample, in the wire format it is asked in."""
         wire = self.wire(candidate)
-        return self.recorder.cassette.find(wire.key(wire.payload(sample.text)))
+        return self.recorder.cassette.find(wire.asked(sample).key)
 
     def use(self, candidate: Prompt, wire: Wire) -> None:
         """Ask a candidate in another wire format; one that was asked already keeps its own."""
@@ -111,12 +109,11 @@ class Arena:
 
     def takes(self, wire: Wire, sample: Sample) -> bool:
         """Tell whether the API answers a request in this form, which is asked unless it is recorded."""
-        payload = wire.payload(sample.text)
-        key = wire.key(payload)
-        if not self._is_recorded(wire, key):
-            self.meter.check_task(1, self._rates.foresee(payload))
-            self._ask(wire, {key: Question(sample.id, payload)})
-        return self._is_recorded(wire, key)
+        asked = wire.asked(sample)
+        if not self._is_recorded(wire, asked.key):
+            self.meter.check_task(1, self._rates.foresee(asked.payload))
+            self._ask(wire, [asked])
+        return self._is_recorded(wire, asked.key)
 
     def takes_prefix(self, candidate: Prompt, sample: Sample, also: Sequence[Sample]) -> bool:
         """Tell whether the API goes on from a candidate's reply prefix: tried once, and kept beside the recordings.
@@ -129,14 +126,13 @@ class Arena:
         if note.is_file() and note.read_text(encoding="utf-8", errors="replace") == found:
             return False
         forms = (wire, self.new_wire(candidate, alternatives=ALTERNATIVES))
-        keys = (form.key(form.payload(about.text)) for form in forms for about in (sample, *also))
+        keys = (form.asked(about).key for form in forms for about in (sample, *also))
         if any(key in self.recorder.cassette for key in keys):
             return True
-        payload = wire.payload(sample.text)
-        key = wire.key(payload)
-        self.meter.check_task(1, self._rates.foresee(payload))
+        asked = wire.asked(sample)
+        self.meter.check_task(1, self._rates.foresee(asked.payload))
         try:
-            error = self._ask(wire, {key: Question(sample.id, payload)}).get(key)
+            error = self._ask(wire, [asked]).get(asked.key)
         except CallError:
             return True
         is_refused = isinstance(error, CallError) and error.hopeless_after == 1
@@ -189,17 +185,15 @@ class Arena:
         name, wire = candidate.content_hash, self.wire(candidate)
         for sample in samples:
             if (name, sample.case_name) not in self._outcomes:
-                payload = wire.payload(sample.text)
-                yield _Call(name, wire, sample, payload, wire.key(payload))
+                yield _Call(name, wire, sample, wire.asked(sample))
 
     def _evaluate(self, calls: Sequence[_Call]) -> None:
         if not calls:
             return
-        new = {call.key: call for call in calls if call.key not in self._counted}
+        new = {call.asked.key: call for call in calls if call.asked.key not in self._counted}
         self.meter.check_task(len(new), self._foreseen(new.values()))
-        missing = (call for call in calls if not self._is_recorded(call.wire, call.key))
-        wanted = {call.key: Question(call.sample.id, call.payload) for call in missing}
-        errors = self._ask(calls[0].wire, wanted) if wanted else {}
+        wanted = {c.asked.key: c.asked for c in calls if not self._is_recorded(c.wire, c.asked.key)}
+        errors = self._ask(calls[0].wire, list(wanted.values())) if wanted else {}
         self._count(new)
         for call in calls:
             self._outcomes[call.candidate, call.sample.case_name] = self._outcome(call, errors)
@@ -208,7 +202,7 @@ class Arena:
         """Return what calls at once are expected to take, and take note of the dearest."""
         if not self.meter.limits:
             return Cost()
-        costs = [self._rates.foresee(call.payload) for call in calls]
+        costs = [self._rates.foresee(call.asked.payload) for call in calls]
         shared = [cost._replace(seconds=cost.seconds / self._concurrency) for cost in costs]
         if self._rates.are_known:
             for cost in shared:
@@ -221,44 +215,34 @@ class Arena:
         if key in self._replied:
             return True
         recorded = self.recorder.cassette.find(key)
-        if recorded is None or not wire.is_reply(recorded.body):
+        if recorded is None or not is_reply(wire.provider, recorded.body):
             recorded = self._harness.find(key)
-            if recorded is None or not wire.is_reply(recorded.body):
+            if recorded is None or not is_reply(wire.provider, recorded.body):
                 return False
             self.recorder.keep(recorded)
         self._replied.add(key)
         return True
 
-    def _ask(self, wire: Wire, wanted: dict[str, Question]) -> dict[str, PromptfitError]:
-        wire.provider.check()
-        keys = list(wanted)
-        errors: dict[str, PromptfitError] = {}
-        passing: list[CallError] = []
-
-        def on_answer(index: int, answer: Answer) -> None:
-            if isinstance(answer, BudgetExceeded) or (isinstance(answer, CallError) and answer.fatal):
+    def _ask(self, wire: Wire, wanted: Sequence[Asked]) -> dict[str, PromptfitError]:
+        def on_answer(asked: Asked, answer: Answer) -> None:
+            if isinstance(answer, CallError) and answer.fatal:
                 raise answer
-            if isinstance(answer, PromptfitError):
-                errors[keys[index]] = answer
-            else:
+            if not isinstance(answer, PromptfitError):
                 self._is_answering = True
-            if isinstance(answer, CallError) and answer.passing:
-                passing.append(answer)
-            self._asked.add(keys[index])
+            self._asked.add(asked.key)
             self.meter.answered += 1
             self._on_call()
 
-        ask(
-            list(wanted.values()),
+        errors = ask_and_record(
+            wanted,
             wire.provider,
-            wire.model,
-            wrap=lambda inner: RecordingTransport(inner, self.recorder, keep=wire.is_reply),
+            self.recorder,
             concurrency=self._concurrency,
             first_alone=not self._is_answering,
-            before_send=lambda question: recording_for(question.sample, question.repeat),
             on_answer=on_answer,
             on_wait=self._on_wait,
-        )
+        ).errors
+        passing = [error for error in errors.values() if isinstance(error, CallError) and error.passing]
         if len(passing) >= max(OUTAGE, len(wanted) / 10):
             raise PromptfitError(
                 f"{len(passing)} of {len(wanted)} calls failed, the last one: {passing[-1]}; "
@@ -293,13 +277,13 @@ class Arena:
         meter.input_tokens += reply.input_tokens
         meter.output_tokens += reply.output_tokens
         meter.task_usd = plus(meter.task_usd, usd)
-        meter.paid_usd = plus(meter.paid_usd, usd if call.key in self._asked else 0.0)
+        meter.paid_usd = plus(meter.paid_usd, usd if call.asked.key in self._asked else 0.0)
 
     def _outcome(self, call: _Call, errors: Mapping[str, PromptfitError]) -> Outcome:
         sample = call.sample
-        recorded = self.recorder.cassette.find(call.key)
+        recorded = self.recorder.cassette.find(call.asked.key)
         if recorded is None:
-            return Outcome(sample, error=str(errors.get(call.key, "no reply")))
+            return Outcome(sample, error=str(errors.get(call.asked.key, "no reply")))
         try:
             reply, predicted = call.wire.read(recorded.body, sample.text)
         except CallError as error:

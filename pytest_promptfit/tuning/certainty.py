@@ -6,7 +6,6 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from pytest_promptfit.cassettes.cassette import canonical_body
 from pytest_promptfit.chat.logprobs import without_logprobs
 from pytest_promptfit.tuning import soft
 from pytest_promptfit.tuning.figures import known_outcomes
@@ -36,7 +35,7 @@ def want_logprobs(arena: Arena, candidates: Sequence[Prompt], like: Prompt, samp
         return
     wires = [arena.new_wire(candidate, alternatives=soft.ALTERNATIVES) for candidate in candidates]
     plain = arena.new_wire(candidates[0])
-    was_refused = plain.key(plain.payload(sample.text)) in arena.recorder.cassette
+    was_refused = plain.asked(sample).key in arena.recorder.cassette
     if not wires[0].asks_for_logprobs or was_refused or not arena.takes(wires[0], sample):
         return
     for candidate, wire in zip(candidates, wires, strict=True):
@@ -83,13 +82,12 @@ def harness_replies(
     """
     wire, plain = arena.wire(candidate), arena.new_wire(candidate)
     for sample in samples:
-        payload = plain.payload(sample.text)
-        key = plain.key(payload)
+        asked = plain.asked(sample)
         recorded = arena.recorded(candidate, sample)
         if recorded and wire.asks_for_logprobs:
-            body, request = without_logprobs(recorded.body), canonical_body(payload)
-            recorded = replace(recorded, key=key, request_body=request, body=body)
-        yield key, recorded
+            body = without_logprobs(recorded.body)
+            recorded = replace(recorded, key=asked.key, request_body=asked.body, body=body)
+        yield asked.key, recorded
 
 
 def _are_short(arena: Arena, prompt: Prompt) -> bool:

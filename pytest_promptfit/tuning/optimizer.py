@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pytest_promptfit.cassettes.cassette import request_key
-from pytest_promptfit.cassettes.transport import RecordingTransport, recording_for
+from pytest_promptfit.cassettes.cassette import Asked
 from pytest_promptfit.chat.request import ChatRequest, Turn
 from pytest_promptfit.chat.thoughts import without_thought
 from pytest_promptfit.errors import CallError, PromptfitError
 from pytest_promptfit.providers import provider_of
-from pytest_promptfit.providers.asking import Question, ask
+from pytest_promptfit.providers.asking import ask_and_record
 from pytest_promptfit.providers.own import OURS
-from pytest_promptfit.providers.wire import parsed_body
+from pytest_promptfit.providers.wire import is_reply, parsed_body
 from pytest_promptfit.tuning.meter import Rates
 from pytest_promptfit.tuning.result import plus
 
@@ -68,13 +67,13 @@ class Optimizer:
         ``schema`` constrains it where the API can.
         Raises OutOfBudget before a limit is passed.
         """
-        payloads = [self._payload(system, user, schema), self._payload(system, user, None)]
-        self._meter.check_optimizer(self._rates.foresee(payloads[0]))
+        forms = [self._question(system, user, schema), self._question(system, user, None)]
+        self._meter.check_optimizer(self._rates.foresee(forms[0].payload))
         self.problem = ""
-        recorded = self._recorded(payloads)
+        recorded = self._recorded(forms)
         was_recorded = recorded is not None
         if recorded is None:
-            recorded = self._asked(payloads if self._takes_schema else payloads[1:])
+            recorded = self._asked(forms if self._takes_schema else forms[1:])
         self._meter.optimizer_calls += 1
         if recorded is None:
             return ""
@@ -93,59 +92,45 @@ class Optimizer:
         meter.optimizer_usd = plus(meter.optimizer_usd, usd)
         meter.paid_usd = plus(meter.paid_usd, 0.0 if was_recorded else usd)
 
-    def _payload(self, system: str, user: str, schema: Mapping[str, Any] | None) -> dict[str, Any]:
+    def _question(self, system: str, user: str, schema: Mapping[str, Any] | None) -> Asked:
         params = dict(self._params)
         if schema is not None and self._spec.provider != "anthropic":
             form = {"name": "patches", "schema": schema}
             params["response_format"] = {"type": "json_schema", "json_schema": form}
-        return self._provider.payload(ChatRequest(self._spec.name, system, (Turn("user", user),), "", params))
+        payload = self._provider.payload(ChatRequest(self._spec.name, system, (Turn("user", user),), "", params))
+        return Asked.of(self._provider.url, payload, "optimizer")
 
-    def _recorded(self, payloads: Iterable[dict[str, Any]]) -> Recorded | None:
-        """Return the reply that is recorded to one of the payloads."""
-        keys = (request_key("POST", self._provider.url, payload) for payload in payloads)
-        found = filter(None, map(self._recorder.cassette.find, keys))
-        return next((recorded for recorded in found if self._is_reply(recorded.body)), None)
+    def _recorded(self, forms: Iterable[Asked]) -> Recorded | None:
+        """Return the reply that is recorded to one of the forms of a question."""
+        found = filter(None, (self._recorder.cassette.find(asked.key) for asked in forms))
+        return next((recorded for recorded in found if is_reply(self._provider, recorded.body)), None)
 
-    def _is_reply(self, body: str) -> bool:
-        try:
-            self._provider.reply(parsed_body(body), "")
-        except CallError:
-            return False
-        return True
-
-    def _asked(self, payloads: Sequence[dict[str, Any]]) -> Recorded | None:
+    def _asked(self, forms: Sequence[Asked]) -> Recorded | None:
         """Ask; a server that refuses the form of the answer is asked for it in words alone."""
-        refused = self._ask(Question("optimizer", payloads[0]))
-        if refused and len(payloads) > 1 and payloads[1] != payloads[0]:
+        refused = self._ask(forms[0])
+        if refused and len(forms) > 1 and forms[1].key != forms[0].key:
             self.problem, self._takes_schema = "", False
-            self._ask(Question("optimizer", payloads[1]))
-        return self._recorded(payloads)
+            self._ask(forms[1])
+        return self._recorded(forms)
 
-    def _ask(self, question: Question) -> bool:
+    def _ask(self, question: Asked) -> bool:
         """Put a question, whose reply is then recorded; tell whether the API refused it as it is."""
-        self._provider.check()
-        refused = False
 
-        def on_answer(_: int, answer: Answer) -> None:
-            nonlocal refused
+        def on_answer(_: Asked, answer: Answer) -> None:
             if isinstance(answer, PromptfitError):
                 self.problem = str(answer)
-            if isinstance(answer, CallError):
-                if answer.fatal:
-                    raise answer
-                refused = not answer.passing
+            if isinstance(answer, CallError) and answer.fatal:
+                raise answer
             self.has_asked = True
             self._on_call()
 
-        ask(
+        errors = ask_and_record(
             [question],
             self._provider,
-            self._spec,
-            wrap=lambda inner: RecordingTransport(inner, self._recorder, keep=self._is_reply),
+            self._recorder,
             concurrency=1,
             first_alone=False,
-            before_send=lambda asked: recording_for(asked.sample, asked.repeat),
             on_answer=on_answer,
             on_wait=self._on_wait,
-        )
-        return refused
+        ).errors
+        return any(isinstance(error, CallError) and not error.passing for error in errors.values())

@@ -13,7 +13,7 @@ import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from pytest_promptfit.cassettes.cassette import Cassette, cassette_paths
+from pytest_promptfit.cassettes.cassette import Asked, Cassette, cassette_paths
 from pytest_promptfit.cassettes.recorder import Recorder, prune
 from pytest_promptfit.prompts.model import parse_prompt_file
 from pytest_promptfit.prompts.samples import read_samples
@@ -117,16 +117,8 @@ def _payloads(path: Path, texts: Sequence[str], system_prompt: str = SYSTEM_PROM
 
 def _append(recorder: Recorder, calls: Sequence[tuple[str, dict[str, object]]]) -> None:
     for sample, payload in calls:
-        recorder.append(
-            method="POST",
-            url=f"{URL}/chat/completions",
-            body=payload,
-            response_status=200,
-            response_text=json.dumps(answer(payload)),
-            response_content_type="application/json",
-            sample=sample,
-            seconds=0.5,
-        )
+        asked = Asked.of(f"{URL}/chat/completions", payload, sample)
+        recorder.keep(asked.answered(json.dumps(answer(payload)), seconds=0.5))
 
 
 def _write(path: Path, parts: Sequence[bytes]) -> None:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from conftest import MOODS
 
-from pytest_promptfit.cassettes.cassette import Cassette
+from pytest_promptfit.cassettes.cassette import Asked, Cassette
 from pytest_promptfit.cassettes.recorder import Recorder
 from pytest_promptfit.errors import CassetteError
 
@@ -30,16 +30,9 @@ def path(tmp_path: Path) -> Path:
     """A cassette whose requests and replies differ by a character, with a request that was repeated."""
     with Recorder.open(tmp_path) as recorder:
         for number, repeat in ((1, 0), (2, 0), (3, 0), (3, 1), (4, 0)):
-            recorder.append(
-                method="POST",
-                url=URL,
-                body={"model": "m", "messages": [{"role": "user", "content": f"question {number} é"}]},
-                response_status=200,
-                response_text=f'{{"choices": [{{"message": {{"content": "Label: {number % 2}{repeat}"}}}}]}}',
-                response_content_type="application/json",
-                sample=f"s{number}",
-                repeat=repeat,
-            )
+            body = {"model": "m", "messages": [{"role": "user", "content": f"question {number} é"}]}
+            reply = f'{{"choices": [{{"message": {{"content": "Label: {number % 2}{repeat}"}}}}]}}'
+            recorder.keep(Asked.of(URL, body, f"s{number}", repeat=repeat).answered(reply))
     return tmp_path / "replies.yaml"
 
 

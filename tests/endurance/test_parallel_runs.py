@@ -20,7 +20,7 @@ from broken_runs import FORKS, Moment, run_broken_off, run_pytest
 from conftest import Project
 from tuning_models import TuningProject, tuning_project
 
-from pytest_promptfit.cassettes.cassette import Cassette
+from pytest_promptfit.cassettes.cassette import Asked, Cassette
 from pytest_promptfit.cassettes.recorder import Recorder
 from pytest_promptfit.files import alone_in, write_atomically
 
@@ -67,14 +67,8 @@ def test_a_recording_that_ends_while_its_files_are_read_hides_no_reply(
     with ExitStack() as recording:
         recorder = recording.enter_context(Recorder.open(tmp_path))
         for number in range(3):
-            recorder.append(
-                method="POST",
-                url="https://api.openai.com/v1/chat/completions",
-                body={"messages": [{"role": "user", "content": f"question {number}"}]},
-                response_status=200,
-                response_text="{}",
-                response_content_type="application/json",
-            )
+            body = {"messages": [{"role": "user", "content": f"question {number}"}]}
+            recorder.keep(Asked.of("https://api.openai.com/v1/chat/completions", body).answered("{}"))
         read_bytes = Path.read_bytes
 
         def end_and_read(path: Path) -> bytes:

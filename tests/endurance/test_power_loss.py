@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pytest_promptfit.cassettes import recorder
+from pytest_promptfit.cassettes.cassette import Asked
 from pytest_promptfit.cassettes.recorder import Recorder
 from pytest_promptfit.files import write_atomically
 
@@ -41,14 +42,7 @@ def effects(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
 
 
 def append(recording: Recorder, number: int) -> None:
-    recording.append(
-        method="POST",
-        url="https://api.openai.com/v1/chat/completions",
-        body={"number": number},
-        response_status=200,
-        response_text="{}",
-        response_content_type="application/json",
-    )
+    recording.keep(Asked.of("https://api.openai.com/v1/chat/completions", {"number": number}).answered("{}"))
 
 
 def test_a_file_is_whole_on_the_disk_before_it_takes_the_old_one_s_place(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from pytest_promptfit import load_prompt
+from pytest_promptfit.cassettes.cassette import Asked
 from pytest_promptfit.cassettes.recorder import Recorder
 from pytest_promptfit.prompts.labels import words_of
 from pytest_promptfit.prompts.model import parse_prompt_file
@@ -117,15 +118,8 @@ class Judged:
         with Recorder.open(self.path / cassettes / parsed.name, replace=True) as recorder:
             for sample in samples.samples:
                 said = says(sample.text)
-                recorder.append(
-                    method="POST",
-                    url=url,
-                    body=classifier.payload(sample.text),
-                    response_status=200,
-                    response_text=reply_of(f"<label>{words.get(said, said)}</label>"),
-                    response_content_type="application/json",
-                    sample=sample.id,
-                )
+                asked = Asked.of(url, classifier.payload(sample.text), sample.id)
+                recorder.keep(asked.answered(reply_of(f"<label>{words.get(said, said)}</label>")))
 
     def accept(self) -> None:
         """Write the baseline of the branch by force."""
