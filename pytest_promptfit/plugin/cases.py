@@ -1,12 +1,12 @@
 """A prompt file as pytest sees it: the collector, a case for each sample, and one for each gate.
 
-What a case reports was decided in ``verdicts``; here it becomes pytest's passed, failed, xfailed.
+What a case reports was decided in ``verdicts``; here, and nowhere else, it becomes pytest's outcome and its word.
 """
 
 from __future__ import annotations
 
 from traceback import format_exception
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
@@ -18,18 +18,27 @@ from pytest_promptfit.reports.case_text import failure_lines, gate_lines, proper
 from pytest_promptfit.text import plain, relative_to, with_short_paths
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
     from os import PathLike
 
     from _pytest._code.code import ExceptionInfo, TerminalRepr
 
-    from pytest_promptfit.evaluation.verdicts import Verdict
     from pytest_promptfit.plugin.run import PromptRun
     from pytest_promptfit.prompts.samples import Sample
 
 
 CONTRACT = "gate-contract"
 """The case of the gate that holds a change to another version's contract."""
+
+Kind = Literal["", "missed", "xpassed", "stopped", "unrecorded"]
+"""What a case comes to that pytest has no exception for; ``""`` where its own words do."""
+
+STATUSES: dict[str, tuple[str, str, tuple[str, dict[str, bool]]]] = {
+    "missed": ("missed", "m", ("MISSED", {"yellow": True})),
+    "stopped": ("stopped", "E", ("STOPPED", {"red": True})),
+    "unrecorded": ("failed", "u", ("UNRECORDED", {"red": True})),
+}
+"""How they are counted and shown: a miss of a gated file does not fail alone; one that is not recorded is a failure."""
 
 
 class CaseFailure(Exception):  # noqa: N818 - what a user reads is its text
@@ -82,6 +91,7 @@ class _Case(pytest.Item):
 
     run: PromptRun
     line: int | None = None
+    kind: Kind = ""
 
     @property
     def is_stopped(self) -> bool:
@@ -129,9 +139,6 @@ class SampleCase(_Case):
     """A labeled or canonical sample: does the model's reply carry its label?"""
 
     sample: Sample
-    verdict: Verdict | None = None
-    is_unrecorded: bool = False
-    """Whether its reply is not recorded, in a run that only replays: why is said once in the summary."""
 
     @classmethod
     def of(cls, parent: PromptFile, sample: Sample) -> SampleCase:
@@ -146,12 +153,15 @@ class SampleCase(_Case):
         """Report the verdict on this sample."""
         result = self.run.result
         outcome = result.evaluation.by_case[self.name]
-        self.is_unrecorded = result.evaluation.unrecorded is not None and outcome.reply is None and outcome.asking_helps
+        verdict = result.verdicts[self.name]
+        if verdict == "missed" or verdict == "xpassed":
+            self.kind = verdict
+        elif result.evaluation.unrecorded is not None and outcome.reply is None and outcome.asking_helps:
+            self.kind = "unrecorded"
         self.user_properties += properties(outcome)
-        self.verdict = result.verdicts[self.name]
-        if self.verdict == "xfailed":
+        if verdict == "xfailed":
             pytest.xfail(f"{outcome.status}, as in the baseline" if not result.accepts else "accepted")
-        if self.verdict in ("failed", "xfailed"):  # --runxfail makes pytest.xfail return
+        if verdict in ("failed", "xfailed"):  # --runxfail makes pytest.xfail return
             accepting = "--promptfit-update=force" if result.is_worse else "--promptfit-update"
             raise CaseFailure("\n".join(failure_lines(outcome, self.shown_path, self.name, accepting)))
 
@@ -187,6 +197,37 @@ class GateCase(_Case):
         if gate.name == "regression" and result.accepts:
             pytest.xfail(f"accepted by --promptfit-update=force: {gate.detail}")
         raise CaseFailure("\n".join(gate_lines(gate, self.shown_path)))
+
+
+class CaseReports:
+    """Puts into pytest's reports of cases what it has no exception for, and where a failure is told."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_makereport(
+        self, item: pytest.Item, call: pytest.CallInfo[None]
+    ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+        """Mark a known miss that is right again, a miss of a gated file, a reply that is not recorded."""
+        report = yield
+        if not isinstance(item, SampleCase | GateCase):
+            return report
+        extra: Any = report  # reports carry attributes of their own
+        is_call = call.when == "call"
+        kind = "stopped" if item.is_stopped else item.kind
+        if is_call and kind == "xpassed" and not self._config.option.runxfail:
+            extra.wasxfail = "a known miss of the baseline is right again"
+        elif is_call and kind in STATUSES:
+            extra.promptfit_kind = kind
+        if report.failed and (item.run.was_evaluated or (is_call and item.is_stopped)):
+            is_miss = isinstance(item, SampleCase) and kind not in ("stopped", "unrecorded")
+            extra.promptfit_told = "misses" if is_miss else "summary"
+        return report
+
+    def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, Any] | None:
+        """Count and show a case by its own word where it has one."""
+        return STATUSES.get(getattr(report, "promptfit_kind", ""))
 
 
 def shown(message: str, config: pytest.Config) -> str:

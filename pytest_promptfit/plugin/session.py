@@ -17,7 +17,7 @@ from pytest_promptfit.errors import CassetteError, PromptfitError, told_in_one_l
 from pytest_promptfit.evaluation.forward import Asking
 from pytest_promptfit.evaluation.verdicts import settled
 from pytest_promptfit.plugin import xdist as distributed
-from pytest_promptfit.plugin.cases import CONTRACT, GateCase, PromptFile, SampleCase, TuneCase, told
+from pytest_promptfit.plugin.cases import CONTRACT, CaseReports, GateCase, PromptFile, SampleCase, TuneCase, told
 from pytest_promptfit.plugin.hooks import custom_of
 from pytest_promptfit.plugin.paths_given import (
     is_prompt_file,
@@ -62,6 +62,7 @@ class PromptfitSession:
         self._collected = 0
         refuse_options_by_the_change(config)
         self._settings = self._read_settings()
+        config.pluginmanager.register(CaseReports(config), "promptfit-case-reports")
         config.pluginmanager.register(self._reports, "promptfit-reports")
         config.pluginmanager.register(LastWord(self._reports), "promptfit-last-word")
         distributed.refuse_scattered_writing(config)
@@ -158,39 +159,6 @@ class PromptfitSession:
         for failure in stopped:
             *trace, line = told(failure, self._config).split("\n")
             self._lines += [*trace, f"error: {line}"]
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_makereport(self, item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-        """Mark what pytest has no exception for: a known miss that is right again, and a miss of a gated file."""
-        report = yield
-        if report.when == "call" and isinstance(item, SampleCase | GateCase) and item.is_stopped:
-            report.promptfit_kind = "stopped"  # type: ignore[attr-defined]  # reports carry extra attributes
-            report.promptfit_told = "summary"  # type: ignore[attr-defined]
-        elif report.when == "call" and isinstance(item, SampleCase):
-            if item.verdict == "xpassed" and not self._config.option.runxfail:
-                report.wasxfail = "a known miss of the baseline is right again"
-            elif item.verdict == "missed":
-                report.promptfit_kind = "missed"  # type: ignore[attr-defined]  # reports carry extra attributes
-            elif item.is_unrecorded:
-                report.promptfit_kind = "unrecorded"  # type: ignore[attr-defined]
-        if report.failed and isinstance(item, SampleCase | GateCase) and item.run.was_evaluated:
-            is_miss = isinstance(item, SampleCase) and not item.is_unrecorded
-            report.promptfit_told = "misses" if is_miss else "summary"  # type: ignore[attr-defined]
-        return report
-
-    def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, Any] | None:
-        """Report a miss of a gated file as ``missed``: it does not fail alone.
-
-        A case whose reply is not recorded counts among the failed, with a letter and a word of its own.
-        """
-        kind = getattr(report, "promptfit_kind", "")
-        if kind == "missed":
-            return "missed", "m", ("MISSED", {"yellow": True})
-        if kind == "stopped":
-            return "stopped", "E", ("STOPPED", {"red": True})
-        if kind == "unrecorded":
-            return "failed", "u", ("UNRECORDED", {"red": True})
-        return None
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
