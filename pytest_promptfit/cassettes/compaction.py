@@ -105,7 +105,9 @@ def put_in_order(folder: Path, recorded: Iterable[Recorded]) -> None:
     try:
         superseded = [path for path in superseded if OURS.fullmatch(path.name) or path.stat().st_size]
         for name, content in files.items():
-            _replace_if_changed(folder / name, content)
+            path = folder / name
+            if not path.is_file() or path.read_bytes() != content:
+                replace_whole(path, content)
         sync_folder(folder)
         # The newest replies go last: until then they win over what they took the place of.
         for path in sorted(superseded, key=lambda path: path.name == NEW_FILE):
@@ -128,8 +130,3 @@ def cannot_write(path: Path, error: OSError) -> CassetteError:
 def _remedy(error: OSError) -> str:
     full = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
     return "free some space" if error.errno in full else "make the folder writable"
-
-
-def _replace_if_changed(path: Path, content: bytes) -> None:
-    if not path.is_file() or path.read_bytes() != content:
-        replace_whole(path, content)

@@ -49,7 +49,11 @@ class Misses:
             changed = self._shared_changes(next(iter(self._cassette)))
             also = f"; also changed: {', '.join(changed)}" if changed else ""
             return f"not recorded: this sample is new, or its text was edited{also}"
-        changed = min((self._changes(entry, sample.text) for entry in own), key=len)
+        all_changes = (
+            [*self._shared_changes(entry), *self._turn_changes(self._parts_of(entry).turn, sample.text)]
+            for entry in own
+        )
+        changed = min(all_changes, key=len)
         return f"not recorded: {', '.join(changed) or 'the form of the request'} changed"
 
     @cached_property
@@ -87,9 +91,6 @@ class Misses:
             has_value = part == "model" or part.startswith("parameter ")
             changed.append(f"{part} ({_shown(old)} → {_shown(new)})" if has_value else part)
         return changed
-
-    def _changes(self, entry: Recorded, text: str) -> list[str]:
-        return [*self._shared_changes(entry), *self._turn_changes(self._parts_of(entry).turn, text)]
 
     def _turn_changes(self, turn: str, text: str) -> list[str]:
         before, after = self._before, self._after
@@ -139,7 +140,8 @@ def ends_with_assistant(request_body: str) -> bool:
 def _parts(payload: Mapping[str, Any]) -> _Parts:
     """Take a body of either protocol apart; what has another form than ours counts as not there."""
     sent = payload.get("messages")
-    messages = [(m.get("role"), _text(m.get("content"))) for m in _items(sent) if isinstance(m, dict)]
+    listed = sent if isinstance(sent, list) else []
+    messages = [(m.get("role"), _text(m.get("content"))) for m in listed if isinstance(m, dict)]
     system = [text for role, text in messages if role == "system"] or [_text(payload.get("system"))]
     turns = [turn for turn in messages if turn[0] != "system"]
     prefix = turns.pop()[1] if turns and turns[-1][0] == "assistant" else ""
@@ -153,10 +155,6 @@ def _parts(payload: Mapping[str, Any]) -> _Parts:
         **params,
     }
     return _Parts(shared, asked)
-
-
-def _items(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
 
 
 def _text(content: object) -> str:

@@ -19,7 +19,7 @@ from urllib.request import getproxies, proxy_bypass
 import anyio
 import httpx2
 
-from pytest_promptfit.cassettes.whole_reply import body_of, text_of
+from pytest_promptfit.cassettes.transport import body_of, text_of
 from pytest_promptfit.errors import CallError
 from pytest_promptfit.providers.refusals import refusal_of
 from pytest_promptfit.providers.shared import (

@@ -42,15 +42,13 @@ def is_client(value: object) -> bool:
 
 def asks_itself(client: object) -> bool:
     """Tell whether a client needs no SDK of ours: it is one, or a function."""
-    return not isinstance(client, httpx2.AsyncClient) and (_is_sdk(client) or _is_function(client))
+    return not isinstance(client, httpx2.AsyncClient) and (
+        _is_sdk(client) or (callable(client) and not isinstance(client, type))
+    )
 
 
 def _is_sdk(client: object) -> bool:
     return hasattr(client, "with_options") and inspect.iscoroutinefunction(getattr(client, "post", None))
-
-
-def _is_function(client: object) -> bool:
-    return callable(client) and not isinstance(client, type)
 
 
 class ClientTransport(httpx2.AsyncBaseTransport):
