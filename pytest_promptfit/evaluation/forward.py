@@ -203,7 +203,7 @@ def _unrecorded(wire: Wire, replies: _Replies, samples: Sequence[Sample]) -> Unr
     payloads = [wire.payload(sample.text) for sample, key in keyed if key not in cassette or key in replies.no_reply]
     if not payloads:
         return None
-    from pytest_promptfit.providers.estimate import estimate
+    from pytest_promptfit.providers.prices import estimate
 
     obstacle = wire.provider.obstacle()
     return Unrecorded(estimate(wire.model, payloads), is_everything=not len(cassette), obstacle=obstacle)

@@ -14,7 +14,7 @@ from pytest_promptfit.chat.missing import Cause, Missing
 from pytest_promptfit.chat.reply import ChatReply
 from pytest_promptfit.evaluation.metrics import Confusion, count
 from pytest_promptfit.prompts.samples import Sample
-from pytest_promptfit.providers.estimate import Estimate
+from pytest_promptfit.providers.prices import Estimate
 
 if TYPE_CHECKING:
     import pandas as pd
