@@ -98,6 +98,15 @@ class TestVerdict:
         assert "broken" not in browser.one(".case-list h4").text
         assert browser.one(".gates .bad strong").text == "regression"
 
+    def test_a_regression_that_is_accepted_by_force_fails_nothing(self, project: Project, browser: Browser) -> None:
+        project.write(tuple((f"n{at}", f"a lovely day {at}", "good") for at in range(10)))
+        project.record("--promptfit-update")
+        project.model.says = lambda _: "<label>bad</label>"
+        project.ask_anew()
+        browser.open(report(project, "--promptfit-update=force"))
+        assert browser.one(".gates .plain div").text.startswith("regression accepted")
+        assert not browser.all(".gates .bad")
+
     def test_better_and_accepted_since(self, project: Project, browser: Browser) -> None:
         rows = tuple((f"n{at}", f"a dull day {at}", "good") for at in range(10))
         project.write(rows)

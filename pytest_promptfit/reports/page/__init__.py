@@ -87,9 +87,7 @@ def page(
             overview=worst_first(prompts),
             minis=accuracy_pictures({view.number: view.standing for view in prompts if view.standing}),
             tunings=tunings,
-            overall=overall(
-                [view.verdict for view in prompts], sum(bool(view.failed or view.failed_gates) for view in prompts)
-            ),
+            overall=overall([view.verdict for view in prompts], sum(view.fails for view in prompts)),
             version=version("pytest-promptfit"),
             policy=_policy(style, script),
             style=style,

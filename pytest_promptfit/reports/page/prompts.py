@@ -101,6 +101,7 @@ class PromptView:
     model: str
     prompt_hash: str
     verdict: Verdict
+    fails: bool
     failed: int
     accuracy: str
     interval: str
@@ -110,6 +111,7 @@ class PromptView:
     macro_f1: str
     cost: str
     gates: tuple[GateResult, ...]
+    failed_gates: tuple[GateResult, ...]
     standing: Standing | None
     picture: Intervals | None
     labels: tuple[LabelRow, ...]
@@ -136,11 +138,6 @@ class PromptView:
 
         return sorted(self.cases, key=rank)[:STATIC]
 
-    @property
-    def failed_gates(self) -> int:
-        """How many gates failed."""
-        return sum(gate.verdict == "failed" for gate in self.gates)
-
 
 def prompt_view(
     result: PromptResult,
@@ -166,7 +163,8 @@ def prompt_view(
         model=evaluation.model,
         prompt_hash=evaluation.prompt_hash,
         verdict=verdict_on(result, price),
-        failed=sum(verdict == "failed" for verdict in result.verdicts.values()),
+        fails=result.fails,
+        failed=len(result.failed_cases),
         accuracy=percent(confusion.correct / confusion.total) if confusion.total else "",
         interval=_interval(confusion),
         change=points(change.change) if change else "",
@@ -175,6 +173,7 @@ def prompt_view(
         macro_f1=f"{macro:.3f}" if macro is not None else "",
         cost="–" if usage.calls == usage.replayed else "price unknown" if usage.usd is None else dollars(usage.usd),
         gates=result.gates,
+        failed_gates=tuple(result.failed_gates),
         standing=standing,
         picture=accuracy_picture(standing) if standing else None,
         labels=tuple(_label_rows(result)),
@@ -192,7 +191,7 @@ def prompt_view(
 def worst_first(prompts: Iterable[PromptView]) -> list[PromptView]:
     """Return prompts as an overview lists them: those that fail or got worse first."""
     rank = {"worse": 0, "open": 1, "same": 2, "better": 3}
-    return sorted(prompts, key=lambda view: (not (view.failed or view.failed_gates), rank[view.verdict.tone]))
+    return sorted(prompts, key=lambda view: (not view.fails, rank[view.verdict.tone]))
 
 
 def _interval(confusion: Confusion) -> str:
