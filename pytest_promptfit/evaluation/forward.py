@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from pytest_promptfit.cassettes.recorder import Recorder
     from pytest_promptfit.chat.reply import ChatReply
     from pytest_promptfit.prompts.model import ParsedPrompt
-    from pytest_promptfit.prompts.model_spec import ModelSpec
     from pytest_promptfit.prompts.samples import Sample, SampleSet
     from pytest_promptfit.providers.budget import Budget
     from pytest_promptfit.providers.own import Custom
@@ -83,7 +82,9 @@ def forward(
     outcomes = _outcomes(wire, replies, samples)
     is_full = len(samples) == len(sample_set.samples)
     obsolete = replies.cassette.obsolete() if is_full else 0
-    notes = [*_notes(wire, sample_set, replies), *_where_the_key_went(wire.model, outcomes)]
+    notes = list(_notes(wire, sample_set, replies))
+    if any(outcome.reply is not None and not outcome.replayed for outcome in outcomes):
+        notes += where_a_key_goes(wire.model)
     if prune and not is_full:
         notes.append(f"not pruned: only {len(samples)} of {len(sample_set.samples)} samples are selected")
     elif prune and obsolete:
@@ -131,17 +132,13 @@ def _ask(wire: Wire, samples: Sequence[Sample], cassettes: Path, asking: Asking)
         for sample in samples:
             asked = wire.asked(sample)
             replies.keys[sample.case_name] = asked.key
-            if replacing or not _is_recorded(wire, recorder.cassette, asked.key):
+            recorded = recorder.cassette.find(asked.key)
+            # What no reply can be read from is asked again.
+            if replacing or recorded is None or not is_reply(wire.provider, recorded.body):
                 wanted[asked.key] = asked
         if wanted:
             _ask_for(list(wanted.values()), wire, recorder, asking, replies)
     return replies
-
-
-def _is_recorded(wire: Wire, cassette: Cassette, key: str) -> bool:
-    """Tell whether there is a reply that can be read: what no reply can be read from is asked again."""
-    recorded = cassette.find(key)
-    return recorded is not None and is_reply(wire.provider, recorded.body)
 
 
 def _ask_for(wanted: Sequence[Asked], wire: Wire, recorder: Recorder, asking: Asking, replies: _Replies) -> None:
@@ -256,8 +253,3 @@ def _prefix_notes(wire: Wire, replies: _Replies) -> Iterator[str]:
         "it; where it does, write reply_prefix: continue under model (continue_final_message for vLLM and SGLang, "
         "prefix for Mistral and DeepSeek)"
     )
-
-
-def _where_the_key_went(model: ModelSpec, outcomes: Sequence[Outcome]) -> Iterator[str]:
-    if any(outcome.reply is not None and not outcome.replayed for outcome in outcomes):
-        yield from where_a_key_goes(model)

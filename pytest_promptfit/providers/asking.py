@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import threading
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, count
@@ -16,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_promptfit.cassettes.cassette import ASKED
 from pytest_promptfit.errors import BudgetExceeded, CallError, PromptfitError
+from pytest_promptfit.providers.background import run_in_own_thread
 from pytest_promptfit.providers.budget import Budget
 from pytest_promptfit.providers.prices import cost_usd
 from pytest_promptfit.providers.provider import unwrapped
@@ -23,7 +22,7 @@ from pytest_promptfit.providers.shared import TRIES, NoReplyError, Tries, reply_
 from pytest_promptfit.providers.wire import is_reply
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from pytest_promptfit.cassettes.cassette import Asked
     from pytest_promptfit.cassettes.recorder import Recorder
@@ -154,7 +153,7 @@ def ask(
     asking = _Asking(questions, provider, spec, budget, on_answer, on_wait)
     if price is not None:
         asking.spending.usd = 0.0
-    _run_in_own_thread(asking.run(wrap, max(1, concurrency), first_alone=first_alone), asking.interrupt)
+    run_in_own_thread(asking.run(wrap, max(1, concurrency), first_alone=first_alone), asking.interrupt)
     return asking.spending
 
 
@@ -396,50 +395,3 @@ def _most_output(payload: Mapping[str, Any]) -> int:
     most = reply_limit(payload) or DEFAULT_MAX_OUTPUT
     choices = payload.get("n")
     return most * choices if isinstance(choices, int) and choices > 0 else most
-
-
-def _run_in_own_thread(main: Coroutine[Any, Any, None], interrupt: Callable[[], None]) -> None:
-    """Run ``main`` in a new event loop and thread, since the caller may itself sit inside a running loop.
-
-    The first Ctrl-C calls ``interrupt`` there and waits on; the second cancels ``main``.
-    """
-    loop = asyncio.new_event_loop()
-    task = loop.create_task(main)
-    # Not Thread.join: interrupted by Ctrl-C, it takes the thread for ended (CPython 3.11 and 3.12).
-    ended = threading.Event()
-    thread = threading.Thread(target=_run_and_close, args=(loop, task, ended), name="promptfit-asking", daemon=True)
-    thread.start()
-    try:
-        try:
-            _wait_for(ended)
-        except KeyboardInterrupt:
-            with suppress(RuntimeError):  # it has just ended
-                loop.call_soon_threadsafe(interrupt)
-            _wait_for(ended)
-            raise
-    except BaseException:
-        with suppress(RuntimeError):
-            loop.call_soon_threadsafe(task.cancel)
-        ended.wait()
-        if task.done() and not task.cancelled():
-            task.exception()  # it gives way to what interrupted it
-        raise
-    task.result()
-
-
-def _wait_for(ended: threading.Event) -> None:
-    while not ended.wait(0.5):  # with a timeout, or Ctrl-C is not heard on Windows
-        pass
-
-
-def _run_and_close(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None], ended: threading.Event) -> None:
-    asyncio.set_event_loop(loop)
-    try:
-        with suppress(BaseException):  # the task keeps it for the caller
-            loop.run_until_complete(task)
-        loop.run_until_complete(loop.shutdown_asyncgens())
-        loop.run_until_complete(loop.shutdown_default_executor())
-    finally:
-        asyncio.set_event_loop(None)
-        loop.close()
-        ended.set()

@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own that keeps one connection open, for callers of every kind."""
+"""Event loops in threads of their own: one that keeps a connection open for callers of every kind, one for one run."""
 
 from __future__ import annotations
 
@@ -122,3 +122,50 @@ def _end(ends: ExitStack, portal: BlockingPortal, place: tuple[int, int]) -> Non
 
 def _closed() -> CallError:
     return CallError("closed while it was being asked", fatal=True)
+
+
+def run_in_own_thread(main: Coroutine[Any, Any, None], interrupt: Callable[[], None]) -> None:
+    """Run ``main`` in a new event loop and thread, since the caller may itself sit inside a running loop.
+
+    The first Ctrl-C calls ``interrupt`` there and waits on; the second cancels ``main``.
+    """
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(main)
+    # Not Thread.join: interrupted by Ctrl-C, it takes the thread for ended (CPython 3.11 and 3.12).
+    ended = threading.Event()
+    thread = threading.Thread(target=_run_and_close, args=(loop, task, ended), name="promptfit-asking", daemon=True)
+    thread.start()
+    try:
+        try:
+            _wait_for(ended)
+        except KeyboardInterrupt:
+            with suppress(RuntimeError):  # it has just ended
+                loop.call_soon_threadsafe(interrupt)
+            _wait_for(ended)
+            raise
+    except BaseException:
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(task.cancel)
+        ended.wait()
+        if task.done() and not task.cancelled():
+            task.exception()  # it gives way to what interrupted it
+        raise
+    task.result()
+
+
+def _wait_for(ended: threading.Event) -> None:
+    while not ended.wait(0.5):  # with a timeout, or Ctrl-C is not heard on Windows
+        pass
+
+
+def _run_and_close(loop: asyncio.AbstractEventLoop, task: asyncio.Task[None], ended: threading.Event) -> None:
+    asyncio.set_event_loop(loop)
+    try:
+        with suppress(BaseException):  # the task keeps it for the caller
+            loop.run_until_complete(task)
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(loop.shutdown_default_executor())
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
+        ended.set()
