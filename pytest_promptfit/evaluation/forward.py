@@ -15,8 +15,8 @@ from pytest_promptfit.chat.reply import ToolCall
 from pytest_promptfit.errors import HookError, PromptfitError
 from pytest_promptfit.evaluation.outcomes import Evaluation, Outcome, Unrecorded, Usage
 from pytest_promptfit.providers.own import OURS
-from pytest_promptfit.providers.shared import NoReplyError, where_a_key_goes
-from pytest_promptfit.providers.wire import Wire, is_reply
+from pytest_promptfit.providers.shared import NoReplyError, is_reply, where_a_key_goes
+from pytest_promptfit.providers.wire import Wire
 from pytest_promptfit.text import scrubber
 
 if TYPE_CHECKING:

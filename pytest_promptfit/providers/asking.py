@@ -18,8 +18,7 @@ from pytest_promptfit.providers.background import run_in_own_thread
 from pytest_promptfit.providers.budget import Budget
 from pytest_promptfit.providers.prices import cost_usd
 from pytest_promptfit.providers.provider import unwrapped
-from pytest_promptfit.providers.shared import TRIES, NoReplyError, Tries, reply_limit
-from pytest_promptfit.providers.wire import is_reply
+from pytest_promptfit.providers.shared import TRIES, NoReplyError, Tries, is_reply, reply_limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -7,7 +7,7 @@ import os
 import re
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from pytest_promptfit.chat.body import parts_of, texts
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from pytest_promptfit.chat.reply import StopReason
     from pytest_promptfit.prompts.model_spec import ModelSpec
+    from pytest_promptfit.providers.provider import Provider
 
 LONGEST_QUOTE = 200
 """Characters of a server's own words that fit into a message."""
@@ -230,6 +231,27 @@ def unreadable(spec: ModelSpec, body: object, secrets: Sequence[str]) -> NoReply
     said = scrubber(secrets)(error_message(body))
     what = f"says: {one_line(said)}" if said else "is not in the form this API has; is base_url right?"
     return NoReplyError(f"{spec}: the reply {what}")
+
+
+def parsed_body(body: str) -> dict[str, Any]:
+    """Return the JSON object of a response body; raise NoReplyError when it is none."""
+    try:
+        value = json.loads(body)
+    except (ValueError, RecursionError):  # a number of thousands of digits is a plain ValueError
+        value = None
+    if not isinstance(value, dict):
+        start = " ".join(body[:80].split()) or "an empty body"
+        raise NoReplyError(f"the API answered no JSON object: {start!r}")
+    return value
+
+
+def is_reply(provider: Provider, body: str) -> bool:
+    """Tell whether a response body holds a reply, so that it is worth keeping."""
+    try:
+        provider.reply(parsed_body(body), "")
+    except CallError:
+        return False
+    return True
 
 
 def error_message(body: object, depth: int = 0) -> str:

@@ -17,7 +17,7 @@ from pytest_promptfit.errors import CallError, PromptFileError
 from pytest_promptfit.prompts.labels import words_of
 from pytest_promptfit.providers import provider_of
 from pytest_promptfit.providers.own import OURS
-from pytest_promptfit.providers.shared import NoReplyError, limit_named
+from pytest_promptfit.providers.shared import limit_named, parsed_body
 from pytest_promptfit.text import scrubber
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from pytest_promptfit.prompts.model import ParsedPrompt, Prompt, PromptConfig
     from pytest_promptfit.prompts.samples import Sample
     from pytest_promptfit.providers.own import Custom
-    from pytest_promptfit.providers.provider import Provider
 
 
 class Wire:
@@ -147,24 +146,3 @@ _KEY_INSIDE = (
     "holds the API key that the environment has: it is cut out of what is recorded, so no reply would ever be found; "
     "take it out, or set a key that stands nowhere else"
 )
-
-
-def parsed_body(body: str) -> dict[str, Any]:
-    """Return the JSON object of a response body; raise NoReplyError when it is none."""
-    try:
-        value = json.loads(body)
-    except (ValueError, RecursionError):  # a number of thousands of digits is a plain ValueError
-        value = None
-    if not isinstance(value, dict):
-        start = " ".join(body[:80].split()) or "an empty body"
-        raise NoReplyError(f"the API answered no JSON object: {start!r}")
-    return value
-
-
-def is_reply(provider: Provider, body: str) -> bool:
-    """Tell whether a response body holds a reply, so that it is worth keeping."""
-    try:
-        provider.reply(parsed_body(body), "")
-    except CallError:
-        return False
-    return True

@@ -11,7 +11,7 @@ from pytest_promptfit.errors import CallError, PromptfitError
 from pytest_promptfit.providers import provider_of
 from pytest_promptfit.providers.asking import ask_and_record
 from pytest_promptfit.providers.own import OURS
-from pytest_promptfit.providers.wire import is_reply, parsed_body
+from pytest_promptfit.providers.shared import is_reply, parsed_body
 from pytest_promptfit.tuning.meter import Rates
 from pytest_promptfit.tuning.result import plus
 
