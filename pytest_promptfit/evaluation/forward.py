@@ -248,6 +248,8 @@ def _prefix_notes(wire: Wire, replies: _Replies) -> Iterator[str]:
     if recorded is not None and ends_with_assistant(recorded.request_body):
         yield "the recordings were made with the reply prefix as a turn of its own: write reply_prefix: continue"
         return
+    if len(replies.cassette) and not replies.asked:  # a replay of what was asked so cannot change it
+        return
     yield (
         f"whether {urlsplit(model.base_url).netloc} continues a reply prefix is not known, so the user turn asks for "
         "it; where it does, write reply_prefix: continue under model (continue_final_message for vLLM and SGLang, "
