@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tuning_models import OPTIMIZER, RULE, TuningProject, patch, patches, rows, tuning_project
 
-from pytest_promptfit import tuning as tune
+from pytest_promptfit import tune
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

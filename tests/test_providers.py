@@ -558,7 +558,7 @@ import sys
 from pathlib import Path
 from pytest_promptfit.prompts.model_spec import ModelSpec
 from pytest_promptfit.providers import provider_of
-from pytest_promptfit.chat import ChatRequest, Turn
+from pytest_promptfit.chat.request import ChatRequest, Turn
 for model in ("openai/m", "anthropic/claude-3-opus", "gemini/m", "local/m"):
     asked = provider_of(ModelSpec.model_validate(model), Path())
     asked.payload(ChatRequest("m", "", (Turn("user", "hi"),)))
@@ -725,7 +725,7 @@ def test_a_local_run_is_quiet_and_ends(smollm2: Path, tmp_path: Path) -> None:
     code = """
 import asyncio, sys
 from pathlib import Path
-from pytest_promptfit.chat import ChatRequest, Turn
+from pytest_promptfit.chat.request import ChatRequest, Turn
 from pytest_promptfit.prompts.model_spec import ModelSpec
 from pytest_promptfit.providers import provider_of
 from pytest_promptfit.providers.local import _servers
