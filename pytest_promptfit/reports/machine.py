@@ -56,6 +56,8 @@ def _tuned(result: TuneResult) -> dict[str, Any]:
     return {
         "stop_reason": result.stop_reason,
         "holdout": result.holdout and _holdout(result.holdout),
+        "fresh": result.fresh and _holdout(result.fresh),
+        "p_value": result.p_value,
         "canonical": {
             "total": result.canonical_total,
             "before": result.canonical_before,
@@ -78,6 +80,7 @@ def _holdout(holdout: Holdout) -> dict[str, Any]:
         "fixed": holdout.fixed,
         "broken": holdout.broken,
         "p_value": holdout.p_value,
+        "gain_ci95": list(holdout.gain_ci95) if holdout.n else None,
     }
 
 

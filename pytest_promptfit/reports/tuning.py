@@ -37,10 +37,11 @@ def verdict_lines(results: Iterable[TuneResult], relative: Callable[[str], str])
     for result in results:
         holdout, said = result.holdout, ""
         if result.accepted and holdout is not None and holdout.n:
-            before, after = holdout.before / holdout.n, holdout.after / holdout.n
+            low, high = holdout.gain_ci95
             said = (
-                f": {percent(before)} → {percent(after)} on the holdout, {points(after - before)} points "
-                f"(fixed {holdout.fixed}, broke {holdout.broken}, {probability(holdout.p_value)})"
+                f": {percent(holdout.before / holdout.n)} → {percent(holdout.after / holdout.n)} on the holdout, "
+                f"{points(holdout.gain)} points ({points(low)} to {points(high)}), "
+                f"fixed {holdout.fixed}, broke {holdout.broken}, {probability(holdout.p_value)}"
             )
         elif not result.accepted:
             said = f": {plain(result.reason)}"
@@ -51,10 +52,11 @@ def holdout_line(holdout: Holdout) -> str:
     """Return the only figures to publish: accuracy before and after with their 95 % Wilson intervals, and p."""
     if not holdout.n:
         return "holdout: empty"
-    (low, high), (low_after, high_after) = holdout.before_ci95, holdout.after_ci95
+    (low, high), (low_after, high_after), (least, most) = holdout.before_ci95, holdout.after_ci95, holdout.gain_ci95
     return (
         f"holdout ({holdout.n} samples): {percent(holdout.before / holdout.n)} ({percent(low)} to {percent(high)}) "
         f"before, {percent(holdout.after / holdout.n)} ({percent(low_after)} to {percent(high_after)}) after: "
+        f"{points(holdout.gain)} points ({points(least)} to {points(most)}), "
         f"fixed {holdout.fixed}, broke {holdout.broken}, {probability(holdout.p_value)}"
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_promptfit.evaluation.metrics import mcnemar_midp
+from pytest_promptfit.evaluation.metrics import least_broken
 from pytest_promptfit.tuning import sequential
 from pytest_promptfit.tuning.figures import compared
 from pytest_promptfit.tuning.meter import OutOfBudget
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 FUTILITY = 3
 """Net losses after which a shorter prompt is not looked at further."""
+
+LEAST_WINS = least_broken(ALPHA)
+"""So many wins, without a loss, open the gate."""
 
 
 @dataclass(frozen=True)
@@ -58,14 +61,14 @@ class Duels:
     dev: Sequence[Sample]
     canonical: Sequence[Sample]
 
-    def can_gain(self) -> bool:
-        """Tell whether a canonical sample is wrong, or so much of dev that the gate could open."""
+    def can_gain(self, least: int = LEAST_WINS) -> bool:
+        """Tell whether a canonical sample is wrong, or at least so many of dev: what it takes to be accepted."""
         if not all(outcome.correct for outcome in self.arena.outcomes(self.incumbent, self.canonical)):
             return True
         wrong = 0
         for start in range(0, len(self.dev), BLOCK):
             wrong += sum(map(is_mistake, self.arena.outcomes(self.incumbent, self.dev[start : start + BLOCK])))
-            if mcnemar_midp(wrong, 0) <= ALPHA:
+            if wrong >= least:
                 return True
         return False
 
@@ -132,12 +135,15 @@ class Duels:
         return "go on" if patient and verdict == "reject" and tally.seen < len(self.dev) else verdict
 
     def _is_not_worse(self, pruned: Prompt, start: Prompt) -> bool:
-        """Tell whether a pruned prompt holds against the incumbent and the one that pruning started from."""
-        for other in (self.incumbent, start):
-            fixed, broken = compared(self.arena, other, pruned, self.dev)
-            if not sequential.not_worse(len(fixed), len(broken)):
-                return False
-        return True
+        """Tell whether a pruned prompt holds against the incumbent, and has no net loss to where pruning started.
+
+        Small losses would add up unseen, and take away what the verdict on the run stands on.
+        """
+        fixed, broken = compared(self.arena, self.incumbent, pruned, self.dev)
+        if not sequential.not_worse(len(fixed), len(broken)):
+            return False
+        fixed, broken = compared(self.arena, start, pruned, self.dev)
+        return sequential.holds_up(len(fixed), len(broken))
 
     def _note(self, challenger: Candidate, verdict: str, tally: Tally = UNSEEN, *, accepted: bool = False) -> None:
         step = Step(

@@ -1,67 +1,132 @@
-"""The verdict on a search: whether its final prompt earned the rewrite. Here alone the holdout is looked at."""
+"""The verdict on a search: whether its final prompt earned the rewrite. Here alone the holdout is looked at.
+
+The final prompt was chosen by its answers on dev, so they flatter it; what the search has not met does not. Both
+count: the p of dev, corrected for all candidates that met dev, combined with the p of fresh samples. So one level
+holds for the run as a whole, however many stages and candidates it had; ``tests.benchmarks.tuning_errors`` measures it.
+"""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_promptfit.evaluation.metrics import mcnemar_midp
+from pytest_promptfit.text import probability
 from pytest_promptfit.tuning import sequential
-from pytest_promptfit.tuning.figures import compared
+from pytest_promptfit.tuning.figures import compared, known_outcomes
 from pytest_promptfit.tuning.meter import OutOfBudget
 from pytest_promptfit.tuning.result import Holdout
+from pytest_promptfit.tuning.split import rng
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
+    from pytest_promptfit.prompts.model import Prompt
     from pytest_promptfit.prompts.samples import Sample
     from pytest_promptfit.tuning.search import Search
+
+FROM_ANSWERS = ("format", "reflect")
+"""Stages whose candidates are made of answers to train samples."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether the final prompt earned the rewrite, why, and the figures of the holdout, if it was looked at."""
+    """Whether the final prompt earned the rewrite, why, and the figures that say so, as far as they were looked at."""
 
     accepted: bool
     reason: str
     holdout: Holdout | None = None
+    fresh: Holdout | None = None
+    p_value: float | None = None
 
 
 def judge_final(search: Search) -> Verdict:
-    """Judge the final prompt by dev and then, only now and only once, by the holdout."""
+    """Judge the final prompt against the initial one, once: by dev, and by what the search has not met."""
     if search.incumbent == search.initial:
         return Verdict(False, f"no candidate was {'better beyond chance' if search.proposals.tried else 'tried'}")
     search.history.enter("holdout")
     search.arena.meter.reserved = 0  # what was set aside for the end is free now
-    earned, why = _earned_on_dev(search)
-    if not earned:
-        return Verdict(False, why)
+    others = list(_unmet(search))
     try:
-        looked = _look_at(search, search.shares.holdout)
+        holdout = _compared(search, search.shares.holdout)
     except OutOfBudget as error:
         return Verdict(False, f"the holdout cannot be asked: {error}")
-    if not sequential.holds_up(looked.fixed, looked.broken):
-        return Verdict(False, "worse on the holdout", looked)
-    return Verdict(True, f"{why} and not worse on the holdout", looked)
+    # The final prompt's replies are recorded in any case: the initial one is asked with what they leave of the budget.
+    parts = search.split
+    _ask_as_far_as_it_goes(search, search.incumbent, [*search.dev, *parts.train, *parts.dev, *parts.holdout])
+    _ask_as_far_as_it_goes(search, search.initial, [*search.dev, *others])
+    dev = _compared(search, _known(search, search.dev, search.incumbent))
+    fresh = _compared(search, [*search.shares.holdout, *_known(search, others, search.incumbent)])
+    return _verdict(search, dev, holdout, fresh)
 
 
-def _earned_on_dev(search: Search) -> tuple[bool, str]:
-    """Compare the final prompt with the initial one where both are known: dev as far as asked, and canonicals."""
-    arena, initial, final = search.arena, search.initial, search.incumbent
-    seen = arena.seen()
-    both = [s for s in search.split.dev if all((p.content_hash, s.case_name) in seen for p in (initial, final))]
-    fixed, broken = compared(arena, initial, final, both)
-    p_value = mcnemar_midp(len(fixed), len(broken))
-    counts = f"fixed {len(fixed)}, broke {len(broken)}, p = {p_value:.3g}"
-    if p_value <= sequential.ALPHA:
-        return True, f"better on dev ({counts})"
-    gained, lost = compared(arena, initial, final, search.canonical)
-    if gained and not lost and sequential.not_worse(len(fixed), len(broken)):
-        return True, f"fixes {len(gained)} canonical samples, not worse on dev ({counts})"
-    return False, f"not better than the initial prompt on dev: {counts}"
+def _verdict(search: Search, dev: Holdout, holdout: Holdout, fresh: Holdout) -> Verdict:
+    draw = rng(search.seed, 0, "flips")
+    p_dev = sequential.best_of(_p_on_dev(search, dev), search.rivals, len(search.dev), draw)
+    p_value = sequential.combined([(p_dev, dev.n), (fresh.p_value, fresh.n)])
+    seen = (
+        f"dev: fixed {dev.fixed}, broke {dev.broken}, as the best of {len(search.rivals)}; "
+        f"fresh samples: fixed {fresh.fixed}, broke {fresh.broken}; together {probability(p_value)}"
+    )
+    gained, lost = compared(search.arena, search.initial, search.incumbent, search.canonical)
+    mends = bool(gained) and not lost and sequential.not_worse(dev.fixed, dev.broken)
+    if not sequential.holds_up(fresh.fixed, fresh.broken):
+        return Verdict(False, f"worse on fresh samples ({seen})", holdout, fresh, p_value)
+    if p_value <= sequential.RUN_ALPHA:
+        return Verdict(True, f"better beyond chance ({seen})", holdout, fresh, p_value)
+    if mends:
+        why = f"fixes {len(gained)} canonical samples, not worse on dev and on fresh samples ({seen})"
+        return Verdict(True, why, holdout, fresh, p_value)
+    return Verdict(False, f"not better beyond chance ({seen})", holdout, fresh, p_value)
 
 
-def _look_at(search: Search, samples: Sequence[Sample]) -> Holdout:
+def _p_on_dev(search: Search, dev: Holdout) -> float:
+    """Return the p of dev: that of the prompt that pruning started from where it is larger.
+
+    What pruning keeps has looked good on dev by chance, too, and nobody counts its steps.
+    """
+    known = _known(search, search.dev, search.unpruned)
+    before = compared(search.arena, search.initial, search.unpruned, known)
+    return max(dev.p_value, mcnemar_midp(*map(len, before)))
+
+
+def _unmet(search: Search) -> Iterator[Sample]:
+    """Yield the samples, besides the holdout, that the final prompt owes nothing to.
+
+    Where it owes something to answers of train, as the optimizer was shown them, all that was asked is left out: the
+    rest would be no fair draw if mistakes alone were taken out.
+    """
+    made_of = {sample.case_name for sample in search.proposals.shown}
+    if any(step.accepted and step.stage in FROM_ANSWERS for step in search.history.steps):
+        made_of |= search.asked_of_train
+    made_of |= {sample.case_name for sample in (*search.dev, *search.shares.holdout)}
+    texts = {example.text for example in search.incumbent.examples}
+    for sample in (*search.split.train, *search.split.dev, *search.split.holdout):
+        if sample.case_name not in made_of and sample.text not in texts:
+            yield sample
+
+
+def _ask_as_far_as_it_goes(search: Search, prompt: Prompt, samples: Sequence[Sample]) -> None:
+    arena = search.arena
+    known = {outcome.sample for outcome in known_outcomes(arena, prompt, samples)}
+    unknown = [sample for sample in samples if sample not in known]
+    if unknown:
+        fitting = arena.affordable([prompt], max(unknown, key=lambda sample: len(sample.text)))
+        with suppress(OutOfBudget):
+            arena.outcomes(prompt, unknown[:fitting])
+
+
+def _known(search: Search, samples: Sequence[Sample], final: Prompt) -> list[Sample]:
+    """Return the samples that the initial prompt and another have answered."""
+    before, after = (
+        {outcome.sample for outcome in known_outcomes(search.arena, prompt, samples)}
+        for prompt in (search.initial, final)
+    )
+    return [sample for sample in samples if sample in before and sample in after]
+
+
+def _compared(search: Search, samples: Sequence[Sample]) -> Holdout:
     arena, initial, final = search.arena, search.initial, search.incumbent
     fixed, broken = compared(arena, initial, final, samples)
     before, after = sum(arena.right(initial, samples)), sum(arena.right(final, samples))

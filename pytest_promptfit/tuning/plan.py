@@ -52,8 +52,8 @@ def plan_lines(parsed: ParsedPrompt, sample_set: SampleSet) -> list[str]:
 class Shares:
     """What the budget leaves for each part: with many samples and few calls not all of dev and holdout are looked at.
 
-    ``reserved`` task calls are set aside for the end: the holdout under two prompts, and the replies of the
-    final prompt to the train samples. They are two thirds of the calls at most.
+    ``reserved`` task calls are set aside for the end: the holdout under two prompts, and train samples, whose replies
+    the verdict and the recordings need, too. They are two thirds of the calls at most.
     """
 
     holdout: tuple[Sample, ...]

@@ -60,6 +60,7 @@ class Proposals:
         self._tried = {initial.content_hash}
         self._arena = self.duels.arena
         self._useless = 0
+        self._shown: list[Sample] = []
         self._began_replies = bool(initial.bot_reply_prefix)
         self._takes_prefix: bool | None = None
         self._edit = frozenset(self.settings.edit)
@@ -80,6 +81,12 @@ class Proposals:
     def tried(self) -> int:
         """How many candidates there were besides the initial prompt."""
         return len(self._tried) - 1
+
+    @property
+    def shown(self) -> list[Sample]:
+        """The train samples whose text or note a challenger was made of, besides its own examples."""
+        written = [sample for sample in self.train if steps.is_noted(self._incumbent, sample.note)]
+        return [*self._shown, *written]
 
     @property
     def unusable(self) -> list[str]:
@@ -132,6 +139,7 @@ class Proposals:
         for draw in range(WORD_DRAWS):
             order = shuffled(self.train, rng(self.seed, 0, f"words {draw}"))
             shown = balanced(order, labels, label_words.SHOWN_A_LABEL * len(labels))
+            self._shown += shown
             system, user = label_words.word_messages(labels, shown, self._notes)
             answer = self.optimizer.answer(system, user, schema=label_words.word_schema(labels))
             words = label_words.read_words(answer, labels)

@@ -6,10 +6,11 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from pytest_promptfit.tuning.candidates import Candidate
+from pytest_promptfit.tuning.candidates import Candidate, shuffled
 from pytest_promptfit.tuning.feedback import feedback_messages
-from pytest_promptfit.tuning.mistakes import choose_samples, shown_as_wrong
+from pytest_promptfit.tuning.mistakes import choose_samples, is_mistake, shown_as_wrong
 from pytest_promptfit.tuning.patches import PATCH_SCHEMA, Applied, apply_patches, read_patches
+from pytest_promptfit.tuning.sequential import BLOCK
 from pytest_promptfit.tuning.split import rng
 
 if TYPE_CHECKING:
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
     from pytest_promptfit.tuning.duel import Duels
     from pytest_promptfit.tuning.guard import Rules
     from pytest_promptfit.tuning.optimizer import Optimizer
+
+MISTAKES_SHARE = 0.6
+"""Mistakes among what the optimizer is shown at once; the others are right ones."""
+
+ALL_OF_TRAIN = 80
+"""So many train samples are asked in every round; of more, as many as it takes."""
 
 
 @dataclass
@@ -41,7 +48,7 @@ class Reflection:
     def patched(self, turn: int, attempt: int) -> Candidate | None:
         """Ask for a set of patches; ``None`` when its answer cannot be used. Raises OutOfBudget."""
         self.duels.arena.meter.check_optimizer()
-        train = self.duels.arena.outcomes(self.duels.incumbent, self.train)
+        train = self._looked_at()
         canonical = self.duels.arena.outcomes(self.duels.incumbent, self.duels.canonical)
         if attempt == 0:
             self._wrong.update(o.sample.id for o in train if not o.correct)
@@ -51,6 +58,21 @@ class Reflection:
             self.unusable.append(self.optimizer.problem or "; ".join(applied.problems))
             return None
         return _candidate(applied, shown_as_wrong(shown, canonical))
+
+    def _looked_at(self) -> list[Outcome]:
+        """Return the incumbent's outcomes on all of a small train, of a large one on as much as has mistakes enough.
+
+        Those are the first ones of an order that no answer decides, so the rest stays fresh for the verdict.
+        """
+        if len(self.train) <= ALL_OF_TRAIN:
+            return self.duels.arena.outcomes(self.duels.incumbent, self.train)
+        order = shuffled(self.train, rng(self.seed, 0, "probe"))
+        wanted = self.wanted.total * MISTAKES_SHARE
+        most = max(self.wanted.total, (len(order) + 1) // 2)
+        found: list[Outcome] = []
+        while len(found) < min(most, len(order)) and sum(map(is_mistake, found)) < wanted:
+            found += self.duels.arena.outcomes(self.duels.incumbent, order[len(found) : len(found) + BLOCK])
+        return found
 
     def _shown(self, train: Sequence[Outcome], draw: Random) -> list[Outcome]:
         return choose_samples(

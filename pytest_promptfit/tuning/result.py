@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from pytest_promptfit.evaluation.metrics import mcnemar_midp, wilson_interval
+from pytest_promptfit.evaluation.metrics import mcnemar_midp, paired_difference_interval, wilson_interval
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Holdout:
-    """The only figure to publish: initial against final prompt on samples that no decision looked at."""
+    """Initial against final prompt on samples that no choice looked at: the only figures to publish."""
 
     n: int
     before: int
@@ -47,6 +47,16 @@ class Holdout:
     def p_value(self) -> float:
         """One-sided mid-p of so many fixed against broken samples when nothing got better."""
         return mcnemar_midp(self.fixed, self.broken)
+
+    @property
+    def gain(self) -> float:
+        """The change in accuracy, from -1 to 1; 0 without samples."""
+        return (self.after - self.before) / self.n if self.n else 0.0
+
+    @property
+    def gain_ci95(self) -> tuple[float, float]:
+        """The 95 % interval of the change in accuracy between paired outcomes."""
+        return paired_difference_interval(self.broken, self.fixed, self.n)
 
     @property
     def before_ci95(self) -> tuple[float, float]:
@@ -123,6 +133,10 @@ class TuneResult:
     stages: tuple[StageUsage, ...] = ()
     """In the order in which they were first entered; the holdout and the recording at the end are stages, too."""
     holdout: Holdout | None = None
+    fresh: Holdout | None = None
+    """The holdout and all other samples that the search had not met: what the verdict stands on, besides dev."""
+    p_value: float | None = None
+    """How often a run whose prompts are no better comes out so well; ``None`` where it was not asked."""
     canonical_total: int = 0
     canonical_before: int = 0
     canonical_after: int = 0

@@ -190,6 +190,8 @@ def _result(
         scores=tuple(history.scores),
         stages=history.stages(),
         holdout=verdict.holdout,
+        fresh=verdict.fresh,
+        p_value=verdict.p_value,
         canonical_total=len(search.canonical),
         canonical_before=sum(outcome.correct for outcome in before),
         canonical_after=sum(outcome.correct for outcome in after),

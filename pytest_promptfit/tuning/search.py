@@ -5,18 +5,20 @@ What is proposed comes from ``proposals``, what is accepted is up to ``duel``; f
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from pytest_promptfit.errors import PromptfitError
-from pytest_promptfit.tuning import race
+from pytest_promptfit.tuning import race, sequential
 from pytest_promptfit.tuning.candidates import Candidate, balanced, shuffled
 from pytest_promptfit.tuning.certainty import log_loss, neglected_label, want_logprobs
 from pytest_promptfit.tuning.duel import Duels
 from pytest_promptfit.tuning.figures import unreadable_share
 from pytest_promptfit.tuning.guard import text_length
-from pytest_promptfit.tuning.meter import OptimizerSpent, OutOfBudget
+from pytest_promptfit.tuning.meter import OutOfBudget
 from pytest_promptfit.tuning.proposals import Proposals
 from pytest_promptfit.tuning.result import Score
+from pytest_promptfit.tuning.sequential import Pairs
 from pytest_promptfit.tuning.split import rng
 
 if TYPE_CHECKING:
@@ -38,6 +40,9 @@ RACE_ALPHA = 0.02
 """The level for the winner of a race on the same samples: chosen as the best of many, it looks better than it is."""
 
 FINALISTS = 3
+PRUNING_SHARE = 0.2
+"""The part of the task calls left after the race that reflection leaves to pruning."""
+
 PATCH_SETS = 2
 """Questions to the optimizer in one round."""
 
@@ -70,6 +75,10 @@ class Search:
         self.duels = Duels(arena, history, config.prompt, self.dev, canonical)
         self.proposals = Proposals(self.duels, optimizer, split.train, config.tune, seed)
         self.stop_reason = "all stages ran"
+        self.rivals: list[Pairs] = []
+        """What each candidate did on dev: the final prompt is the best of them, but for what pruning left out."""
+        self.unpruned = config.prompt
+        """The prompt that pruning started from."""
         self._calls_before_dev = 0
 
     @property
@@ -85,16 +94,21 @@ class Search:
             self._race_examples,
             self._balance_examples,
             lambda: self._reflect(iterations),
-            self._prune,
         )
+        stopped: dict[str, None] = {}
         try:
             for stage in stages:
                 try:
                     stage()
-                except OptimizerSpent as error:
-                    self.stop_reason = str(error)
-        except (NothingToGain, OutOfBudget) as error:
-            self.stop_reason = str(error)
+                except OutOfBudget as error:  # the others may need less, or have their own part
+                    stopped[f"{self.history.stage}: {error}"] = None
+            self.rivals = self._rivals()
+            self._prune()
+        except NothingToGain as error:
+            stopped[str(error)] = None
+        except OutOfBudget as error:
+            stopped[f"{self.history.stage}: {error}"] = None
+        self.stop_reason = "; ".join(stopped) or self.stop_reason
 
     def _repair_format(self) -> None:
         """Probe a few balanced samples; repair the format only when replies cannot be read."""
@@ -122,7 +136,8 @@ class Search:
     def _look_for_mistakes(self) -> None:
         """Raise NothingToGain when no candidate could be accepted, however good it is."""
         self._calls_before_dev = self.arena.meter.task_calls
-        if not self.duels.can_gain():
+        fresh = (self.arena.meter.task_limit, len(self.split.train) + len(self.shares.holdout))
+        if not self.duels.can_gain(sequential.least_mistakes(len(self.dev), min(fresh))):
             wrong = sum(not right for right in self.arena.right(self.incumbent, self.dev))
             raise NothingToGain(
                 f"{wrong} of {len(self.dev)} dev samples are wrong: too few to tell a better prompt from chance"
@@ -199,6 +214,15 @@ class Search:
         """Put patches made for the mistakes against the incumbent, until round after round is rejected."""
         if self.optimizer is None:
             return
+        meter = self.arena.meter
+        for_pruning = int(meter.task_calls_left * PRUNING_SHARE)
+        meter.reserved += for_pruning
+        try:
+            self._reflect_in_rounds(iterations)
+        finally:
+            meter.reserved -= for_pruning
+
+    def _reflect_in_rounds(self, iterations: int) -> None:
         rejected = 0
         for turn in range(iterations):
             if rejected >= REJECTED_ROUNDS:
@@ -215,12 +239,34 @@ class Search:
 
     def _prune(self) -> None:
         """Drop each example and each sentence that does not pay."""
-        best = self.incumbent
+        best = self.unpruned = self.incumbent
         if best == self.initial:
             return
+        self.history.enter("prune")
+        self.arena.ask_together([self.initial, best], self.dev)  # what the verdict stands on comes first
         for candidate in self.proposals.pruned(best):
             self.history.enter("prune")
             self.duels.fight(candidate, pruned_from=best)
+
+    @property
+    def asked_of_train(self) -> set[str]:
+        """The train cases that the search has asked a prompt about."""
+        train = {sample.case_name for sample in self.split.train}
+        return train & {case for _, case in self.arena.seen()}
+
+    def _rivals(self) -> list[Pairs]:
+        """Return for each prompt that has answered a sample of dev what it won and lost against the initial one."""
+        places = {sample.case_name: 1 << at for at, sample in enumerate(self.dev)}
+        seen = {key: outcome for key, outcome in self.arena.seen().items() if key[1] in places}
+        first = self.initial.content_hash
+        won: Counter[str] = Counter()
+        lost: Counter[str] = Counter()
+        for (name, case), outcome in seen.items():
+            before = seen.get((first, case))
+            if name != first and before is not None:
+                won[name] += places[case] * (outcome.correct and not before.correct and before.reply is not None)
+                lost[name] += places[case] * (before.correct and not outcome.correct)
+        return [Pairs(won[name], lost[name]) for name in won]
 
 
 def _starters(candidates: Sequence[Candidate], count: int) -> list[Candidate]:

@@ -99,9 +99,19 @@ def _example_steps(prompt: Prompt) -> Iterator[Candidate]:
         yield Candidate(changed(prompt, examples=fewer), f"without example {at + 1}: {short(example.text)}")
 
 
+def is_noted(prompt: Prompt, note: str) -> bool:
+    """Tell whether a prompt says what a note does, as a step would have added it."""
+    folded = _folded(note)
+    return bool(folded) and folded in prompt.system_prompt
+
+
+def _folded(note: str) -> str:
+    return " ".join(cleaned(note).split()).rstrip(".")
+
+
 def _note_steps(prompt: Prompt, notes: Iterable[tuple[str, str]]) -> Iterator[Candidate]:
     for label, note in notes:
-        folded = " ".join(cleaned(note).split()).rstrip(".")
+        folded = _folded(note)
         if folded and folded not in prompt.system_prompt and word_count(folded) <= MAX_WORDS:
             rule = f"Note: {folded} → {prompt.label_words.get(label, label)}."
             added = changed(prompt, system_prompt=appended(prompt.system_prompt, rule))
