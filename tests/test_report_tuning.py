@@ -96,7 +96,7 @@ class TestRecordedRun:
         assert recorded.one(".case details[open] summary .name").text == name
 
     def test_suspects_and_the_diff_of_the_file(self, recorded: Browser) -> None:
-        assert len(recorded.all(".suspects li")) == 11
+        assert len(recorded.all(".suspects li")) == 17
         assert "labeled billing, read returns" in recorded.all(".suspects li")[0].text
         assert '+  bot_reply_prefix: "Label: <label>"' in recorded.texts(".diff .added")
 

@@ -294,7 +294,7 @@ def test_the_terminal_tells_verdict_holdout_steps_and_diff(project: TuningProjec
             f"tuned mood.prompt.yaml: rewritten: {entry['reason']}",
             f"  stopped: {entry['stop_reason']}",
             f"  holdout ({held['n']} samples): {percent(held['before'])} (*) before, {percent(held['after'])} (*) "
-            f"after: fixed {held['fixed']}, broke {held['broken']}, {probability(held['p_value'])}",
+            f"after: * points (*), fixed {held['fixed']}, broke {held['broken']}, {probability(held['p_value'])}",
             f"  {len(project.model.asked)} task calls, 0 optimizer calls, 0 of * replayed, * tokens in, * out*",
             "  warning: 30 labeled samples (*): with fewer than 60 no claim can be made that a prompt got better",
             "  stage     fixed  broke      p  verdict",

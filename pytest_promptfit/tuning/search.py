@@ -101,13 +101,11 @@ class Search:
                 try:
                     stage()
                 except OutOfBudget as error:  # the others may need less, or have their own part
-                    stopped[f"{self.history.stage}: {error}"] = None
+                    stopped[str(error)] = None
             self.rivals = self._rivals()
             self._prune()
-        except NothingToGain as error:
+        except (NothingToGain, OutOfBudget) as error:
             stopped[str(error)] = None
-        except OutOfBudget as error:
-            stopped[f"{self.history.stage}: {error}"] = None
         self.stop_reason = "; ".join(stopped) or self.stop_reason
 
     def _repair_format(self) -> None:
