@@ -75,7 +75,7 @@ class TestRecordedRun:
         assert "On 27 holdout samples that no decision had looked at it fixed 11 and broke 3 (p = 0.018)." in said
         assert "Canonical samples right: 4 of 9 before, 7 after." in said
         assert "546 task calls and 3 optimizer calls were needed, all replayed." in said
-        assert recorded.one(".spend .total").text.split() == ["all", "499", "$0.00", "3", "$0.00", "295,121", "3,215"]
+        assert recorded.one(".spend .total").text.split() == ["all", "546", "$0.00", "3", "$0.00", "288,560", "3,327"]
         assert recorded.log("browser") == []
         assert recorded.requests() == []
 

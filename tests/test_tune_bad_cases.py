@@ -494,7 +494,9 @@ def test_a_prompt_that_fixes_a_canonical_sample_is_accepted(project: TuningProje
     entry = project.tuned()
     assert entry["accepted"]
     assert entry["canonical"] == {"total": 1, "before": 0, "after": 1}
-    assert entry["reason"].startswith("fixes 1 canonical samples, not worse on dev (fixed 0, broke 0")
+    assert entry["reason"].startswith(
+        "fixes 1 canonical samples, not worse on dev and on fresh samples (dev: fixed 0, broke 0, "
+    )
     assert RULE in project.text()
     assert project.replay().ret == 0
 

@@ -53,7 +53,7 @@ def test_stages_sum_up_to_what_the_run_used(project: TuningProject, monkeypatch:
     assert [stage["stage"] for stage in stages if stage["optimizer_calls"]] == ["reflect"]
     assert [stage["stage"] for stage in stages if stage["optimizer_usd"]] == ["reflect"]
     needed = {stage["stage"]: stage["task_calls"] for stage in stages}
-    assert needed["holdout"] == 2 * entry["holdout"]["n"]
+    assert needed["holdout"] >= 2 * entry["holdout"]["n"], "it has the fresh samples, too"
     assert needed["probe"] + needed["examples"] >= max(score["calls"] for score in entry["scores"])
 
 

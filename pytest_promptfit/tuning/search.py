@@ -89,7 +89,6 @@ class Search:
     def run(self, iterations: int) -> None:
         """Run the stages until they end or the budget does."""
         stages: tuple[Callable[[], None], ...] = (
-            self._repair_format,
             self._look_for_mistakes,
             self._race_examples,
             self._balance_examples,
@@ -97,14 +96,18 @@ class Search:
         )
         stopped: dict[str, None] = {}
         try:
+            self._repair_format()  # who cannot pay for the probe need not begin
             for stage in stages:
                 try:
                     stage()
                 except OutOfBudget as error:  # the others may need less, or have their own part
                     stopped[str(error)] = None
-            self.rivals = self._rivals()
-            self._prune()
         except (NothingToGain, OutOfBudget) as error:
+            stopped[str(error)] = None
+        self.rivals, self.unpruned = self._rivals(), self.incumbent
+        try:
+            self._prune()
+        except OutOfBudget as error:
             stopped[str(error)] = None
         self.stop_reason = "; ".join(stopped) or self.stop_reason
 
@@ -213,7 +216,7 @@ class Search:
         if self.optimizer is None:
             return
         meter = self.arena.meter
-        for_pruning = int(meter.task_calls_left * PRUNING_SHARE)
+        for_pruning = int(meter.task_calls_left * PRUNING_SHARE) if self.incumbent != self.initial else 0
         meter.reserved += for_pruning
         try:
             self._reflect_in_rounds(iterations)
@@ -237,7 +240,7 @@ class Search:
 
     def _prune(self) -> None:
         """Drop each example and each sentence that does not pay."""
-        best = self.unpruned = self.incumbent
+        best = self.unpruned
         if best == self.initial:
             return
         self.history.enter("prune")
