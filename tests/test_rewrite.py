@@ -519,6 +519,7 @@ COMMENTS = ("# m", "# p", "# s", "# S", "# x", "# u", "# U", "# below")
 @given(st.sampled_from(sorted(FRAMES)), st.sampled_from(["\n", "\r\n"]), PROMPTS, PROMPTS)
 @example("last", "\n", {"label_words": {"a\na": "0", "true": "0"}}, {"label_words": {"a": "0", "true": "0"}})
 @example("last", "\n", {"user_prompt_suffix": "a\n"}, {"bot_reply_prefix": "b\n\n"})
+@example("flow", "\n", {"examples": [{"text": "a", "label": "b"}] * 2}, {"examples": []})
 def test_any_prompt_is_read_back_and_the_rest_is_untouched(
     frame: str, newline: str, first: dict[str, Any], second: dict[str, Any]
 ) -> None:

@@ -97,6 +97,7 @@ def _yaml(step: int = 2, dash: int | None = None) -> YAML:
     wide = YAML()
     wide.preserve_quotes, wide.width, wide.allow_unicode = True, sys.maxsize, True
     wide.indent(mapping=step, sequence=dash or step + 2, offset=0 if dash else step)
+    wide.representer.ignore_aliases = lambda _value: True  # a value that stands twice is written twice
     return wide
 
 
