@@ -1,19 +1,19 @@
-"""A made-up model on loopback, and a project whose prompt asks it: recorded once, then replayed."""
+"""What every test starts from: no key, no CI; on request a model, a project that asks it, the examples, a browser."""
 
 from __future__ import annotations
 
-import csv
 import importlib
-import json
+import shutil
 import signal
-import subprocess
+import socket
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import browser as chromium
 import pytest
-import yaml
-from faulty_server import Answer, FaultyServer, Seen, chat
 from hypothesis import settings
+from mood_project import Model, Project
+from repository import ROOT
 
 # pytester forgets what a run inside it has imported: what is loaded here is loaded once, not once a test.
 OURS = ("plugin.session", "providers.asking", "providers.http", "providers.openai")
@@ -33,7 +33,9 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
+
+    from browser import Browser
 
 ENVIRONMENT = (
     "CI",
@@ -48,17 +50,6 @@ ENVIRONMENT = (
     "ALL_PROXY",
     "all_proxy",
 )
-
-MOODS = (
-    ("s1", "a lovely day", "good"),
-    ("s2", "a lovely walk", "good"),
-    ("s3", "a dreadful day", "bad"),
-    ("s4", "a dreadful walk", "bad"),
-)
-"""Samples that the model gets right."""
-
-Row = tuple[str, ...]
-"""Id, text, label and, where there is one, a note."""
 
 
 ENDURANCE = Path(__file__).with_name("endurance")
@@ -78,105 +69,6 @@ def outside_ci(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-def by_keyword(text: str) -> str:
-    """Answer as the model does: ``lovely`` is good, ``mumble`` gets no label, all else is bad."""
-    if "mumble" in text:
-        return "I cannot tell."
-    return f"Label: <label>{'good' if 'lovely' in text else 'bad'}</label>"
-
-
-class Model:
-    """A model behind a real server on loopback; ``says`` makes its replies, ``asked`` lists what reached it."""
-
-    def __init__(self) -> None:
-        self.says: Callable[[str], str | Answer] = by_keyword
-        self.server = FaultyServer(self._answer)
-
-    @property
-    def url(self) -> str:
-        return f"{self.server.url}/v1"
-
-    @property
-    def asked(self) -> list[str]:
-        return [json.dumps(seen.body, sort_keys=True) for seen in self.server.seen]
-
-    def _answer(self, seen: Seen) -> Answer:
-        said = self.says(seen.body["messages"][-1]["content"])
-        return chat(said) if isinstance(said, str) else said
-
-
-class Project:
-    """A folder with prompt files, and pytest run in it."""
-
-    def __init__(self, pytester: pytest.Pytester, model: Model) -> None:
-        self.path = pytester.path
-        self.model = model
-        self._pytester = pytester
-
-    def write(self, rows: tuple[Row, ...] = MOODS, *, at: str = "mood.prompt.yaml", **fields: Any) -> Path:
-        """Write a prompt file and its samples beside it, and return the prompt file."""
-        path = self.path / at
-        path.parent.mkdir(parents=True, exist_ok=True)
-        data = path.with_name(f"{path.name.removesuffix('.prompt.yaml')}.csv")
-        with data.open("w", encoding="utf-8", newline="") as sink:
-            csv.writer(sink).writerows([("id", "text", "label", "note"), *((*row, "")[:4] for row in rows)])
-        samples = {"samples": {"file": data.name, "id": "id"}} if rows else {}
-        value = {"model": self._model(), "prompt": PROMPT, "labels": ["good", "bad"], "cases": "strict", **samples}
-        value |= fields
-        path.write_text(yaml.safe_dump(value, sort_keys=False, allow_unicode=True), encoding="utf-8")
-        return path
-
-    def run(self, *arguments: object) -> pytest.RunResult:
-        """Run pytest with prompt files."""
-        return self.pytest("--promptfit", *arguments)
-
-    def record(self, *arguments: object) -> pytest.RunResult:
-        """Ask the model for what is missing."""
-        return self.run("--promptfit-record", *arguments)
-
-    def ask_anew(self, *arguments: object) -> pytest.RunResult:
-        """Ask the model for everything."""
-        return self.run("--promptfit-record=all", *arguments)
-
-    def replay(self, *arguments: object) -> pytest.RunResult:
-        """Run without recording, and hold that nothing was asked."""
-        asked = len(self.model.asked)
-        result = self.run(*arguments)
-        assert len(self.model.asked) == asked
-        return result
-
-    def report(self, *arguments: object) -> dict[str, Any]:
-        """Replay and return the JSON report."""
-        path = self.path / "report.json"
-        self.replay("--promptfit-json", path, *arguments)
-        report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return report
-
-    def baseline(self, name: str = "mood") -> dict[str, Any]:
-        """Return a baseline as it is on disk."""
-        value: dict[str, Any] = json.loads((self.path / f"{name}.baseline.json").read_text(encoding="utf-8"))
-        return value
-
-    def pytest(self, *arguments: object) -> pytest.RunResult:
-        """Run pytest in this process."""
-        return self._pytester.runpytest_inprocess("-p", "promptfit", *map(str, arguments))
-
-    def git(self, *arguments: str) -> None:
-        """Run git in the project."""
-        identity = ("-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false")
-        subprocess.run(["git", *identity, *arguments], cwd=self.path, check=True, capture_output=True)
-
-    def _model(self) -> dict[str, str]:
-        return {"provider": "openai", "name": "m", "base_url": self.model.url}
-
-
-PROMPT = {
-    "system_prompt": "Is the mood good or bad?",
-    "user_prompt_prefix": "<text>",
-    "user_prompt_suffix": "</text>",
-}
-
-
 @pytest.fixture
 def model() -> Iterator[Model]:
     """A model that can be asked until the test ends."""
@@ -190,3 +82,24 @@ def project(pytester: pytest.Pytester, model: Model, monkeypatch: pytest.MonkeyP
     """An empty project, where pytest has no other plugin than ours."""
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
     return Project(pytester, model)
+
+
+@pytest.fixture
+def examples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The examples and their recordings in a folder of their own, where nothing can connect."""
+    for folder in ("fixtures", "cassettes"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a replay must not connect")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """One browser for all tests: starting it takes longer than reading a page."""
+    yield from chromium.start()

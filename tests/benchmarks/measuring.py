@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from tests.support.repository import ROOT
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
@@ -26,7 +28,6 @@ if TYPE_CHECKING:
 Size = Literal["tiny", "usual", "full"]
 """How much is measured: to see that it works, in a few minutes, or all of it."""
 
-ROOT = Path(__file__).parents[2]
 RUNS: dict[Size, int] = {"tiny": 1, "usual": 3, "full": 3}
 HIDDEN = ("CI", "GITHUB_ACTIONS", "PYTEST_ADDOPTS", "PYTEST_DISABLE_PLUGIN_AUTOLOAD", "PYTHONDONTWRITEBYTECODE")
 

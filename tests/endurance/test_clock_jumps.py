@@ -13,7 +13,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conftest import Project
+    from mood_project import Project
 
 YEAR = 365 * 24 * 3600.0
 

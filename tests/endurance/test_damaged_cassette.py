@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import yaml
-from conftest import MOODS
+from mood_project import MOODS
 
 from pytest_promptfit.cassettes.cassette import Asked, Cassette
 from pytest_promptfit.cassettes.recorder import Recorder
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from conftest import Project
+    from mood_project import Project
 
 URL = "https://api.openai.com/v1/chat/completions"
 FLIPS = int(os.environ.get("PROMPTFIT_TEST_FLIPS", "400"))

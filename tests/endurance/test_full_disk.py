@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from conftest import by_keyword
+from mood_project import by_keyword
 from mounts import fill, small_disk
 from tuning_models import rows, tuning_project
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from conftest import Project
+    from mood_project import Project
 
 FULL = "No space left on device"
 

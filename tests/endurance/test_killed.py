@@ -7,7 +7,7 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 from broken_runs import FORKS, KILLS, SIGNALS, moments, run_broken_off, run_pytest
-from conftest import by_keyword
+from mood_project import by_keyword
 
 from pytest_promptfit.cassettes.cassette import Cassette
 from pytest_promptfit.tuning.rewrite import file_text, write_rewritten
@@ -15,8 +15,8 @@ from pytest_promptfit.tuning.rewrite import file_text, write_rewritten
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from conftest import Project, Row
     from faulty_server import Seen
+    from mood_project import Project, Row
 
 pytestmark = FORKS
 CONCURRENCY = 4

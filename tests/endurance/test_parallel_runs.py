@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from broken_runs import FORKS, Moment, run_broken_off, run_pytest
-from conftest import Project
+from mood_project import Project
 from tuning_models import TuningProject, tuning_project
 
 from pytest_promptfit.cassettes.cassette import Asked, Cassette
@@ -27,7 +27,7 @@ from pytest_promptfit.files import alone_in, write_atomically
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from conftest import Model
+    from mood_project import Model
 
 pytestmark = FORKS
 

@@ -34,9 +34,9 @@ with atheris.instrument_imports(include=["pytest_promptfit", "yaml"]):
     from pytest_promptfit.prompts.samples import Sample, read_samples
     from pytest_promptfit.providers.wire import Wire
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
-from test_strange_input import REPLIES, SEED_FILES, TOKENS
+from strange_input import REPLIES, SEED_FILES, TOKENS
 
 FOLDER = Path(tempfile.mkdtemp(prefix="promptfit-fuzz-"))
 FORMATS = ("csv", "tsv", "jsonl", "json", "yaml")

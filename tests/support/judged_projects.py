@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from conftest import Project
+    from mood_project import Project
 
 PROMPT = "prompts/mood.prompt.yaml"
 SAMPLES, BROKEN = 60, range(20)

@@ -21,6 +21,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from repository import ROOT
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -155,13 +157,12 @@ def chat_server() -> Iterator[ChatServer]:
 
 def child(*arguments: object) -> subprocess.Popen[str]:
     """Start this file as a process of its own."""
-    root = Path(__file__).parents[2]
     return subprocess.Popen(
         [sys.executable, __file__, *map(str, arguments)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(root)},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
 
 

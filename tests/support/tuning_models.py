@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import yaml
-from conftest import Model, Project, Row
 from faulty_server import Answer, chat
+from mood_project import Model, Project, Row
 
 from pytest_promptfit.prompts.model_spec import ModelSpec
 from pytest_promptfit.providers.prices import price_usd
