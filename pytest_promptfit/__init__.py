@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from pytest_promptfit.chat.reply import ChatReply
     from pytest_promptfit.errors import CallError, CassetteError, HookError, PromptFileError, PromptfitError
     from pytest_promptfit.evaluation.gates import Gate, GateResult
-    from pytest_promptfit.evaluation.outcomes import Evaluation, Outcome, Usage
+    from pytest_promptfit.evaluation.outcomes import Evaluation, Outcome
     from pytest_promptfit.prompts.model_spec import ModelSpec
     from pytest_promptfit.prompts.samples import Sample
+    from pytest_promptfit.providers.usage import Usage
     from pytest_promptfit.tuning.result import TuneResult
 
 _HOMES = {
@@ -37,7 +38,7 @@ _HOMES = {
     "PromptfitError": "errors",
     "Sample": "prompts.samples",
     "TuneResult": "tuning.result",
-    "Usage": "evaluation.outcomes",
+    "Usage": "providers.usage",
     "evaluate": "api.runs",
     "load_prompt": "api.classifier",
     "tune": "api.runs",

@@ -20,7 +20,7 @@ from pytest_promptfit.prompts.model_spec import ModelSpec
 from pytest_promptfit.prompts.samples import check_prompt_labels, read_samples
 from pytest_promptfit.providers.background import Background
 from pytest_promptfit.providers.own import OURS, Custom
-from pytest_promptfit.providers.prices import cost_usd
+from pytest_promptfit.providers.prices import reply_usd
 from pytest_promptfit.providers.shared import shown
 from pytest_promptfit.providers.wire import Wire, refuse_keys
 
@@ -193,9 +193,8 @@ class Classifier:
                 self._tell(Call(self.name, str(spec), time.perf_counter() - started, headers.request_id, error=error))
                 raise
         seconds = time.perf_counter() - started
-        usd = cost_usd(spec, reply.input_tokens, reply.output_tokens, reply.cached_tokens)
         answered_by = str(body.get("model") or spec.name)
-        prediction = Prediction(label, reply, answered_by, headers.request_id, seconds, usd)
+        prediction = Prediction(label, reply, answered_by, headers.request_id, seconds, reply_usd(spec, reply))
         self._tell(Call(self.name, str(spec), seconds, headers.request_id, prediction))
         return prediction
 

@@ -60,10 +60,10 @@ def evaluate(
     custom = replace(theirs, client=client or theirs.client, extract=extract or theirs.extract)
     asking = None
     if record is not None:
-        from pytest_promptfit.providers.budget import Budget, Limits
+        from pytest_promptfit.providers.usage import Limits
 
         limits = Limits(max_calls, max_usd, calls_option="max_calls", usd_option="max_usd")
-        asking = Asking(Budget(limits), mode=record, concurrency=concurrency)
+        asking = Asking(limits, mode=record, concurrency=concurrency)
     return forward(parsed, sample_set, sample_set.samples, folder, asking=asking, custom=custom)
 
 

@@ -13,9 +13,10 @@ from pytest_promptfit.cassettes.cassette import Cassette
 from pytest_promptfit.cassettes.misses import Misses, ends_with_assistant
 from pytest_promptfit.chat.reply import ToolCall
 from pytest_promptfit.errors import HookError, PromptfitError
-from pytest_promptfit.evaluation.outcomes import Evaluation, Outcome, Unrecorded, Usage
+from pytest_promptfit.evaluation.outcomes import Evaluation, Outcome, Unrecorded
 from pytest_promptfit.providers.own import OURS
 from pytest_promptfit.providers.shared import NoReplyError, is_reply, where_a_key_goes
+from pytest_promptfit.providers.usage import Usage
 from pytest_promptfit.providers.wire import Wire
 from pytest_promptfit.text import scrubber
 
@@ -28,17 +29,17 @@ if TYPE_CHECKING:
     from pytest_promptfit.chat.reply import ChatReply
     from pytest_promptfit.prompts.model import ParsedPrompt
     from pytest_promptfit.prompts.samples import Sample, SampleSet
-    from pytest_promptfit.providers.budget import Budget
     from pytest_promptfit.providers.own import Custom
+    from pytest_promptfit.providers.usage import Limits
 
 RecordMode = Literal["missing", "all"]
 
 
 @dataclass(frozen=True)
 class Asking:
-    """How the model may be asked: what for, how many at once, within which budget, and who is told."""
+    """How the model may be asked: what for, how many at once, within which limits, and who is told."""
 
-    budget: Budget
+    limits: Limits
     mode: RecordMode = "missing"
     concurrency: int = 16
     progress: Callable[[int, int], None] = lambda _done, _total: None
@@ -149,14 +150,14 @@ def _ask_for(wanted: Sequence[Asked], wire: Wire, recorder: Recorder, asking: As
         wire.provider,
         recorder,
         concurrency=asking.concurrency,
-        budget=asking.budget,
+        limits=asking.limits,
         progress=asking.progress,
         on_wait=asking.on_wait,
     )
     replies.asked = {asked.key for asked in wanted}
     scrub = scrubber(wire.provider.secrets())  # a server may echo the key, in whatever form
     replies.errors = {key: scrub(str(error)) for key, error in answered.errors.items()}
-    replies.usd = answered.spending.usd
+    replies.usd = answered.usage.usd
 
 
 def _outcomes(wire: Wire, replies: _Replies, samples: Sequence[Sample]) -> tuple[Outcome, ...]:

@@ -14,7 +14,7 @@ from pytest_promptfit.chat.missing import Cause, Missing
 from pytest_promptfit.chat.reply import ChatReply
 from pytest_promptfit.evaluation.metrics import Confusion, count
 from pytest_promptfit.prompts.samples import Sample
-from pytest_promptfit.providers.prices import Estimate
+from pytest_promptfit.providers.usage import Estimate, Usage
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,20 +52,6 @@ class Outcome:
     def correct(self) -> bool:
         """Whether the label read is the sample's."""
         return self.status == "right"
-
-
-@dataclass(frozen=True)
-class Usage:
-    """What a forward pass took: replies needed, those of them replayed, tokens, and USD paid in this run.
-
-    ``usd`` is ``None`` when something was asked whose price is unknown.
-    """
-
-    calls: int = 0
-    replayed: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    usd: float | None = 0.0
 
 
 @dataclass(frozen=True)

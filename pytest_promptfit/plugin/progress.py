@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from pytest_promptfit.providers.pace import Pace
+from pytest_promptfit.providers.usage import Pace
 from pytest_promptfit.text import fitted, plain
 
 if TYPE_CHECKING:

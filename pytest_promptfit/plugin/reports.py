@@ -153,14 +153,14 @@ class LastWord:
 
 
 def price_of_call(path: str, tokens_in: float, tokens_out: float) -> float | None:
-    """Return what so many tokens of a prompt file's model cost in USD; ``None`` where that is not known."""
-    from pytest_promptfit.providers.prices import price_usd
+    """Return what so many tokens of a prompt file's model cost in USD; ``None`` where nobody knows or it is local."""
+    from pytest_promptfit.providers.prices import cost_usd
 
     try:
         model = parse_prompt_file(Path(path)).config.model
     except PromptfitError:
         return None
-    return price_usd(model, round(tokens_in), round(tokens_out))
+    return None if model.provider == "local" else cost_usd(model, round(tokens_in), round(tokens_out))
 
 
 def _is_on_github() -> bool:

@@ -343,10 +343,10 @@ class PromptfitSession:
         option = self._config.option
         if not option.promptfit_record:
             return None
-        from pytest_promptfit.providers.budget import Budget, Limits
+        from pytest_promptfit.providers.usage import Limits
 
         return Asking(
-            budget=Budget(Limits(max_calls=option.promptfit_max_calls, max_usd=option.promptfit_budget)),
+            limits=Limits(option.promptfit_max_calls, option.promptfit_budget),
             mode=option.promptfit_record,
             concurrency=option.promptfit_concurrency or CONCURRENCY,
             progress=self._progress.show,

@@ -181,8 +181,10 @@ class Gates(_Strict):
         return {True: RegressionGate(), False: None}[value] if isinstance(value, bool) else value
 
 
-class Budget(_Strict):
+class TuneLimits(_Strict):
     """Limits of one tuning run."""
+
+    model_config = ConfigDict(title="Budget")  # what the prompt file calls them, for editors that show the schema
 
     task_calls: int | None = Field(None, ge=1, strict=True)
     optimizer_calls: int | None = Field(None, ge=0, strict=True)
@@ -205,7 +207,7 @@ class TuneSettings(_Strict):
     model: ModelSpec | None = Field(None, description="The optimizer; without it only the searches run.")
     params: Params = Field(default_factory=dict)
     iterations: int = Field(5, ge=0, strict=True)
-    budget: Budget = Field(default_factory=Budget)
+    budget: TuneLimits = Field(default_factory=TuneLimits)
     samples: ShownSamples = Field(default_factory=ShownSamples, description="What the optimizer is shown.")
     edit: tuple[EditField, ...] = Field(
         (*TEXT_FIELDS, "examples", "label_words"), description="What may be changed; what is not named stays."

@@ -1,4 +1,4 @@
-"""Many questions to one model at once, within a budget, in an event loop and thread of their own.
+"""Many questions to one model at once, within limits, in an event loop and thread of their own.
 
 What is asked and how it is sent is the provider's; what becomes of the answers is the caller's.
 """
@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 from pytest_promptfit.cassettes.cassette import ASKED
 from pytest_promptfit.errors import BudgetExceeded, CallError, PromptfitError
 from pytest_promptfit.providers.background import run_in_own_thread
-from pytest_promptfit.providers.budget import Budget
-from pytest_promptfit.providers.prices import cost_usd
+from pytest_promptfit.providers.prices import cost_usd, most_usd, reply_usd
 from pytest_promptfit.providers.provider import unwrapped
 from pytest_promptfit.providers.shared import TRIES, NoReplyError, Tries, is_reply, reply_limit
+from pytest_promptfit.providers.usage import Limits, Usage
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from pytest_promptfit.cassettes.cassette import Asked
     from pytest_promptfit.cassettes.recorder import Recorder
     from pytest_promptfit.prompts.model_spec import ModelSpec
-    from pytest_promptfit.providers.budget import Limits
     from pytest_promptfit.providers.provider import Provider, Send, Wrap
 
     Answer = dict[str, Any] | CallError | BudgetExceeded
@@ -42,22 +41,12 @@ DEFAULT_MAX_OUTPUT = 4096
 """Tokens that a reply is assumed to take at most, where the parameters set no limit and none in USD has to hold."""
 
 
-@dataclass(slots=True)
-class Spending:
-    """What one ``ask`` used: answered calls, tokens (cached ones included), USD where the price is known."""
-
-    calls: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    usd: float | None = None
-
-
 @dataclass(frozen=True, slots=True)
 class Answered:
     """What came of questions beside the replies that are recorded: why there is none, by key, and what was used."""
 
     errors: dict[str, PromptfitError]
-    spending: Spending
+    usage: Usage
 
 
 def ask_and_record(
@@ -66,7 +55,7 @@ def ask_and_record(
     recorder: Recorder,
     *,
     concurrency: int = 16,
-    budget: Budget | None = None,
+    limits: Limits | None = None,
     first_alone: bool = True,
     progress: Callable[[int, int], None] = lambda _done, _total: None,
     on_answer: Callable[[Asked, Answer], None] = lambda _asked, _answer: None,
@@ -90,18 +79,18 @@ def ask_and_record(
         on_answer(questions[index], answer)
         progress(next(done), len(questions))
 
-    spending = ask(
+    usage = ask(
         questions,
         provider,
         provider.spec,
         wrap=lambda inner: RecordingTransport(inner, recorder, keep=partial(is_reply, provider)),
         concurrency=concurrency,
-        budget=budget,
+        limits=limits,
         first_alone=first_alone,
         on_answer=note,
         on_wait=on_wait,
     )
-    return Answered(errors, spending)
+    return Answered(errors, usage)
 
 
 def ask(
@@ -111,15 +100,15 @@ def ask(
     *,
     wrap: Wrap = unwrapped,
     concurrency: int = 16,
-    budget: Budget | None = None,
+    limits: Limits | None = None,
     first_alone: bool = True,
     on_answer: Callable[[int, Answer], None],
     on_wait: Callable[[str], None] = lambda _message: None,
-) -> Spending:
+) -> Usage:
     """Ask all questions, at most ``concurrency`` at a time, and return what it took.
 
     The first one goes alone, unless the model is known to answer. An error that no other question can
-    escape (refused key, no server) ends the run: the rest is answered with it. So does a budget, before it is passed:
+    escape (refused key, no server) ends the run: the rest is answered with it. So does a limit, before it is passed:
     each try that may be paid for counts, one whose reply was cut off too.
 
     A question that the rate limit turns away, after all of the SDK's retries, is asked again as long as others
@@ -131,7 +120,7 @@ def ask(
         spec: the model, for its price.
         wrap: put around the transport that sends, to record what passes.
         concurrency: calls in flight at once.
-        budget: shared with the other calls of this run; default: no limit.
+        limits: shared with the other calls of this run; default: none.
         first_alone: whether to wait for the first answer before the others are asked.
         on_answer: called in the asking thread, once for every question, as ``(index, answer)`` when it is
             answered. What it raises ends the run, once what is in flight has arrived.
@@ -143,17 +132,16 @@ def ask(
         KeyboardInterrupt: once what was in flight has arrived, or at the second one is cancelled; answers that had
             arrived are with the caller.
     """
-    budget = budget or Budget()
+    limits = limits or Limits()
     if not questions:
-        return Spending()
+        return Usage()
     price = cost_usd(spec, 1, 1)
-    if budget.limits.max_usd is not None:
-        _check_usd_can_be_limited(questions, spec, budget.limits, price)
-    asking = _Asking(questions, provider, spec, budget, on_answer, on_wait)
-    if price is not None:
-        asking.spending.usd = 0.0
+    if limits.usd is not None:
+        _check_usd_can_be_limited(questions, spec, limits, price)
+    asking = _Asking(questions, provider, spec, limits, on_answer, on_wait)
+    asking.usage = Usage(usd=None if price is None else 0.0)
     run_in_own_thread(asking.run(wrap, max(1, concurrency), first_alone=first_alone), asking.interrupt)
-    return asking.spending
+    return asking.usage
 
 
 def _check_usd_can_be_limited(questions: Sequence[Asked], spec: ModelSpec, limits: Limits, price: float | None) -> None:
@@ -168,7 +156,7 @@ def _check_usd_can_be_limited(questions: Sequence[Asked], spec: ModelSpec, limit
 
 
 class _Call(Tries):
-    """One question on its way: each of its tries has a place in the budget before it is sent."""
+    """One question on its way: each of its tries has a place within the limits before it is sent."""
 
     def __init__(self, asking: _Asking, most: float) -> None:
         self.most = most
@@ -176,7 +164,7 @@ class _Call(Tries):
         self._asking = asking
 
     async def begin(self) -> None:
-        """Wait for a place in the budget; raise what stops the run where there is none."""
+        """Wait for a place within the limits; raise what stops the run where there is none."""
         if not self.is_reserved:
             await self._asking.reserve(self.most)
             self.is_reserved = True
@@ -191,7 +179,7 @@ class _Call(Tries):
         self.settle(self.most, calls=1)
 
     def settle(self, usd: float, *, calls: int) -> None:
-        """Put what the last try did cost in its place in the budget."""
+        """Put what the last try did cost in its place."""
         if self.is_reserved:
             self._asking.settle(self.most, usd, calls)
         self.is_reserved = False
@@ -205,15 +193,15 @@ class _Asking:
         questions: Sequence[Asked],
         provider: Provider,
         spec: ModelSpec,
-        budget: Budget,
+        limits: Limits,
         on_answer: Callable[[int, Answer], None],
         on_wait: Callable[[str], None],
     ) -> None:
-        self.spending = Spending()
+        self.usage = Usage()
         self._questions = questions
         self._provider = provider
         self._spec = spec
-        self._budget = budget
+        self._limits = limits
         self._on_answer = on_answer
         self._on_wait = on_wait
         self._in_flight = 0
@@ -295,10 +283,10 @@ class _Asking:
     async def _patient_answer(self, question: Asked, send: Send) -> Answer:
         """Ask again what the rate limit turned away in spite of the retries, as long as others get through."""
         while True:
-            answered = self.spending.calls
+            answered = self.usage.calls
             answer = await self._answer(question, send)
             turned_away = isinstance(answer, CallError) and answer.too_many
-            if not turned_away or self.spending.calls == answered or self._stopped is not None:
+            if not turned_away or self.usage.calls == answered or self._stopped is not None:
                 return answer
 
     def _give_up(self, left: Iterator[int]) -> None:
@@ -336,28 +324,28 @@ class _Asking:
         """Stop the run for an error that every other question would meet."""
         if error.fatal:
             self._stop_for(error)
-        elif error.hopeless_after and not self.spending.calls:
+        elif error.hopeless_after and not self.usage.calls:
             self._refused.add(id(question))
             if len(self._refused) >= error.hopeless_after:
                 many = len(self._refused) > 1
                 self._stop_for(error, f"the first {len(self._refused)} questions were all refused: " if many else "")
 
     async def reserve(self, most: float) -> None:
-        """Wait until a try fits into the budget; raise what stops the run when it never will."""
+        """Wait until a try fits into the limits; raise what stops the run when it never will."""
         if self._is_ending:
             raise CallError(f"{self._spec}: not asked again: the run has ended")
-        while not self._budget.fits(most):
+        while not self._limits.fit(most):
             if not self._in_flight:
-                raise self._budget.exceeded()
+                raise self._limits.exceeded()
             await self._settled.wait()
             if self._stopped is not None:
                 raise self._stopped
-        self._budget.reserve(most)
+        self._limits.reserve(most)
         self._in_flight += 1
 
     def settle(self, most: float, usd: float, calls: int) -> None:
         """Put what a try did cost in the place of the most that it could, and let the next one begin."""
-        self._budget.settle(most, usd, calls=calls)
+        self._limits.settle(most, usd, calls=calls)
         self._in_flight -= 1
         self._settled.set()
         self._settled = asyncio.Event()
@@ -365,24 +353,17 @@ class _Asking:
     def _add(self, body: Mapping[str, Any]) -> float:
         """Count a reply and return what it cost; raise ``NoReplyError`` when it is none."""
         reply = self._provider.reply(body, "")
-        usd = cost_usd(self._spec, reply.input_tokens, reply.output_tokens, reply.cached_tokens, reply.written_tokens)
-        spending = self.spending
-        spending.calls += 1
-        spending.input_tokens += reply.input_tokens
-        spending.output_tokens += reply.output_tokens
-        if spending.usd is not None:
-            spending.usd += usd or 0.0
-        return usd or 0.0
+        usd = reply_usd(self._spec, reply) or 0.0
+        self.usage += Usage(1, 0, reply.input_tokens, reply.output_tokens, usd)
+        return usd
 
     def _stop_for(self, error: CallError, why: str = "") -> None:
         self._stopped = self._stopped or CallError(f"not asked: {why}{error}", fatal=True)
 
     def _most_it_can_cost(self, question: Asked) -> float:
-        if self._budget.limits.max_usd is None:
+        if self._limits.usd is None:
             return 0.0
-        given, written = _most_input(question.payload), _most_output(question.payload)
-        kinds = ((given, written), (given, written, 0, given))  # all of it may be put into the prompt cache
-        return max(cost_usd(self._spec, *tokens) or 0.0 for tokens in kinds)
+        return most_usd(self._spec, _most_input(question.payload), _most_output(question.payload))
 
 
 def _most_input(payload: Mapping[str, Any]) -> int:

@@ -1,15 +1,15 @@
-"""What calls cost and what asking will take: by recorded replies where there are some, else a guess.
+"""What calls cost, and what asking will take: by recorded replies where there are some, else a guess.
 
 Prices are those of the list that ``genai-prices`` ships; nothing is fetched, and nothing is asked.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_promptfit.chat.body import size_of
 from pytest_promptfit.providers.shared import reply_limit
+from pytest_promptfit.providers.usage import Estimate
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,16 +24,16 @@ SHORT_REPLY = 50
 """Tokens of a reply that nobody has seen yet."""
 
 
-def price_usd(
+def cost_usd(
     spec: ModelSpec, input_tokens: int, output_tokens: int, cached_tokens: int = 0, written_tokens: int = 0
 ) -> float | None:
-    """Return the price of a call in USD; ``None`` for a local model and one that the list does not have.
+    """Return what a call costs in USD: nothing for a local model; ``None`` for one that the list does not have.
 
     ``cached_tokens`` are those of the ``input_tokens`` that came from the provider's prompt cache, and
     ``written_tokens`` those that were put into it, which some providers charge more for than for others.
     """
     if spec.provider == "local":
-        return None
+        return 0.0
     import genai_prices
 
     usage = genai_prices.Usage(
@@ -52,44 +52,15 @@ def price_usd(
     return float(price.total_price)
 
 
-def cost_usd(
-    spec: ModelSpec, input_tokens: int, output_tokens: int, cached_tokens: int = 0, written_tokens: int = 0
-) -> float | None:
-    """Return what a call costs in USD: nothing for a local model; ``None`` only where nobody knows."""
-    if spec.provider == "local":
-        return 0.0
-    return price_usd(spec, input_tokens, output_tokens, cached_tokens, written_tokens)
+def reply_usd(spec: ModelSpec, reply: ChatReply) -> float | None:
+    """Return what a reply cost in USD, as ``cost_usd`` does."""
+    return cost_usd(spec, reply.input_tokens, reply.output_tokens, reply.cached_tokens, reply.written_tokens)
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """What calls will take; ``measured_on`` counts the recorded replies it rests on, 0 where it is a guess.
-
-    ``usd`` is ``None`` where the price of the model is not known.
-    """
-
-    calls: int
-    input_tokens: int
-    output_tokens: int
-    usd: float | None
-    is_local: bool = False
-    measured_on: int = 0
-
-    @property
-    def price(self) -> str:
-        """The price in words."""
-        if self.is_local:
-            return "local, free"
-        if self.usd is None:
-            return "its price is not known"
-        if self.usd < 0.0001:
-            return "less than $0.0001"
-        return f"about ${self.usd:.4f}" if self.usd < 1 else f"about ${self.usd:.2f}"
-
-    @property
-    def shown(self) -> str:
-        """Calls and price in words."""
-        return f"{self.calls:,} calls, {self.price}"
+def most_usd(spec: ModelSpec, input_tokens: int, output_tokens: int) -> float:
+    """Return the most that a call with so many tokens can cost in USD; 0 where nobody knows."""
+    kinds = ((0, 0), (0, input_tokens))  # all of it may be put into the prompt cache
+    return max(cost_usd(spec, input_tokens, output_tokens, *cached) or 0.0 for cached in kinds)
 
 
 def estimate(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from pytest_promptfit.providers.pace import Pace
+from pytest_promptfit.providers.usage import Pace
 from pytest_promptfit.text import counted, percent
 from pytest_promptfit.tuning.result import Score, StageUsage, Step
 

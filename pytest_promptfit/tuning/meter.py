@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pytest_promptfit.chat.reply import ChatReply
-    from pytest_promptfit.prompts.model import Budget
+    from pytest_promptfit.prompts.model import TuneLimits
     from pytest_promptfit.prompts.model_spec import ModelSpec
 
 TASK_CALLS, OPTIMIZER_CALLS = 600, 20
@@ -98,7 +98,7 @@ class Rates:
 class Meter(TuneUsage):
     """Counts what is needed against the limits; ``reserved`` task calls are set aside for the end."""
 
-    budget: Budget
+    budget: TuneLimits
     reserved: int = 0
     seconds: float = 0.0
     """The replies' own latencies, shared by the calls that were in flight at once: the same in a replay."""

@@ -18,7 +18,7 @@ from pytest_promptfit.tuning.split import split
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from pytest_promptfit.prompts.model import Budget, ParsedPrompt
+    from pytest_promptfit.prompts.model import ParsedPrompt, TuneLimits
     from pytest_promptfit.prompts.model_spec import ModelSpec
     from pytest_promptfit.prompts.samples import Sample, SampleSet
     from pytest_promptfit.tuning.split import Split
@@ -62,7 +62,7 @@ class Shares:
     warnings: tuple[str, ...]
 
 
-def shares_of(parts: Split, budget: Budget) -> Shares:
+def shares_of(parts: Split, budget: TuneLimits) -> Shares:
     """Return the shares of a budget."""
     limit = Meter(budget).task_limit
     held = min(len(parts.holdout), max(1, limit // 6))

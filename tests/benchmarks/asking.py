@@ -68,10 +68,10 @@ class Watch:
 def ask_ours(parsed: ParsedPrompt, samples: SampleSet, cell: Cell) -> dict[str, float]:
     """Ask as a recording does, into an empty folder."""
     from pytest_promptfit.evaluation.forward import Asking, forward
-    from pytest_promptfit.providers.asking import Budget
+    from pytest_promptfit.providers.usage import Limits
 
     watch = Watch()
-    asking = Asking(Budget(), concurrency=cell.concurrency, progress=watch.progress)
+    asking = Asking(Limits(), concurrency=cell.concurrency, progress=watch.progress)
     with tempfile.TemporaryDirectory() as folder:
         found = forward(parsed, samples, samples.samples[: cell.calls], Path(folder), asking=asking)
     assert all(outcome.reply for outcome in found.outcomes)

@@ -20,7 +20,7 @@ from pytest_promptfit.cli.init.starter import scalar
 from pytest_promptfit.prompts.model import parse_prompt_file
 from pytest_promptfit.prompts.samples import SampleSet, read_samples
 from pytest_promptfit.prompts.yaml_source import YamlSource
-from pytest_promptfit.providers.prices import price_usd
+from pytest_promptfit.providers.prices import cost_usd
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -401,7 +401,7 @@ def test_a_model_that_is_offered_lives_and_gets_what_it_takes(tmp_path: Path, of
     assert f"Sent to the API as they are: {offer.why}." in parsed.path.read_text(encoding="utf-8")
     assert parsed.config.tune.model is not None
     for spec in (parsed.config.model, parsed.config.tune.model):
-        assert price_usd(spec, 1, 1) is not None
+        assert cost_usd(spec, 1, 1) is not None
         assert not is_deprecated(spec)
 
 

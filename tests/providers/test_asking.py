@@ -32,12 +32,12 @@ from pytest_promptfit.cassettes.cassette import ASKED, Asked, canonical_body
 from pytest_promptfit.errors import BudgetExceeded, CallError, CassetteError, PromptfitError
 from pytest_promptfit.prompts.model_spec import ModelSpec
 from pytest_promptfit.providers import provider_of
-from pytest_promptfit.providers.asking import Spending, ask
-from pytest_promptfit.providers.budget import Budget, Limits
-from pytest_promptfit.providers.prices import price_usd
+from pytest_promptfit.providers.asking import ask
+from pytest_promptfit.providers.prices import cost_usd
+from pytest_promptfit.providers.usage import Limits, Usage
 
 PRICED = ModelSpec(provider="openai", name="gpt-4.1-nano")
-CALL_USD = price_usd(PRICED, 100, 10)
+CALL_USD = cost_usd(PRICED, 100, 10)
 """What one answer of the test server costs."""
 
 
@@ -84,7 +84,7 @@ def run(
     name: str = "openai",
     price_of: ModelSpec | None = None,
     **options: Any,
-) -> tuple[Answers, Spending]:
+) -> tuple[Answers, Usage]:
     spec = ModelSpec(provider=name, name="m", base_url=server.url, timeout=options.pop("timeout", 20.0))
     answers = options.pop("answers", None) or Answers()
     options.setdefault("on_answer", answers)
@@ -106,12 +106,12 @@ def test_every_question_is_answered_at_most_so_many_at_once(name: str) -> None:
         return message() if name == "anthropic" else chat()
 
     with FaultyServer(answer) as server:
-        answers, spending = run(server, questions(33), name=name, concurrency=8)
+        answers, usage = run(server, questions(33), name=name, concurrency=8)
 
     assert sorted(answers.replies) == list(range(33))
     assert server.peak == 8
-    assert (spending.calls, spending.input_tokens, spending.output_tokens) == (33, 3300, 330)
-    assert spending.usd is None
+    assert (usage.calls, usage.input_tokens, usage.output_tokens) == (33, 3300, 330)
+    assert usage.usd is None
 
 
 def test_answers_belong_to_their_questions() -> None:
@@ -123,7 +123,7 @@ def test_answers_belong_to_their_questions() -> None:
 
 def test_no_questions_ask_nothing() -> None:
     with FaultyServer(chat()) as server:
-        assert run(server, []) == ({}, Spending())
+        assert run(server, []) == ({}, Usage())
     assert server.seen == []
 
 
@@ -176,24 +176,24 @@ def test_busy_and_broken_answers_are_asked_again_and_not_counted() -> None:
     def answer(seen: Seen) -> Answer:
         return busy() if seen.number % 3 == 0 else broken(503) if seen.number % 7 == 0 else chat()
 
-    budget = Budget(Limits(max_calls=20))
+    limits = Limits(calls=20)
     with FaultyServer(answer) as server:
-        answers, spending = run(server, questions(20), budget=budget)
+        answers, usage = run(server, questions(20), limits=limits)
 
     assert len(answers.replies) == 20
     assert len(server.seen) > 20
-    assert spending.calls == budget.calls == 20
+    assert usage.calls == limits.used_calls == 20
 
 
 def test_the_first_question_goes_alone_and_a_refused_key_ends_the_run() -> None:
     with FaultyServer(error(401, "bad key")) as server:
-        answers, spending = run(server, questions(50))
+        answers, usage = run(server, questions(50))
 
     assert len(server.seen) == 1
     assert len(answers.errors) == 50
     assert str(answers[0]).startswith("openai/m: a request without a key")
     assert str(answers[49]) == f"not asked: {answers[0]}"
-    assert spending.calls == 0
+    assert usage.calls == 0
 
 
 def test_a_missing_key_is_the_answer_to_all() -> None:
@@ -210,11 +210,11 @@ def test_one_question_that_fails_does_not_end_the_run() -> None:
         return error(400, "too long") if seen.body["messages"][0]["content"] in {"0", "5"} else chat()
 
     with FaultyServer(answer) as server:
-        answers, spending = run(server, questions(10))
+        answers, usage = run(server, questions(10))
 
     assert sorted(answers.errors) == [0, 5]
     assert "too long" in str(answers[5])
-    assert spending.calls == 8
+    assert usage.calls == 8
 
 
 def test_a_first_question_that_fails_by_chance_is_asked_again() -> None:
@@ -249,22 +249,22 @@ def test_what_the_rate_limit_turns_away_is_asked_again_as_long_as_others_get_thr
 
 def test_a_fatal_error_later_ends_the_run() -> None:
     with FaultyServer(lambda seen: chat() if seen.number < 5 else error(401, "expired")) as server:
-        answers, spending = run(server, questions(100), concurrency=4)
+        answers, usage = run(server, questions(100), concurrency=4)
 
-    assert spending.calls == len(answers.replies) == 5
+    assert usage.calls == len(answers.replies) == 5
     assert len(server.seen) <= 5 + 4
     assert len(answers.errors) == 95
     assert str(answers[99]).startswith("not asked: openai/m: ")
 
 
 def test_a_reply_that_cannot_be_read_is_told_and_counted() -> None:
-    budget = Budget()
+    limits = Limits()
     with FaultyServer(lambda seen: HTML if seen.number == 2 else chat()) as server:
-        answers, spending = run(server, questions(4), budget=budget, concurrency=1)
+        answers, usage = run(server, questions(4), limits=limits, concurrency=1)
 
     assert [type(answers[n]) is dict for n in range(4)] == [True, True, False, True]
     assert "is not JSON" in str(answers[2])
-    assert (spending.calls, budget.calls) == (3, 4)
+    assert (usage.calls, limits.used_calls) == (3, 4)
 
 
 @pytest.mark.parametrize("at", [0, 7])
@@ -320,9 +320,9 @@ def test_a_wrapping_transport_may_read_the_replies(packed: bool) -> None:
 @pytest.mark.parametrize("concurrency", [1, 16])
 def test_a_limit_of_calls_is_met_exactly(concurrency: int) -> None:
     with FaultyServer(chat(), latency=0.01) as server:
-        answers, spending = run(server, questions(60), budget=Budget(Limits(max_calls=37)), concurrency=concurrency)
+        answers, usage = run(server, questions(60), limits=Limits(calls=37), concurrency=concurrency)
 
-    assert len(server.seen) == spending.calls == 37
+    assert len(server.seen) == usage.calls == 37
     assert {type(stop) for stop in answers.errors.values()} == {BudgetExceeded}
     assert str(next(iter(answers.errors.values()))) == (
         "limit of 37 calls reached after 37 calls: the rest was not asked; "
@@ -331,11 +331,11 @@ def test_a_limit_of_calls_is_met_exactly(concurrency: int) -> None:
 
 
 def test_a_limit_is_shared_by_the_calls_of_a_run() -> None:
-    budget = Budget(Limits(max_calls=10))
+    limits = Limits(calls=10)
     with FaultyServer(chat()) as server:
-        run(server, questions(6), budget=budget)
-        answers, _ = run(server, questions(6), budget=budget)
-        none, _ = run(server, questions(2), budget=budget)
+        run(server, questions(6), limits=limits)
+        answers, _ = run(server, questions(6), limits=limits)
+        none, _ = run(server, questions(2), limits=limits)
 
     assert len(server.seen) == 10
     assert (len(answers.replies), len(answers.errors)) == (4, 2)
@@ -346,35 +346,35 @@ def test_a_limit_is_shared_by_the_calls_of_a_run() -> None:
 def test_a_budget_in_usd_is_used_but_never_passed(concurrency: int) -> None:
     """The bound of a call's price is several times what it costs, so the last calls wait for the others."""
     assert CALL_USD is not None
-    budget = Budget(Limits(max_usd=20 * CALL_USD))
+    limits = Limits(usd=20 * CALL_USD)
     with FaultyServer(chat(), latency=0.01) as server:
-        answers, spending = run(
-            server, questions(60, max_tokens=50), budget=budget, price_of=PRICED, concurrency=concurrency
+        answers, usage = run(
+            server, questions(60, max_tokens=50), limits=limits, price_of=PRICED, concurrency=concurrency
         )
 
-    assert spending.usd == pytest.approx(spending.calls * CALL_USD)
-    assert budget.usd <= 20 * CALL_USD
-    assert 15 <= len(server.seen) == spending.calls <= 20
-    assert len(answers.errors) == 60 - spending.calls
+    assert usage.usd == pytest.approx(usage.calls * CALL_USD)
+    assert limits.used_usd <= 20 * CALL_USD
+    assert 15 <= len(server.seen) == usage.calls <= 20
+    assert len(answers.errors) == 60 - usage.calls
     assert "run again with a larger --promptfit-budget" in str(next(iter(answers.errors.values())))
 
 
 def test_a_budget_too_small_for_one_call_asks_nothing() -> None:
     with FaultyServer(chat()) as server:
-        answers, _ = run(server, questions(3, max_tokens=9), budget=Budget(Limits(max_usd=1e-6)), price_of=PRICED)
+        answers, _ = run(server, questions(3, max_tokens=9), limits=Limits(usd=1e-6), price_of=PRICED)
 
     assert server.seen == []
     assert str(answers[0]).startswith("budget of $0.00 reached after 0 calls")
 
 
 def test_a_failed_call_gives_its_reservation_back() -> None:
-    budget = Budget(Limits(max_usd=1.0))
+    limits = Limits(usd=1.0)
     with FaultyServer(error(400, "no")) as server:
-        run(server, questions(5, max_tokens=9), budget=budget, price_of=PRICED)
+        run(server, questions(5, max_tokens=9), limits=limits, price_of=PRICED)
 
     assert len(server.seen) == 6
-    assert (budget.calls, budget.usd) == (0, 0.0)
-    assert budget.fits(1.0)
+    assert (limits.used_calls, limits.used_usd) == (0, 0.0)
+    assert limits.fit(1.0)
 
 
 @pytest.mark.parametrize("concurrency", [1, 16])
@@ -382,17 +382,17 @@ def test_replies_that_are_cut_off_count_each_time(concurrency: int, monkeypatch:
     """Each of them was generated, whatever became of it on its way."""
     monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.001)
     cut = Answer(200, chat().body, AT_ONCE, withheld=1)
-    budget = Budget(Limits(max_calls=10))
+    limits = Limits(calls=10)
     with FaultyServer(cut) as server:
-        answers, _ = run(server, questions(60), budget=budget, concurrency=concurrency)
+        answers, _ = run(server, questions(60), limits=limits, concurrency=concurrency)
 
-    assert len(server.seen) == budget.calls == 10
+    assert len(server.seen) == limits.used_calls == 10
     assert "limit of 10 calls reached after 10 calls" in str(answers[59])
 
 
 def test_usd_cannot_limit_replies_of_any_length() -> None:
     with FaultyServer(chat()) as server, pytest.raises(PromptfitError) as caught:
-        run(server, questions(3), budget=Budget(Limits(max_usd=1.0)), price_of=PRICED)
+        run(server, questions(3), limits=Limits(usd=1.0), price_of=PRICED)
 
     assert server.seen == []
     assert "--promptfit-budget cannot hold while a reply may be of any length: set max_tokens" in str(caught.value)
@@ -401,28 +401,28 @@ def test_usd_cannot_limit_replies_of_any_length() -> None:
 def test_what_goes_into_the_prompt_cache_counts_against_a_budget() -> None:
     """A server that puts all of each prompt into its cache, for which Claude takes a quarter more."""
     claude = ModelSpec(provider="anthropic", name="claude-3-5-haiku-latest")
-    usage = {"input_tokens": 0, "cache_creation_input_tokens": 1000, "output_tokens": 0}
-    answer = json_answer({"content": [{"type": "text", "text": "1"}], "stop_reason": "end_turn", "usage": usage})
-    budget = Budget(Limits(max_usd=1.0))
-    plain = price_usd(claude, 1000, 0)
+    counts = {"input_tokens": 0, "cache_creation_input_tokens": 1000, "output_tokens": 0}
+    answer = json_answer({"content": [{"type": "text", "text": "1"}], "stop_reason": "end_turn", "usage": counts})
+    limits = Limits(usd=1.0)
+    plain = cost_usd(claude, 1000, 0)
     with FaultyServer(answer) as server:
-        _, spending = run(server, questions(4, max_tokens=9), name="anthropic", budget=budget, price_of=claude)
+        _, usage = run(server, questions(4, max_tokens=9), name="anthropic", limits=limits, price_of=claude)
 
     assert plain is not None
-    assert spending.usd == pytest.approx(4 * 1.25 * plain)
-    assert budget.usd == pytest.approx(spending.usd)
+    assert usage.usd == pytest.approx(4 * 1.25 * plain)
+    assert limits.used_usd == pytest.approx(usage.usd)
 
 
 def test_usd_cannot_limit_a_model_whose_price_is_unknown() -> None:
     with FaultyServer(chat()) as server, pytest.raises(PromptfitError, match="--promptfit-max-calls"):
-        run(server, questions(3), budget=Budget(Limits(max_usd=1.0)))
+        run(server, questions(3), limits=Limits(usd=1.0))
     assert server.seen == []
 
 
 def test_a_local_model_costs_nothing() -> None:
     local = ModelSpec(provider="local", name="m")
     with FaultyServer(chat()) as server:
-        answers, _ = run(server, questions(3), budget=Budget(Limits(max_usd=0.0)), price_of=local)
+        answers, _ = run(server, questions(3), limits=Limits(usd=0.0), price_of=local)
 
     assert len(answers.replies) == 3
 
@@ -496,10 +496,10 @@ def test_an_empty_text_that_the_model_wrote_is_a_reply() -> None:
 @pytest.mark.parametrize("at", ["0", "7"])
 def test_one_flagged_text_fails_alone(status: int, body: Any, at: str) -> None:
     with FaultyServer(lambda seen: json_answer(body, status) if said_in(seen) == at else chat()) as server:
-        answers, spending = run(server, questions(40))
+        answers, usage = run(server, questions(40))
 
     assert list(answers.errors) == [int(at)]
-    assert spending.calls == 39
+    assert usage.calls == 39
 
 
 @pytest.mark.parametrize(
@@ -571,9 +571,9 @@ def test_a_403_is_the_keys_where_it_says_so_or_everybody_gets_it(body: Any, call
 )
 def test_a_refused_parameter_stops_after_the_first_call(status: int, body: Any, params: Any, said: str) -> None:
     with FaultyServer(json_answer(body, status)) as server:
-        answers, spending = run(server, questions(30, **params))
+        answers, usage = run(server, questions(30, **params))
 
-    assert (len(server.seen), spending.calls) == (1, 0)
+    assert (len(server.seen), usage.calls) == (1, 0)
     assert said in str(answers[0])
     assert said in str(answers[29])
     assert str(answers[29]).startswith("not asked: ")

@@ -31,7 +31,7 @@ from pytest_promptfit.errors import CallError
 from pytest_promptfit.prompts.model_spec import ModelSpec
 from pytest_promptfit.providers import local, provider_of
 from pytest_promptfit.providers.local import find_gguf, serve, threads
-from pytest_promptfit.providers.prices import price_usd
+from pytest_promptfit.providers.prices import cost_usd
 from pytest_promptfit.providers.provider import Provider, unwrapped
 
 QUESTION = ChatRequest(
@@ -578,7 +578,7 @@ print(sorted(heavy & set(sys.modules)))
 
 def test_prices_come_from_the_price_list() -> None:
     def price(model: str | dict[str, Any], *tokens: int) -> float | None:
-        return price_usd(ModelSpec.model_validate(model), *tokens)
+        return cost_usd(ModelSpec.model_validate(model), *tokens)
 
     nano = price("openai/gpt-4.1-nano", 1_000_000, 1_000_000)
     assert nano is not None
@@ -589,7 +589,7 @@ def test_prices_come_from_the_price_list() -> None:
     assert price("anthropic/claude-3-5-haiku-latest", 1000, 1000) > 0
     assert price("gemini/gemini-2.5-flash", 1000, 1000) > 0
     assert price("openai/no-such-model", 1, 1) is None
-    assert price("local/smollm2-135m", 1, 1) is None
+    assert price("local/smollm2-135m", 1, 1) == 0.0
     assert price({"provider": "openai", "name": "gpt-4.1-nano", "base_url": "http://localhost:1/v1"}, 1, 1) is None
 
 

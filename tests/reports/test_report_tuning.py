@@ -9,10 +9,11 @@ import pytest
 from examples import TUNING
 
 from pytest_promptfit.chat.reply import ChatReply
-from pytest_promptfit.evaluation.outcomes import Evaluation, Outcome, Usage
+from pytest_promptfit.evaluation.outcomes import Evaluation, Outcome
 from pytest_promptfit.evaluation.verdicts import PromptResult, judge
 from pytest_promptfit.prompts.model import Gates
 from pytest_promptfit.prompts.samples import Sample
+from pytest_promptfit.providers.usage import Usage
 from pytest_promptfit.reports.page import page
 from pytest_promptfit.reports.page.pictures import history_picture
 from pytest_promptfit.reports.page.tuning import Tuning

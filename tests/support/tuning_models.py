@@ -12,7 +12,7 @@ from faulty_server import Answer, chat
 from mood_project import Model, Project, Row
 
 from pytest_promptfit.prompts.model_spec import ModelSpec
-from pytest_promptfit.providers.prices import price_usd
+from pytest_promptfit.providers.prices import cost_usd
 from pytest_promptfit.tuning import meter, plan
 
 # pytester forgets what a run inside it has imported: what is loaded here is loaded once.
@@ -97,7 +97,7 @@ def patches(*some: dict[str, Any]) -> str:
 
 def price_of(*tokens: int) -> float:
     """Return what a call with so many tokens costs at the models of ``with_a_price``."""
-    return price_usd(ModelSpec(provider="openai", name="gpt-4.1-nano"), *tokens) or 0.0
+    return cost_usd(ModelSpec(provider="openai", name="gpt-4.1-nano"), *tokens) or 0.0
 
 
 def with_a_price(monkeypatch: pytest.MonkeyPatch) -> None:

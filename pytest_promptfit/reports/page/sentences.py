@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from pytest_promptfit.evaluation.baseline import Comparison
-    from pytest_promptfit.evaluation.outcomes import Usage
     from pytest_promptfit.evaluation.verdicts import PromptResult
+    from pytest_promptfit.providers.usage import Usage
     from pytest_promptfit.reports.verdict import Tone
     from pytest_promptfit.tuning.result import Holdout, TuneResult
 
