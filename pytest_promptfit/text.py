@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 
+LONGEST_QUOTE = 200
+"""Characters of a server's own words that fit into a message."""
+
 # Control characters, and what turns text around, hides it or has no width: two texts must not look the same.
 _UNSAFE = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f"
@@ -52,6 +55,25 @@ def cut(text: str, limit: int) -> str:
     """Return the text on one line and at most ``limit`` characters long."""
     flat = plain(text[: limit * 2].strip())
     return flat if len(flat) <= limit and len(text) <= limit * 2 else flat[: limit - 1] + "…"
+
+
+def one_line(text: str, limit: int = LONGEST_QUOTE) -> str:
+    """Return ``text`` on one line, without control characters, cut to ``limit`` characters."""
+    line = " ".join("".join(char if char.isprintable() else " " for char in text[: limit * 20]).split())
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"
+
+
+def described(error: BaseException) -> str:
+    """Return an exception on one line."""
+    text = one_line(str(error))
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def shown(value: object) -> str:
+    """Return a value that nobody asked for, with its type, on one line."""
+    kind = type(value)
+    name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
+    return f"{one_line(repr(value), 80)} ({name})"
 
 
 def fitted(text: str, columns: int) -> str:

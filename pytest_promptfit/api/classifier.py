@@ -20,15 +20,15 @@ from pytest_promptfit.prompts.model_spec import ModelSpec
 from pytest_promptfit.prompts.samples import check_prompt_labels, read_samples
 from pytest_promptfit.providers.background import Background
 from pytest_promptfit.providers.own import OURS, Custom
-from pytest_promptfit.providers.prices import reply_usd
-from pytest_promptfit.providers.shared import shown
+from pytest_promptfit.providers.usage import reply_usd
 from pytest_promptfit.providers.wire import Wire, refuse_keys
+from pytest_promptfit.text import shown
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
     from pytest_promptfit.chat.reply import ChatReply
-    from pytest_promptfit.providers.background import Send
+    from pytest_promptfit.providers import Send
     from pytest_promptfit.providers.own import Extract, MakeClient
 
     OnCall = Callable[["Call"], None]

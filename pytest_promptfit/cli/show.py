@@ -18,7 +18,7 @@ from pytest_promptfit.errors import CallError, PromptfitError
 from pytest_promptfit.prompts.mistakes import nearest
 from pytest_promptfit.prompts.model import parse_prompt_file
 from pytest_promptfit.prompts.samples import read_samples
-from pytest_promptfit.providers.prices import BYTES_PER_TOKEN, estimate
+from pytest_promptfit.providers.usage import BYTES_PER_TOKEN, estimate
 from pytest_promptfit.providers.wire import Wire, refuse_keys
 from pytest_promptfit.text import plain, relative_to
 

@@ -14,8 +14,9 @@ from pytest_promptfit.cassettes.misses import Misses, ends_with_assistant
 from pytest_promptfit.chat.reply import ToolCall
 from pytest_promptfit.errors import HookError, PromptfitError
 from pytest_promptfit.evaluation.outcomes import Evaluation, Outcome, Unrecorded
+from pytest_promptfit.providers import where_a_key_goes
 from pytest_promptfit.providers.own import OURS
-from pytest_promptfit.providers.shared import NoReplyError, is_reply, where_a_key_goes
+from pytest_promptfit.providers.replies import NoReplyError, is_reply
 from pytest_promptfit.providers.usage import Usage
 from pytest_promptfit.providers.wire import Wire
 from pytest_promptfit.text import scrubber
@@ -201,7 +202,7 @@ def _unrecorded(wire: Wire, replies: _Replies, samples: Sequence[Sample]) -> Unr
     payloads = [wire.payload(sample.text) for sample, key in keyed if key not in cassette or key in replies.no_reply]
     if not payloads:
         return None
-    from pytest_promptfit.providers.prices import estimate
+    from pytest_promptfit.providers.usage import estimate
 
     obstacle = wire.provider.obstacle()
     return Unrecorded(estimate(wire.model, payloads), is_everything=not len(cassette), obstacle=obstacle)

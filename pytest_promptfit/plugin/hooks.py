@@ -16,8 +16,7 @@ from pytest_promptfit.errors import HookError, PromptfitError
 from pytest_promptfit.evaluation.gates import Gate, GateResult
 from pytest_promptfit.prompts.model import Gates
 from pytest_promptfit.providers.own import Custom
-from pytest_promptfit.providers.shared import described, shown
-from pytest_promptfit.text import plain, relative_to
+from pytest_promptfit.text import described, plain, relative_to, shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -163,6 +162,6 @@ def _file_of(function: Callable[..., object]) -> str:
 
 
 def _start(reply: object) -> str:
-    from pytest_promptfit.providers.shared import one_line
+    from pytest_promptfit.text import one_line
 
     return repr(one_line(getattr(reply, "text", ""), 60))

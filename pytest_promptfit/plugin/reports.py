@@ -154,7 +154,7 @@ class LastWord:
 
 def price_of_call(path: str, tokens_in: float, tokens_out: float) -> float | None:
     """Return what so many tokens of a prompt file's model cost in USD; ``None`` where nobody knows or it is local."""
-    from pytest_promptfit.providers.prices import cost_usd
+    from pytest_promptfit.providers.usage import cost_usd
 
     try:
         model = parse_prompt_file(Path(path)).config.model

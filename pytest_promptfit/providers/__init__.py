@@ -1,4 +1,4 @@
-"""Whose protocol is spoken.
+"""What a provider is: it turns a request into a JSON body, sends it, and reads the reply; and its key and address.
 
 Importing this package, and reading replies with it, imports neither an SDK nor an HTTP client: those come
 with ``Provider.connect``.
@@ -6,25 +6,153 @@ with ``Provider.connect``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urlsplit
+
+from pytest_promptfit.errors import CallError
+from pytest_promptfit.text import one_line
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Awaitable, Callable, Mapping
+    from contextlib import AbstractAsyncContextManager
 
+    import httpx2
+
+    from pytest_promptfit.chat.reply import ChatReply, TokenLogprobs
+    from pytest_promptfit.chat.request import ChatRequest
     from pytest_promptfit.prompts.model_spec import ModelSpec
-    from pytest_promptfit.providers.provider import Provider
+
+    Wrap = Callable[[httpx2.AsyncBaseTransport], httpx2.AsyncBaseTransport]
+    """Puts a transport around the one that sends: how recording gets between the SDK and the network."""
+
+    Send = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
+    """Posts a JSON body and returns the JSON object of the 2xx reply; raises ``CallError``."""
 
 
-def provider_of(spec: ModelSpec, folder: Path) -> Provider:
-    """Return the provider of ``spec``; ``folder`` is where the prompt file is, for relative GGUF paths."""
-    if spec.provider == "anthropic":
-        from pytest_promptfit.providers.anthropic import AnthropicProvider
+def unwrapped(transport: httpx2.AsyncBaseTransport) -> httpx2.AsyncBaseTransport:
+    """Return ``transport`` as it is: the ``Wrap`` that records nothing."""
+    return transport
 
-        return AnthropicProvider(spec)
-    if spec.provider == "local":
-        from pytest_promptfit.providers.local import LocalProvider
 
-        return LocalProvider(spec, folder)
-    from pytest_promptfit.providers.openai import OpenAIProvider
+class Provider(Protocol):
+    """One model at one API: what is sent, how it is sent, and what the reply says."""
 
-    return OpenAIProvider(spec)
+    @property
+    def spec(self) -> ModelSpec:
+        """The model that is asked."""
+
+    @property
+    def url(self) -> str:
+        """The URL that is recorded."""
+
+    @property
+    def continues_prefix(self) -> bool:
+        """Whether the API goes on from a trailing assistant turn."""
+
+    def payload(self, request: ChatRequest) -> dict[str, Any]:
+        """Return the JSON body as the API wants it, constant parts first."""
+
+    def reply(self, body: Mapping[str, Any], reply_prefix: str) -> ChatReply:
+        """Return what the API's JSON says; raise ``CallError`` when it is not a reply."""
+
+    def asking_for_logprobs(self, count: int) -> dict[str, Any]:
+        """Return the parameters that ask for the ``count`` likeliest tokens at each place; none if there are none."""
+
+    def logprobs(self, body: Mapping[str, Any]) -> tuple[TokenLogprobs, ...]:
+        """Return the log-probabilities of a reply's tokens; nothing where the API did not tell them."""
+
+    def check(self) -> None:
+        """Raise a fatal ``CallError`` when the model cannot be asked: no key, no file, no package."""
+
+    def obstacle(self) -> str:
+        """Return why the model cannot be asked, as far as it shows before anybody tries to; else ``""``."""
+
+    def secrets(self) -> tuple[str, ...]:
+        """Return the values that must never be written anywhere."""
+
+    def connect(
+        self, *, wrap: Wrap = unwrapped, max_retries: int = 2, timeout: float | None = None
+    ) -> AbstractAsyncContextManager[Send]:
+        """Open a client of the provider's SDK; ``timeout`` in seconds, default that of the model."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """Where the key of a model comes from; the environment is read when the key is needed, not before.
+
+    ``own_url`` is the provider's own endpoint: its key goes there and to no other server.
+    """
+
+    spec: ModelSpec
+    variables: tuple[str, ...]
+    own_url: str
+
+    def names(self) -> tuple[str, ...]:
+        """Return the environment variables that may hold the key, in order; none where no key is needed."""
+        if self.spec.api_key_env:
+            return (self.spec.api_key_env,)
+        return self.variables if is_own(self.spec, self.own_url) else ()
+
+    def value(self) -> str | None:
+        """Return the key, ``None`` where none is needed; raise a fatal ``CallError`` when it is missing."""
+        names = self.names()
+        found = next(iter(self.secrets()), None)
+        if found is None and names:
+            named = ", the variable that model.api_key_env names"
+            how = named if self.spec.api_key_env else " (or name another variable with model.api_key_env)"
+            raise CallError(f"{self.spec}: no API key: set {names[0]}{how}", fatal=True)
+        if found is not None and not (found.isascii() and found.isprintable()):
+            raise CallError(f"{self.spec}: the API key holds characters that no key has", fatal=True)
+        return found
+
+    def secrets(self) -> tuple[str, ...]:
+        """Return the values of all these variables that are set."""
+        return tuple(value for name in self.names() if (value := os.environ.get(name, "").strip()))
+
+
+def is_own(spec: ModelSpec, own_url: str) -> bool:
+    """Tell whether the model is asked at its provider's own endpoint, ``own_url`` or a region of it."""
+    if spec.base_url is None:
+        return True
+    host = f".{_host_of(own_url)}"
+    return spec.base_url.startswith("https://") and f".{_host_of(spec.base_url)}".endswith(host)
+
+
+def _host_of(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+
+
+def where_a_key_goes(spec: ModelSpec) -> list[str]:
+    """Return the line that names the server of a key which the prompt file chose for it, if there is one.
+
+    The file may be a stranger's.
+    """
+    if not (spec.api_key_env and spec.base_url):
+        return []
+    return [f"the key in {spec.api_key_env} was sent to {urlsplit(spec.base_url).netloc}"]
+
+
+def check_base_url(spec: ModelSpec) -> None:
+    """Raise a fatal ``CallError`` when ``base_url`` is not a plain http(s) URL."""
+    base_url = spec.base_url
+    if base_url is None:
+        return
+    try:
+        parts = urlsplit(base_url)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise CallError(f"{spec}: model.base_url is not a URL: {one_line(str(error))}", fatal=True) from None
+    if parts.scheme not in {"http", "https"} or not host or not base_url.isprintable() or " " in base_url:
+        wrong = f"{one_line(base_url)!r} is not a URL such as http://localhost:11434/v1"
+        raise CallError(f"{spec}: model.base_url {wrong}", fatal=True)
+
+
+def endpoint(base_url: str, path: str) -> str:
+    """Return the URL of ``path`` below ``base_url``, whose query stays where it belongs."""
+    base, question_mark, query = base_url.partition("?")
+    return f"{base.rstrip('/')}{path}{question_mark}{query}"

@@ -8,19 +8,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytest_promptfit.chat.body import text_of
 from pytest_promptfit.chat.reply import ChatReply, StopReason
-from pytest_promptfit.providers.sdk import SdkProvider
-from pytest_promptfit.providers.shared import (
-    ApiKey,
+from pytest_promptfit.providers import ApiKey, endpoint, is_own
+from pytest_promptfit.providers.replies import (
     count,
-    endpoint,
     failure_status,
-    is_own,
     stop_reason,
     thought_of,
     tool_call,
     unreadable,
     with_prefix,
 )
+from pytest_promptfit.providers.sdk import SdkProvider
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +27,7 @@ if TYPE_CHECKING:
     import httpx2
 
     from pytest_promptfit.chat.reply import TokenLogprobs
-    from pytest_promptfit.chat.request import ChatRequest, Turn
+    from pytest_promptfit.chat.request import ChatRequest
 
 OWN_URL = "https://api.anthropic.com"
 DEFAULT_MAX_TOKENS = 1024
@@ -71,11 +69,14 @@ class AnthropicProvider(SdkProvider):
         body: dict[str, Any] = {"model": request.model}
         if request.system:
             body["system"] = [_cached(request.system)]
-        body["messages"] = _messages(request.turns)
+        messages: list[dict[str, Any]] = [{"role": turn.role, "content": turn.text} for turn in request.turns]
+        if len(messages) > 1:
+            messages[-2]["content"] = [_cached(request.turns[-2].text)]
+        body["messages"] = messages
         # White space at the end of the last turn is refused.
         prefix = request.reply_prefix.rstrip()
         if prefix and self.continues_prefix:
-            body["messages"].append({"role": "assistant", "content": prefix})
+            messages.append({"role": "assistant", "content": prefix})
         return {**body, "max_tokens": DEFAULT_MAX_TOKENS, **request.params}
 
     def reply(self, body: Mapping[str, Any], reply_prefix: str) -> ChatReply:
@@ -87,21 +88,20 @@ class AnthropicProvider(SdkProvider):
         if not isinstance(content, list | str) or failure_status(body) is not None:
             raise unreadable(self.spec, body, self.secrets())
         usage = body.get("usage")
-        counts: Mapping[str, Any] = usage if isinstance(usage, dict) else {}
         text = text_of(content)
         return ChatReply(
             with_prefix(text, reply_prefix) if self.continues_prefix else text,
-            input_tokens=sum(count(counts, name) for name in INPUT_COUNTS),
-            output_tokens=count(counts, "output_tokens"),
+            input_tokens=sum(count(usage, name) for name in INPUT_COUNTS),
+            output_tokens=count(usage, "output_tokens"),
             stop_reason=stop_reason(STOP_REASONS, body.get("stop_reason")),
-            cached_tokens=count(counts, "cache_read_input_tokens"),
+            cached_tokens=count(usage, "cache_read_input_tokens"),
             thought=thought_of(content),
             calls=tuple(
                 tool_call(part.get("name"), part.get("input"))
                 for part in content
                 if isinstance(part, dict) and part.get("type") == "tool_use"
             ),
-            written_tokens=count(counts, "cache_creation_input_tokens"),
+            written_tokens=count(usage, "cache_creation_input_tokens"),
         )
 
     def asking_for_logprobs(self, count: int) -> dict[str, Any]:  # noqa: ARG002 - this API has none
@@ -128,13 +128,6 @@ def claude_continues(name: str) -> bool:
     """Tell from a model's name, such as ``claude-sonnet-4-5-20250929``, whether it goes on from a prefix."""
     numbers = [int(digits) for digits in re.findall(r"(?<!\d)\d{1,2}(?!\d)", name)]
     return "claude" in name and bool(numbers) and tuple(numbers[:2]) < FIRST_WITHOUT_PREFILL
-
-
-def _messages(turns: tuple[Turn, ...]) -> list[dict[str, Any]]:
-    messages: list[dict[str, Any]] = [{"role": turn.role, "content": turn.text} for turn in turns]
-    if len(turns) > 1:
-        messages[-2]["content"] = [_cached(turns[-2].text)]
-    return messages
 
 
 def _cached(text: str) -> dict[str, Any]:

@@ -14,19 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_promptfit.cassettes.cassette import ASKED
 from pytest_promptfit.errors import BudgetExceeded, CallError, PromptfitError
+from pytest_promptfit.providers import unwrapped
 from pytest_promptfit.providers.background import run_in_own_thread
-from pytest_promptfit.providers.prices import cost_usd, most_usd, reply_usd
-from pytest_promptfit.providers.provider import unwrapped
-from pytest_promptfit.providers.shared import TRIES, NoReplyError, Tries, is_reply, reply_limit
-from pytest_promptfit.providers.usage import Limits, Usage
+from pytest_promptfit.providers.replies import NoReplyError, is_reply, reply_limit
+from pytest_promptfit.providers.usage import TRIES, Limits, Tries, Usage, cost_usd, most_usd, reply_usd
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from pytest_promptfit.cassettes.cassette import Asked
     from pytest_promptfit.cassettes.recorder import Recorder
     from pytest_promptfit.prompts.model_spec import ModelSpec
-    from pytest_promptfit.providers.provider import Provider, Send, Wrap
+    from pytest_promptfit.providers import Provider, Send, Wrap
 
     Answer = dict[str, Any] | CallError | BudgetExceeded
     """The reply's JSON, or why there is none."""
@@ -222,31 +221,27 @@ class _Asking:
             self._give_up(left)
             return
         workers = min(concurrency, len(self._questions) - answered)
-        if workers:
-            await self._ask_rest(wrap, left, workers)
-
-    async def _is_first_answered(self, wrap: Wrap) -> bool:
-        """Ask the first question; an error that the others may not meet is not yet its answer."""
-        first = await self._ask_first(wrap)
-        if isinstance(first, CallError) and self._stopped is None:
-            return False
-        self._on_answer(0, first)
-        return True
-
-    async def _ask_first(self, wrap: Wrap) -> Answer:
-        try:
-            async with self._provider.connect(wrap=wrap, max_retries=FIRST_RETRIES) as send:
-                return await self._answer(self._questions[0], send)
-        except CallError as error:  # there is nothing to connect with: no key, no file, no package
-            self._stop_for(error)
-            return error
-
-    async def _ask_rest(self, wrap: Wrap, left: Iterator[int], workers: int) -> None:
+        if not workers:
+            return
         async with self._provider.connect(wrap=wrap, max_retries=RETRIES) as send, asyncio.TaskGroup() as group:
             for _ in range(workers):
                 group.create_task(self._work(left, send))
         if self._raised is not None:
             raise self._raised
+
+    async def _is_first_answered(self, wrap: Wrap) -> bool:
+        """Ask the first question; an error that the others may not meet is not yet its answer."""
+        first: Answer
+        try:
+            async with self._provider.connect(wrap=wrap, max_retries=FIRST_RETRIES) as send:
+                first = await self._answer(self._questions[0], send)
+        except CallError as error:  # there is nothing to connect with: no key, no file, no package
+            self._stop_for(error)
+            first = error
+        if isinstance(first, CallError) and self._stopped is None:
+            return False
+        self._on_answer(0, first)
+        return True
 
     async def _work(self, left: Iterator[int], send: Send) -> None:
         """Ask one question after the other; an error ends the run for all, but only once what was sent has arrived."""
@@ -305,7 +300,9 @@ class _Asking:
             ASKED.set(question)  # seen by the transport that records
             body = await send(question.payload)
             calls, usd = 1, call.most
-            usd = self._add(body)
+            reply = self._provider.reply(body, "")
+            usd = reply_usd(self._spec, reply) or 0.0
+            self.usage += Usage(1, 0, reply.input_tokens, reply.output_tokens, usd)
             return body
         except BudgetExceeded as error:
             self._stopped = error
@@ -350,28 +347,14 @@ class _Asking:
         self._settled.set()
         self._settled = asyncio.Event()
 
-    def _add(self, body: Mapping[str, Any]) -> float:
-        """Count a reply and return what it cost; raise ``NoReplyError`` when it is none."""
-        reply = self._provider.reply(body, "")
-        usd = reply_usd(self._spec, reply) or 0.0
-        self.usage += Usage(1, 0, reply.input_tokens, reply.output_tokens, usd)
-        return usd
-
     def _stop_for(self, error: CallError, why: str = "") -> None:
         self._stopped = self._stopped or CallError(f"not asked: {why}{error}", fatal=True)
 
     def _most_it_can_cost(self, question: Asked) -> float:
         if self._limits.usd is None:
             return 0.0
-        return most_usd(self._spec, _most_input(question.payload), _most_output(question.payload))
-
-
-def _most_input(payload: Mapping[str, Any]) -> int:
-    """Return a bound of the input tokens: none is shorter than a byte; JSON outweighs the template."""
-    return len(json.dumps(payload, ensure_ascii=False, default=str).encode("utf-8", "surrogatepass"))
-
-
-def _most_output(payload: Mapping[str, Any]) -> int:
-    most = reply_limit(payload) or DEFAULT_MAX_OUTPUT
-    choices = payload.get("n")
-    return most * choices if isinstance(choices, int) and choices > 0 else most
+        payload = question.payload
+        # No token is shorter than a byte, and JSON outweighs the template that the server puts around the messages.
+        given = len(json.dumps(payload, ensure_ascii=False, default=str).encode("utf-8", "surrogatepass"))
+        written, choices = reply_limit(payload) or DEFAULT_MAX_OUTPUT, payload.get("n")
+        return most_usd(self._spec, given, written * choices if isinstance(choices, int) and choices > 0 else written)

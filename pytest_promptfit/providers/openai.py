@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pytest_promptfit.chat.body import text_of
+from pytest_promptfit.chat.body import parts_of, text_of
 from pytest_promptfit.chat.reply import ChatReply, StopReason, TokenLogprobs
-from pytest_promptfit.providers.sdk import SdkProvider
-from pytest_promptfit.providers.shared import (
-    ApiKey,
+from pytest_promptfit.providers import ApiKey, endpoint
+from pytest_promptfit.providers.replies import (
     count,
-    endpoint,
     failure_status,
     first_text,
     stop_reason,
@@ -20,14 +18,14 @@ from pytest_promptfit.providers.shared import (
     unreadable,
     with_prefix,
 )
+from pytest_promptfit.providers.sdk import SdkProvider
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from types import ModuleType
 
     import httpx2
 
-    from pytest_promptfit.chat.reply import ToolCall
     from pytest_promptfit.chat.request import ChatRequest
 
 OWN_URLS = {
@@ -83,7 +81,8 @@ class OpenAIProvider(SdkProvider):
             choice = body["choices"][0]
             message = choice["message"]
             content, refusal = message.get("content"), message.get("refusal")
-            calls = tuple(_calls(message))
+            functions = [call.get("function") for call in parts_of(message.get("tool_calls"))]
+            functions.append(message.get("function_call"))
         except (AttributeError, IndexError, KeyError, TypeError):
             raise unreadable(self.spec, body, self.secrets()) from None
         if isinstance(content, list):
@@ -91,19 +90,22 @@ class OpenAIProvider(SdkProvider):
         said = text_of(content)
         refused = not said and isinstance(refusal, str) and bool(refusal)
         text = refusal if refused else said
-        usage = _mapping(body.get("usage"))
-        details = _mapping(usage.get("prompt_tokens_details"))
+        usage = body.get("usage")
         return ChatReply(
             with_prefix(text, reply_prefix) if self.continues_prefix else text,
             input_tokens=count(usage, "prompt_tokens"),
             output_tokens=count(usage, "completion_tokens"),
             stop_reason="content_filter" if refused else stop_reason(STOP_REASONS, choice.get("finish_reason")),
-            cached_tokens=count(details, "cached_tokens"),
-            written_tokens=count(details, "cache_write_tokens"),
+            cached_tokens=count(usage, "prompt_tokens_details", "cached_tokens"),
+            written_tokens=count(usage, "prompt_tokens_details", "cache_write_tokens"),
             thought=thought_of(content)
             or first_text(message, ("reasoning_content", "reasoning"))
             or thought_of(message.get("reasoning_details")),
-            calls=calls,
+            calls=tuple(
+                tool_call(function.get("name"), function.get("arguments"))
+                for function in functions
+                if isinstance(function, dict)
+            ),
         )
 
     def asking_for_logprobs(self, count: int) -> dict[str, Any]:
@@ -135,15 +137,3 @@ class OpenAIProvider(SdkProvider):
         # The SDK took these from the environment; a recorded run asks what the prompt file says.
         client.organization = client.project = None
         return client
-
-
-def _calls(message: Mapping[str, Any]) -> Iterator[ToolCall]:
-    calls = message.get("tool_calls")
-    functions = [_mapping(call).get("function") for call in calls] if isinstance(calls, list) else []
-    for function in (*functions, message.get("function_call")):
-        if isinstance(function, dict):
-            yield tool_call(function.get("name"), function.get("arguments"))
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}

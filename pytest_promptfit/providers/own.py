@@ -12,22 +12,22 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from pytest_promptfit.errors import HookError, PromptfitError
-from pytest_promptfit.providers.provider import unwrapped
-from pytest_promptfit.providers.shared import check_base_url, described, shown
-from pytest_promptfit.text import scrubber
+from pytest_promptfit.providers import check_base_url, unwrapped
+from pytest_promptfit.text import described, scrubber, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     import httpx2
     from anthropic import AsyncAnthropic
     from openai import AsyncOpenAI
 
     from pytest_promptfit.chat.label import LabelReader
-    from pytest_promptfit.chat.reply import ChatReply
+    from pytest_promptfit.chat.reply import ChatReply, TokenLogprobs
+    from pytest_promptfit.chat.request import ChatRequest
     from pytest_promptfit.prompts.model_spec import ModelSpec
+    from pytest_promptfit.providers import Provider, Send, Wrap
     from pytest_promptfit.providers.own_transport import ModelFunction
-    from pytest_promptfit.providers.provider import Provider
 
     Client: TypeAlias = httpx2.AsyncClient | AsyncOpenAI | AsyncAnthropic | ModelFunction
     """Who asks the model, or is it."""
@@ -40,12 +40,6 @@ if TYPE_CHECKING:
 
     Blame: TypeAlias = Callable[[str, BaseException | None], str]
     """Returns how a message about ``client`` or ``extract`` starts: whose it is, and where it failed."""
-    from collections.abc import AsyncIterator, Mapping
-
-    from pytest_promptfit.chat.reply import ChatReply, TokenLogprobs
-    from pytest_promptfit.chat.request import ChatRequest
-    from pytest_promptfit.prompts.model_spec import ModelSpec
-    from pytest_promptfit.providers.provider import Send, Wrap
 
 
 def by_parameter(what: str, _error: BaseException | None) -> str:
@@ -71,22 +65,18 @@ class Custom:
 
     def label(self, reply: ChatReply, text: str, reader: LabelReader, labels: Sequence[str]) -> str | None:
         """Return the label of the reply to ``text``; raise HookError when the user's function cannot tell."""
-        said = self._said(reply, text)
-        if said is None:
-            return reader.read(reply.text, text, reply.calls)
-        return said if said in labels else reader.read(said, "")
-
-    def _said(self, reply: ChatReply, text: str) -> str | None:
-        if self.extract is None:
-            return None
+        said: object = None
         try:
-            said: object = self.extract(reply, text)
+            if self.extract is not None:
+                said = self.extract(reply, text)
         except PromptfitError:
             raise
         except Exception as error:
             raise HookError(f"{self.blame('extract', error)}: {described(error)}") from None
-        if said is None or isinstance(said, str):
-            return said
+        if said is None:
+            return reader.read(reply.text, text, reply.calls)
+        if isinstance(said, str):
+            return said if said in labels else reader.read(said, "")
         wanted = "expected a str, or None to leave it to others"
         raise HookError(f"{self.blame('extract', None)}: {wanted}; found {shown(said)}")
 

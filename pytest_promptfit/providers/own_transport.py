@@ -15,8 +15,8 @@ import httpx2
 from pytest_promptfit.cassettes.transport import note_headers
 from pytest_promptfit.errors import CallError, PromptfitError
 from pytest_promptfit.providers.http import NETWORK_ERRORS, unsendable
-from pytest_promptfit.providers.refusals import refusal_of
-from pytest_promptfit.providers.shared import shown
+from pytest_promptfit.providers.replies import refusal_of
+from pytest_promptfit.text import shown
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     ModelFunction: TypeAlias = Callable[[dict[str, Any]], Said | Awaitable[Said]]
     """A model: the JSON body of a request → the reply."""
     from pytest_promptfit.prompts.model_spec import ModelSpec
-    from pytest_promptfit.providers.provider import Send
+    from pytest_promptfit.providers import Send
 
 CONNECTION_HEADERS = frozenset({"accept", "accept-encoding", "connection"})
 """What every client has of its own accord; the SDK knows better what it wants."""
@@ -60,8 +60,15 @@ class ClientTransport(httpx2.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Send ``request`` as the client's own; errors that are not the network's are told as the user's."""
+        own = {name: value for name, value in self._client.headers.items() if name not in CONNECTION_HEADERS}
+        headers = httpx2.Headers(request.headers)
+        headers.update(own)
+        content = await request.aread()
         try:
-            response = await self._client.send(await self._as_its_own(request))
+            sent = self._client.build_request(
+                request.method, request.url, headers=headers, content=content, extensions=request.extensions
+            )
+            response = await self._client.send(sent)
         except (*NETWORK_ERRORS, PromptfitError):
             raise
         except Exception as error:
@@ -74,14 +81,6 @@ class ClientTransport(httpx2.AsyncBaseTransport):
     async def aclose(self) -> None:
         """Close the client."""
         await self._client.aclose()
-
-    async def _as_its_own(self, request: httpx2.Request) -> httpx2.Request:
-        headers = httpx2.Headers(request.headers)
-        headers.update({name: value for name, value in self._client.headers.items() if name not in CONNECTION_HEADERS})
-        content = await request.aread()
-        return self._client.build_request(
-            request.method, request.url, headers=headers, content=content, extensions=request.extensions
-        )
 
 
 class FunctionTransport(httpx2.AsyncBaseTransport):

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytest_promptfit.errors import CallError
-from pytest_promptfit.providers.provider import unwrapped
-from pytest_promptfit.providers.shared import ApiKey, check_base_url
+from pytest_promptfit.providers import check_base_url, unwrapped
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     import httpx2
 
     from pytest_promptfit.prompts.model_spec import ModelSpec
-    from pytest_promptfit.providers.provider import Send, Wrap
+    from pytest_promptfit.providers import ApiKey, Send, Wrap
 
 
 @dataclass(frozen=True)

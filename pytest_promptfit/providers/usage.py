@@ -1,14 +1,30 @@
-"""What calls took, what they may take and what they will: calls, tokens, USD and time. Nothing is asked here.
+"""What calls took, what they may take and what they will: calls, tokens, USD and time.
 
-Prices are in ``prices``.
+Prices are those of the list that ``genai-prices`` ships; nothing is fetched, and nothing is asked.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from contextvars import ContextVar
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
+from pytest_promptfit.chat.body import size_of
 from pytest_promptfit.errors import BudgetExceeded
+from pytest_promptfit.providers.replies import reply_limit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pytest_promptfit.chat.reply import ChatReply
+    from pytest_promptfit.prompts.model_spec import ModelSpec
+
+PRICE_LISTS = {"openai": "openai", "anthropic": "anthropic", "gemini": "google"}
+
+BYTES_PER_TOKEN = 4
+SHORT_REPLY = 50
+"""Tokens of a reply that nobody has seen yet."""
 
 WINDOW_SECONDS = 10.0
 """The rate is that of so long ago until now: it moves when the model's pace does."""
@@ -36,37 +52,6 @@ class Usage:
             self.output_tokens + other.output_tokens,
             None if self.usd is None or other.usd is None else self.usd + other.usd,
         )
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What calls will take; ``measured_on`` counts the recorded replies it rests on, 0 where it is a guess.
-
-    ``usd`` is ``None`` where the price of the model is not known.
-    """
-
-    calls: int
-    input_tokens: int
-    output_tokens: int
-    usd: float | None
-    is_local: bool = False
-    measured_on: int = 0
-
-    @property
-    def price(self) -> str:
-        """The price in words."""
-        if self.is_local:
-            return "local, free"
-        if self.usd is None:
-            return "its price is not known"
-        if self.usd < 0.0001:
-            return "less than $0.0001"
-        return f"about ${self.usd:.4f}" if self.usd < 1 else f"about ${self.usd:.2f}"
-
-    @property
-    def shown(self) -> str:
-        """Calls and price in words."""
-        return f"{self.calls:,} calls, {self.price}"
 
 
 @dataclass(slots=True)
@@ -116,6 +101,114 @@ class Limits:
             f"{limit} reached after {self.used_calls} calls{spent}: "
             f"the rest was not asked; run again with a larger {option}"
         )
+
+
+class Tries:
+    """What is told of the tries of one call, since a retry may cost as much as the first; this one takes no note.
+
+    ``begin`` waits until a try may be sent, or raises what forbids it; ``end`` says that it is not under way any
+    more, ``lose`` that it may be paid for and brought no reply.
+    """
+
+    async def begin(self) -> None:
+        """Wait until the next try may be sent."""
+
+    def end(self) -> None:
+        """Take note that the try is over."""
+
+    def lose(self) -> None:
+        """Take note that the try may be paid for all the same."""
+
+
+TRIES: ContextVar[Tries] = ContextVar("promptfit_tries", default=Tries())  # noqa: B039 - it holds nothing
+"""The tries of the call that the current task makes."""
+
+
+def cost_usd(
+    spec: ModelSpec, input_tokens: int, output_tokens: int, cached_tokens: int = 0, written_tokens: int = 0
+) -> float | None:
+    """Return what a call costs in USD: nothing for a local model; ``None`` for one that the list does not have.
+
+    ``cached_tokens`` are those of the ``input_tokens`` that came from the provider's prompt cache, and
+    ``written_tokens`` those that were put into it, which some providers charge more for than for others.
+    """
+    if spec.provider == "local":
+        return 0.0
+    import genai_prices
+
+    usage = genai_prices.Usage(
+        input_tokens=max(input_tokens, cached_tokens + written_tokens),
+        output_tokens=output_tokens,
+        cache_read_tokens=cached_tokens,
+        cache_write_tokens=written_tokens,
+    )
+    try:
+        if spec.base_url:
+            price = genai_prices.calc_price(usage, spec.name, provider_api_url=spec.base_url)
+        else:
+            price = genai_prices.calc_price(usage, spec.name, provider_id=PRICE_LISTS[spec.provider])
+    except (LookupError, ValueError):
+        return None
+    return float(price.total_price)
+
+
+def reply_usd(spec: ModelSpec, reply: ChatReply) -> float | None:
+    """Return what a reply cost in USD, as ``cost_usd`` does."""
+    return cost_usd(spec, reply.input_tokens, reply.output_tokens, reply.cached_tokens, reply.written_tokens)
+
+
+def most_usd(spec: ModelSpec, input_tokens: int, output_tokens: int) -> float:
+    """Return the most that a call with so many tokens can cost in USD; 0 where nobody knows."""
+    kinds = ((0, 0), (0, input_tokens))  # all of it may be put into the prompt cache
+    return max(cost_usd(spec, input_tokens, output_tokens, *cached) or 0.0 for cached in kinds)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What calls will take; ``measured_on`` counts the recorded replies it rests on, 0 where it is a guess.
+
+    ``usd`` is ``None`` where the price of the model is not known.
+    """
+
+    calls: int
+    input_tokens: int
+    output_tokens: int
+    usd: float | None
+    is_local: bool = False
+    measured_on: int = 0
+
+    @property
+    def price(self) -> str:
+        """The price in words."""
+        if self.is_local:
+            return "local, free"
+        if self.usd is None:
+            return "its price is not known"
+        if self.usd < 0.0001:
+            return "less than $0.0001"
+        return f"about ${self.usd:.4f}" if self.usd < 1 else f"about ${self.usd:.2f}"
+
+    @property
+    def shown(self) -> str:
+        """Calls and price in words."""
+        return f"{self.calls:,} calls, {self.price}"
+
+
+def estimate(
+    spec: ModelSpec, payloads: Sequence[Mapping[str, Any]], seen: Sequence[tuple[Mapping[str, Any], ChatReply]] = ()
+) -> Estimate:
+    """Return what asking for these JSON bodies takes; ``seen`` are bodies with the replies to them."""
+    seen = [(payload, reply) for payload, reply in seen if reply.input_tokens and reply.output_tokens]
+    known_size = sum(size_of(payload) for payload, _ in seen)
+    tokens_per_byte = sum(reply.input_tokens for _, reply in seen) / known_size if known_size else 1 / BYTES_PER_TOKEN
+    given = round(sum(map(size_of, payloads)) * tokens_per_byte)
+    if seen:
+        written = round(len(payloads) * sum(reply.output_tokens for _, reply in seen) / len(seen))
+    else:
+        limit = reply_limit(payloads[0]) if payloads else None
+        written = len(payloads) * min(SHORT_REPLY, limit or SHORT_REPLY)
+    usd = cost_usd(spec, given, written)
+    return Estimate(len(payloads), given, written, usd, spec.provider == "local", len(seen))
 
 
 class Pace:

@@ -15,9 +15,8 @@ from pytest_promptfit.chat.request import ChatBuilder
 from pytest_promptfit.chat.thoughts import has_thought_tag, without_thought
 from pytest_promptfit.errors import CallError, PromptFileError
 from pytest_promptfit.prompts.labels import words_of
-from pytest_promptfit.providers import provider_of
 from pytest_promptfit.providers.own import OURS
-from pytest_promptfit.providers.shared import limit_named, parsed_body
+from pytest_promptfit.providers.replies import limit_named, parsed_body
 from pytest_promptfit.text import scrubber
 
 if TYPE_CHECKING:
@@ -27,7 +26,9 @@ if TYPE_CHECKING:
     from pytest_promptfit.chat.missing import Missing
     from pytest_promptfit.chat.reply import ChatReply
     from pytest_promptfit.prompts.model import ParsedPrompt, Prompt, PromptConfig
+    from pytest_promptfit.prompts.model_spec import ModelSpec
     from pytest_promptfit.prompts.samples import Sample
+    from pytest_promptfit.providers import Provider
     from pytest_promptfit.providers.own import Custom
 
 
@@ -109,6 +110,21 @@ class Wire:
     def _reply(self, body: dict[str, Any], text: str) -> ChatReply:
         reply = self.provider.reply(body, self._reply_prefix)
         return without_thought(reply, text, prefix=self._mouthed) if self._sets_thoughts_aside else reply
+
+
+def provider_of(spec: ModelSpec, folder: Path) -> Provider:
+    """Return the provider of ``spec``; ``folder`` is where the prompt file is, for relative GGUF paths."""
+    if spec.provider == "anthropic":
+        from pytest_promptfit.providers.anthropic import AnthropicProvider
+
+        return AnthropicProvider(spec)
+    if spec.provider == "local":
+        from pytest_promptfit.providers.local import LocalProvider
+
+        return LocalProvider(spec, folder)
+    from pytest_promptfit.providers.openai import OpenAIProvider
+
+    return OpenAIProvider(spec)
 
 
 def secrets_of(parsed: ParsedPrompt) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from pytest_promptfit.evaluation.outcomes import Outcome
 from pytest_promptfit.files import write_atomically
 from pytest_promptfit.providers.asking import ask_and_record
 from pytest_promptfit.providers.own import OURS
-from pytest_promptfit.providers.shared import is_reply, parsed_body
+from pytest_promptfit.providers.replies import is_reply, parsed_body
 from pytest_promptfit.providers.wire import Wire
 from pytest_promptfit.tuning.meter import Cost, Rates
 from pytest_promptfit.tuning.result import plus

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_promptfit.errors import PromptfitError
 from pytest_promptfit.providers.asking import DEFAULT_MAX_OUTPUT
-from pytest_promptfit.providers.prices import cost_usd
-from pytest_promptfit.providers.shared import reply_limit
+from pytest_promptfit.providers.replies import reply_limit
+from pytest_promptfit.providers.usage import cost_usd
 from pytest_promptfit.tuning.result import TuneUsage, plus
 
 if TYPE_CHECKING:

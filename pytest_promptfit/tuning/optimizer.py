@@ -8,10 +8,10 @@ from pytest_promptfit.cassettes.cassette import Asked
 from pytest_promptfit.chat.request import ChatRequest, Turn
 from pytest_promptfit.chat.thoughts import without_thought
 from pytest_promptfit.errors import CallError, PromptfitError
-from pytest_promptfit.providers import provider_of
 from pytest_promptfit.providers.asking import ask_and_record
 from pytest_promptfit.providers.own import OURS
-from pytest_promptfit.providers.shared import is_reply, parsed_body
+from pytest_promptfit.providers.replies import is_reply, parsed_body
+from pytest_promptfit.providers.wire import provider_of
 from pytest_promptfit.tuning.meter import Rates
 from pytest_promptfit.tuning.result import plus
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_promptfit.chat.request import ChatRequest, Turn
-from pytest_promptfit.providers import provider_of
-from pytest_promptfit.providers.prices import BYTES_PER_TOKEN, SHORT_REPLY, cost_usd
-from pytest_promptfit.providers.shared import reply_limit
+from pytest_promptfit.providers.replies import reply_limit
+from pytest_promptfit.providers.usage import BYTES_PER_TOKEN, SHORT_REPLY, cost_usd
+from pytest_promptfit.providers.wire import provider_of
 from pytest_promptfit.tuning.candidates import SIZES
 from pytest_promptfit.tuning.messages import LONGEST_MESSAGE
 from pytest_promptfit.tuning.meter import Meter

@@ -18,8 +18,8 @@ from pytest_promptfit.evaluation.baseline import accept, baseline_path, excusing
 from pytest_promptfit.evaluation.forward import forward
 from pytest_promptfit.evaluation.outcomes import Evaluation, Outcome
 from pytest_promptfit.files import write_atomically
+from pytest_promptfit.providers import where_a_key_goes
 from pytest_promptfit.providers.own import OURS, Custom
-from pytest_promptfit.providers.shared import where_a_key_goes
 from pytest_promptfit.providers.wire import secrets_of
 from pytest_promptfit.tuning.arena import Arena
 from pytest_promptfit.tuning.certainty import harness_replies

@@ -20,7 +20,7 @@ from pytest_promptfit.cli.init.starter import scalar
 from pytest_promptfit.prompts.model import parse_prompt_file
 from pytest_promptfit.prompts.samples import SampleSet, read_samples
 from pytest_promptfit.prompts.yaml_source import YamlSource
-from pytest_promptfit.providers.prices import cost_usd
+from pytest_promptfit.providers.usage import cost_usd
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

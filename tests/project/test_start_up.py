@@ -17,7 +17,7 @@ from pytest_promptfit import load_prompt
 from pytest_promptfit.cassettes.cassette import Asked
 from pytest_promptfit.cassettes.recorder import Recorder
 from pytest_promptfit.prompts.model import parse_prompt_file
-from pytest_promptfit.providers import provider_of
+from pytest_promptfit.providers.wire import provider_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -92,7 +92,8 @@ def test_replay_imports_no_sdk(project: Project) -> None:
     modules = modules_of(project, "--promptfit", "--promptfit-json=report.json")
     assert "pytest_promptfit.evaluation.forward" in modules
     assert not tops(modules) & (SDKS - {"asyncio", "ssl"})
-    assert not ours(modules) & {f"pytest_promptfit.{name}" for name in ("asking", "recorder", "transport")}
+    sending = ("providers.asking", "providers.http", "cassettes.recorder", "cassettes.transport")
+    assert not ours(modules) & {f"pytest_promptfit.{name}" for name in sending}
     assert "jinja2" not in tops(modules)
 
 

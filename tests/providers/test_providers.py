@@ -29,10 +29,10 @@ from faulty_server import (
 from pytest_promptfit.chat.request import ChatRequest, Turn
 from pytest_promptfit.errors import CallError
 from pytest_promptfit.prompts.model_spec import ModelSpec
-from pytest_promptfit.providers import local, provider_of
+from pytest_promptfit.providers import Provider, local, unwrapped
 from pytest_promptfit.providers.local import find_gguf, serve, threads
-from pytest_promptfit.providers.prices import cost_usd
-from pytest_promptfit.providers.provider import Provider, unwrapped
+from pytest_promptfit.providers.usage import cost_usd
+from pytest_promptfit.providers.wire import provider_of
 
 QUESTION = ChatRequest(
     model="some-model",
@@ -557,7 +557,7 @@ def test_replay_imports_no_sdk() -> None:
 import sys
 from pathlib import Path
 from pytest_promptfit.prompts.model_spec import ModelSpec
-from pytest_promptfit.providers import provider_of
+from pytest_promptfit.providers.wire import provider_of
 from pytest_promptfit.chat.request import ChatRequest, Turn
 for model in ("openai/m", "anthropic/claude-3-opus", "gemini/m", "local/m"):
     asked = provider_of(ModelSpec.model_validate(model), Path())
@@ -727,7 +727,7 @@ import asyncio, sys
 from pathlib import Path
 from pytest_promptfit.chat.request import ChatRequest, Turn
 from pytest_promptfit.prompts.model_spec import ModelSpec
-from pytest_promptfit.providers import provider_of
+from pytest_promptfit.providers.wire import provider_of
 from pytest_promptfit.providers.local import _servers
 asked = provider_of(ModelSpec.model_validate(f"local/{sys.argv[1]}"), Path())
 request = ChatRequest(sys.argv[1], "", (Turn("user", "hi"),), "", {"max_tokens": 2})

@@ -15,7 +15,7 @@ from pytest_promptfit.cassettes.recorder import Recorder
 from pytest_promptfit.prompts.labels import words_of
 from pytest_promptfit.prompts.model import parse_prompt_file
 from pytest_promptfit.prompts.samples import read_samples
-from pytest_promptfit.providers import provider_of
+from pytest_promptfit.providers.wire import provider_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

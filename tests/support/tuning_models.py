@@ -12,7 +12,7 @@ from faulty_server import Answer, chat
 from mood_project import Model, Project, Row
 
 from pytest_promptfit.prompts.model_spec import ModelSpec
-from pytest_promptfit.providers.prices import cost_usd
+from pytest_promptfit.providers.usage import cost_usd
 from pytest_promptfit.tuning import meter, plan
 
 # pytester forgets what a run inside it has imported: what is loaded here is loaded once.

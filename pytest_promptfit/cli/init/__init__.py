@@ -21,7 +21,7 @@ from pytest_promptfit.errors import PromptfitError
 from pytest_promptfit.prompts.model import parse_prompt_file
 from pytest_promptfit.prompts.samples import read_samples
 from pytest_promptfit.prompts.tables import read_rows
-from pytest_promptfit.providers.prices import estimate
+from pytest_promptfit.providers.usage import estimate
 from pytest_promptfit.providers.wire import Wire
 from pytest_promptfit.text import plain, relative_to
 

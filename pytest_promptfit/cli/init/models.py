@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_promptfit.errors import CallError, PromptfitError
 from pytest_promptfit.prompts.model_spec import PROVIDER_NAMES, ModelSpec
-from pytest_promptfit.providers import provider_of
-from pytest_promptfit.providers.prices import PRICE_LISTS
+from pytest_promptfit.providers.usage import PRICE_LISTS
+from pytest_promptfit.providers.wire import provider_of
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,29 +1,27 @@
-"""What all providers share and replay needs too: keys, addresses, and reading what came back."""
+"""What came back from an API, whichever protocol it speaks: the pieces of a reply, what is none, and refusals.
+
+A refusal is an error status: who else would meet it, and what to do. Pure: nothing is sent here.
+"""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-from contextvars import ContextVar
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from pytest_promptfit.chat.body import parts_of, texts
 from pytest_promptfit.chat.reply import ToolCall
 from pytest_promptfit.errors import CallError
-from pytest_promptfit.text import scrubber
+from pytest_promptfit.text import one_line, scrubber
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from pytest_promptfit.chat.reply import StopReason
     from pytest_promptfit.prompts.model_spec import ModelSpec
-    from pytest_promptfit.providers.provider import Provider
-
-LONGEST_QUOTE = 200
-"""Characters of a server's own words that fit into a message."""
+    from pytest_promptfit.providers import Provider
 
 
 LIMITS = ("max_completion_tokens", "max_tokens")
@@ -42,128 +40,29 @@ DEEPEST_ERROR = 8
 MOST_FIELDS = 5
 """Refused fields of a request that a message names."""
 
+FORBIDDEN_FIRST = 3
+"""So many 403s, and no reply, say that the key may not do this, whatever the first ones are worded like."""
+
+REFUSED_FIRST = 20
+"""So many refusals of another kind, and no reply, say that it is not the samples."""
+
+# Not compiled here: every replay imports this, and hardly any run is refused something.
+_SAYS_KEY = r"(?i)\b(api[ _-]?key|credentials?|authenticat\w+|unauthori[sz]ed|access token)\b"
+_BAD_KEY = r"(?i)api[ _-]?key\b.*\b(not valid|invalid|incorrect)|\b(invalid|incorrect) api[ _-]?key"
+_TOO_LONG = r"(?i)context.(length|window)|too (long|many tokens)|input tokens|prompt tokens"
+_PREFILL = (
+    r"(?i)prefill|continue_final_message|add_generation_prompt|last (role|message)|assistant message"
+    r"|(end|final|finish)\w* with (a|an) (user|assistant)|must end with|assistant with prefix"
+)
+_KEY_CODES = frozenset({"invalid_api_key", "authentication_error", "invalid_authentication", "unauthorized"})
+_FILTER_CODES = frozenset(
+    {"content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation", "moderation_blocked"}
+)
+_NO_PARAMETERS = frozenset({"model", "messages", "system"})
+
 
 class NoReplyError(CallError):
     """The request went out, but no reply could be read: it may have been paid for all the same."""
-
-
-class Tries:
-    """What is told of the tries of one call, since a retry may cost as much as the first; this one takes no note.
-
-    ``begin`` waits until a try may be sent, or raises what forbids it; ``end`` says that it is not under way any
-    more, ``lose`` that it may be paid for and brought no reply.
-    """
-
-    async def begin(self) -> None:
-        """Wait until the next try may be sent."""
-
-    def end(self) -> None:
-        """Take note that the try is over."""
-
-    def lose(self) -> None:
-        """Take note that the try may be paid for all the same."""
-
-
-TRIES: ContextVar[Tries] = ContextVar("promptfit_tries", default=Tries())  # noqa: B039 - it holds nothing
-"""The tries of the call that the current task makes."""
-
-
-@dataclass(frozen=True, slots=True)
-class ApiKey:
-    """Where the key of a model comes from; the environment is read when the key is needed, not before.
-
-    ``own_url`` is the provider's own endpoint: its key goes there and to no other server.
-    """
-
-    spec: ModelSpec
-    variables: tuple[str, ...]
-    own_url: str
-
-    def names(self) -> tuple[str, ...]:
-        """Return the environment variables that may hold the key, in order; none where no key is needed."""
-        if self.spec.api_key_env:
-            return (self.spec.api_key_env,)
-        return self.variables if is_own(self.spec, self.own_url) else ()
-
-    def value(self) -> str | None:
-        """Return the key, ``None`` where none is needed; raise a fatal ``CallError`` when it is missing."""
-        names = self.names()
-        found = next(iter(self.secrets()), None)
-        if found is None and names:
-            raise CallError(f"{self.spec}: no API key: {self._how_to_set(names[0])}", fatal=True)
-        if found is not None and not (found.isascii() and found.isprintable()):
-            raise CallError(f"{self.spec}: the API key holds characters that no key has", fatal=True)
-        return found
-
-    def secrets(self) -> tuple[str, ...]:
-        """Return the values of all these variables that are set."""
-        return tuple(value for name in self.names() if (value := self._read(name)))
-
-    def _how_to_set(self, name: str) -> str:
-        if self.spec.api_key_env:
-            return f"set {name}, the variable that model.api_key_env names"
-        return f"set {name} (or name another variable with model.api_key_env)"
-
-    @staticmethod
-    def _read(name: str) -> str:
-        return os.environ.get(name, "").strip()
-
-
-def is_own(spec: ModelSpec, own_url: str) -> bool:
-    """Tell whether the model is asked at its provider's own endpoint, ``own_url`` or a region of it."""
-    if spec.base_url is None:
-        return True
-    host = f".{_host_of(own_url)}"
-    return spec.base_url.startswith("https://") and f".{_host_of(spec.base_url)}".endswith(host)
-
-
-def _host_of(url: str) -> str:
-    try:
-        return urlsplit(url).hostname or ""
-    except ValueError:
-        return ""
-
-
-def where_a_key_goes(spec: ModelSpec) -> list[str]:
-    """Return the line that names the server of a key which the prompt file chose for it, if there is one.
-
-    The file may be a stranger's.
-    """
-    if not (spec.api_key_env and spec.base_url):
-        return []
-    return [f"the key in {spec.api_key_env} was sent to {urlsplit(spec.base_url).netloc}"]
-
-
-def check_base_url(spec: ModelSpec) -> None:
-    """Raise a fatal ``CallError`` when ``base_url`` is not a plain http(s) URL."""
-    if spec.base_url is None:
-        return
-    wrong = _what_is_wrong(spec.base_url)
-    if wrong:
-        raise CallError(f"{spec}: model.base_url {wrong}", fatal=True)
-
-
-def _what_is_wrong(base_url: str) -> str:
-    try:
-        parts = urlsplit(base_url)
-        host, _ = parts.hostname, parts.port
-    except ValueError as error:
-        return f"is not a URL: {one_line(str(error))}"
-    if parts.scheme not in {"http", "https"} or not host or not base_url.isprintable() or " " in base_url:
-        return f"{one_line(base_url)!r} is not a URL such as http://localhost:11434/v1"
-    return ""
-
-
-def endpoint(base_url: str, path: str) -> str:
-    """Return the URL of ``path`` below ``base_url``, whose query stays where it belongs."""
-    base, question_mark, query = base_url.partition("?")
-    return f"{base.rstrip('/')}{path}{question_mark}{query}"
-
-
-def one_line(text: str, limit: int = LONGEST_QUOTE) -> str:
-    """Return ``text`` on one line, without control characters, cut to ``limit`` characters."""
-    line = " ".join("".join(char if char.isprintable() else " " for char in text[: limit * 20]).split())
-    return line if len(line) <= limit else f"{line[: limit - 1]}…"
 
 
 def with_prefix(text: str, reply_prefix: str) -> str:
@@ -203,10 +102,11 @@ def tool_call(name: object, arguments: object) -> ToolCall:
     return ToolCall(name if isinstance(name, str) else "", said)
 
 
-def count(usage: Mapping[str, object], name: str) -> int:
+def count(usage: object, *path: str) -> int:
     """Return a token count of a reply's ``usage``; 0 where the server does not say."""
-    value = usage.get(name)
-    return value if isinstance(value, int) and value > 0 else 0
+    for name in path:
+        usage = usage.get(name) if isinstance(usage, dict) else None
+    return usage if isinstance(usage, int) and usage > 0 else 0
 
 
 def reply_limit(payload: Mapping[str, object]) -> int | None:
@@ -324,14 +224,142 @@ def _wrote_nothing(body: Mapping[str, object], name: str, why: object) -> bool:
     return isinstance(usage, dict) and usage.get(name) == 0 and why in {"stop", "end_turn"}
 
 
-def described(error: BaseException) -> str:
-    """Return an exception on one line."""
-    text = one_line(str(error))
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An error status, what the server said about it, and the JSON body that it was said of.
+
+    ``body`` is the reply's JSON, or its text where it is none; ``said`` is its message on one line, without keys.
+    ``shown`` is the status as a person reads it.
+    """
+
+    status: int
+    body: object
+    said: str
+    payload: Mapping[str, Any]
+    shown: str = ""
+
+    def error(self, who: str, *, url: str, key: str) -> CallError:
+        """Return the error for this: one line that says whose it is, what, and what to do.
+
+        ``key`` names where the key comes from.
+        """
+        place, said = f"({self.shown or self.status})", f": {self.said}" if self.said else ""
+        if self._is_quota:
+            return CallError(
+                f"{who}: the account has no quota left {place}{said}; add credit or use another key", fatal=True
+            )
+        if self.status == 404 or "model_not_found" in self._codes:
+            what = f"not found at {url} {place}{said}; check the model's name and base_url"
+            return CallError(f"{who}: {what}", fatal=True)
+        if self._is_filter:
+            listed = ", ".join(reason for reason in self._reasons or () if isinstance(reason, str))
+            reasons = f" ({one_line(listed, 80)})" if listed else ""
+            return CallError(f"{who}: refused by the content filter {place}{said}{reasons}")
+        if self._is_key:
+            return CallError(f"{who}: {key} was refused {place}{said}", fatal=True)
+        if self.status == 403:
+            what = f"the API does not let this one pass {place}{said}"
+            return CallError(f"{who}: {what}", hopeless_after=FORBIDDEN_FIRST)
+        if self.status == 429:
+            what = f"over the rate limit, still after the retries {place}{said}; send fewer at once, or wait"
+            return CallError(f"{who}: {what}", too_many=True)
+        if self.status >= 500:
+            what = f"the server failed, still after the retries {place}{said}; try again later"
+            return CallError(f"{who}: {what}", passing=True)
+        cure = self.cure
+        what = f"the API does not take the request {place}{said}{f'; {cure}' if cure else ''}"
+        hopeless_after = 1 if cure else 0 if self._is_too_long else REFUSED_FIRST
+        return CallError(f"{who}: {what}", hopeless_after=hopeless_after)
+
+    @property
+    def cure(self) -> str:
+        """What to write in the prompt file where the API refuses a parameter, or a trailing assistant turn."""
+        if self.status not in {400, 422} or self._is_too_long:
+            return ""
+        name = self._parameter
+        if name == "max_tokens" and "max_completion_tokens" in self.said:
+            return "write max_completion_tokens in the place of max_tokens in params"
+        if name:
+            return f"leave {name} out of params, or give it a value that this model takes"
+        messages = parts_of(self.payload.get("messages"))
+        if messages and messages[-1].get("role") == "assistant" and re.search(_PREFILL, self.said):
+            return "write reply_prefix: ask under model, so that the user turn asks for the bot_reply_prefix"
+        return ""
+
+    @property
+    def _is_too_long(self) -> bool:
+        return re.search(_TOO_LONG, self.said) is not None
+
+    @property
+    def _parameter(self) -> str:
+        """The parameter of the request that is refused; ``""`` where none is named."""
+        sent = [name for name in self.payload if name not in _NO_PARAMETERS]
+        named = _fields(self.body)
+        for name in sent:
+            if name in named:
+                return name
+        found = []
+        for name in sent:
+            # `user`, `stop` and `n` may be words like any other.
+            marked = "" if "_" in name else r"(?:^|[\"'`.]|(?:argument|parameter|supplied|field|name)s?:? ?)"
+            if match := re.search(rf"{marked}(?<!\w){re.escape(name)}\b", self.said):
+                found.append((match.start(), name))
+        # A message may list what it would take: what it names first is what it refuses.
+        return min(found, default=(0, ""))[1]
+
+    @property
+    def _codes(self) -> frozenset[str]:
+        error = _error_of(self.body)
+        inner = _mapping(error.get("innererror")) or _mapping(error.get("inner_error"))
+        return frozenset(c for c in (error.get("code"), error.get("type"), inner.get("code")) if isinstance(c, str))
+
+    @property
+    def _reasons(self) -> list[object] | None:
+        """What a router's content filter found, where it says so."""
+        reasons = _mapping(_error_of(self.body).get("metadata")).get("reasons")
+        return reasons if isinstance(reasons, list) else None
+
+    @property
+    def _is_filter(self) -> bool:
+        flagged = self._reasons is not None or bool(self._codes & _FILTER_CODES)
+        return flagged and self.status in {400, 403, 422}
+
+    @property
+    def _is_key(self) -> bool:
+        if self.status == 403:
+            return bool(self._codes & _KEY_CODES or re.search(_SAYS_KEY, self.said))
+        return self.status == 401 or (self.status == 400 and bool(re.search(_BAD_KEY, self.said)))
+
+    @property
+    def _is_quota(self) -> bool:
+        no_credit = "credit balance" in self.said.lower()
+        return self.status == 402 or no_credit or bool(self._codes & {"insufficient_quota", "billing_error"})
 
 
-def shown(value: object) -> str:
-    """Return a value that nobody asked for, with its type, on one line."""
-    kind = type(value)
-    name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    return f"{one_line(repr(value), 80)} ({name})"
+def refusal_of(
+    status: int, body: object, payload: Mapping[str, Any], *, said: str | None = None, shown: str = ""
+) -> Refusal:
+    """Return what an error status says; ``said`` is its message where something had to be cut out of it."""
+    return Refusal(status, body, one_line(error_message(body) if said is None else said), payload, shown)
+
+
+def _error_of(body: object) -> Mapping[str, Any]:
+    if isinstance(body, list):
+        body = body[0] if body else None
+    found = _mapping(body)
+    return _mapping(found.get("error")) or found
+
+
+def _fields(body: object) -> frozenset[str]:
+    """Return the fields of a request that an error names: OpenAI's ``param``, FastAPI's and Mistral's ``loc``."""
+    error = _error_of(body)
+    message = _mapping(error.get("message"))
+    details = error.get("detail") or message.get("detail")
+    places = (_mapping(detail).get("loc") for detail in details) if isinstance(details, list) else ()
+    named = {str(part) for place in places if isinstance(place, list) for part in place}
+    param = error.get("param")
+    return frozenset({*named, param.partition(".")[0]} if isinstance(param, str) else named)
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
