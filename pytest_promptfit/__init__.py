@@ -10,8 +10,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pytest_promptfit.api.classifier import Call, Classifier, Prediction, load_prompt
-    from pytest_promptfit.api.runs import evaluate, tune
+    from pytest_promptfit.api import Call, Classifier, Prediction, evaluate, load_prompt, tune
     from pytest_promptfit.chat.reply import ChatReply
     from pytest_promptfit.errors import CallError, CassetteError, HookError, PromptFileError, PromptfitError
     from pytest_promptfit.evaluation.gates import Gate, GateResult
@@ -22,26 +21,26 @@ if TYPE_CHECKING:
     from pytest_promptfit.tuning.result import TuneResult
 
 _HOMES = {
-    "Call": "api.classifier",
+    "Call": "api",
     "CallError": "errors",
     "CassetteError": "errors",
     "ChatReply": "chat.reply",
-    "Classifier": "api.classifier",
+    "Classifier": "api",
     "Evaluation": "evaluation.outcomes",
     "Gate": "evaluation.gates",
     "GateResult": "evaluation.gates",
     "HookError": "errors",
     "ModelSpec": "prompts.model_spec",
     "Outcome": "evaluation.outcomes",
-    "Prediction": "api.classifier",
+    "Prediction": "api",
     "PromptFileError": "errors",
     "PromptfitError": "errors",
     "Sample": "prompts.samples",
     "TuneResult": "tuning.result",
     "Usage": "providers.usage",
-    "evaluate": "api.runs",
-    "load_prompt": "api.classifier",
-    "tune": "api.runs",
+    "evaluate": "api",
+    "load_prompt": "api",
+    "tune": "api",
 }
 
 __all__ = [

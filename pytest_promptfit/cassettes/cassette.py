@@ -1,7 +1,7 @@
 """Recorded replies: the key of a request, and the cassette that answers by key.
 
 This is the replay path: it imports nothing but the standard library, opens no connection and writes no file.
-How a file is read lives in ``cassette_file``; writing in ``recorder``.
+How a file is read lives in ``file``; writing in ``recorder``.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ from collections.abc import Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import NoneType
 from typing import TYPE_CHECKING, Any
 
-from pytest_promptfit.cassettes.file import CassetteFile, plain_text, read_cassette_file
+from pytest_promptfit.cassettes.file import CassetteFile, header_values, plain_text, read_cassette_file
 from pytest_promptfit.errors import CassetteError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from pathlib import Path
 
 NEW_FILE = "replies-new.yaml"
 """Where a recording that is under way puts its replies; what it says is newer than the other files."""
@@ -238,19 +238,13 @@ def cassette_paths(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         return []
-    paths = (path for path in folder.iterdir() if path.suffix in (".yaml", ".yml") and path.name[0] != ".")
-    return sorted((path for path in paths if _is_cassette(path)), key=lambda path: (path.name != NEW_FILE, path.name))
-
-
-def _is_cassette(path: Path) -> bool:
-    """Tell a file from a folder; raise CassetteError for what could hold nothing, or hold a reader up for ever."""
-    if path.is_file():
-        return True
-    if path.is_symlink() and not path.exists():
-        raise CassetteError(f"{path}: a link to a file that is not there; restore that file, or delete the link")
-    if path.exists() and not path.is_dir():
-        raise CassetteError(f"{path}: not a regular file, so it can hold no recordings; delete it")
-    return False
+    paths = [path for path in folder.iterdir() if path.suffix in (".yaml", ".yml") and path.name[0] != "."]
+    for path in paths:
+        if path.is_symlink() and not path.exists():
+            raise CassetteError(f"{path}: a link to a file that is not there; restore that file, or delete the link")
+        if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe would hold the reader up for ever
+            raise CassetteError(f"{path}: not a regular file, so it can hold no recordings; delete it")
+    return sorted(filter(Path.is_file, paths), key=lambda path: (path.name != NEW_FILE, path.name))
 
 
 def _read(folder: Path) -> tuple[list[Recorded], list[str]]:
@@ -306,8 +300,11 @@ def _recorded_of(file: CassetteFile, warnings: list[str]) -> Iterator[_Placed]:
         try:
             recorded = _recorded(interaction)
         except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+            fault = "not an interaction with a text request and a text response"
+            if isinstance(error, ValueError) and not isinstance(error, UnicodeError):
+                fault = f"an interaction that cannot be used: {error}"
             raise CassetteError(
-                f"{file.path}:{file.line_of(index)}: {_fault(error)}; delete it and record it again: {RECORD}"
+                f"{file.path}:{file.line_of(index)}: {fault}; delete it and record it again: {RECORD}"
             ) from None
         if recorded is not None:
             yield recorded, file, index
@@ -316,12 +313,6 @@ def _recorded_of(file: CassetteFile, warnings: list[str]) -> Iterator[_Placed]:
     if failed:
         more = f", and {len(failed) - 1:,} more in this file" if len(failed) > 1 else ""
         warnings.append(f"{file.path}:{file.line_of(failed[0])}: a recorded failure is left out: not a 2xx{more}")
-
-
-def _fault(error: Exception) -> str:
-    if isinstance(error, ValueError) and not isinstance(error, UnicodeError):
-        return f"an interaction that cannot be used: {error}"
-    return "not an interaction with a text request and a text response"
 
 
 def _recorded(interaction: Mapping[str, Any]) -> Recorded | None:
@@ -340,7 +331,7 @@ def _recorded(interaction: Mapping[str, Any]) -> Recorded | None:
         url=url,
         request_body=body,
         body=plain_text(response["body"]["string"], headers),
-        content_type=_content_type(headers),
+        content_type=next(iter(header_values(headers, "content-type")), ""),
         status=status,
         sample=_typed(tag.get("sample"), (str, NoneType)),
         seconds=_typed(tag.get("seconds"), (float, int, NoneType)),
@@ -368,11 +359,3 @@ def _typed(value: Any, kind: type | tuple[type, ...]) -> Any:
     if not isinstance(value, kind):
         raise TypeError("a value of another type than is recorded")
     return value
-
-
-def _content_type(headers: Mapping[str, Any]) -> str:
-    if "content-type" in headers:
-        value = headers["content-type"]
-    else:
-        value = next((value for name, value in headers.items() if name.lower() == "content-type"), "")
-    return str(value[0]) if isinstance(value, list) and value else str(value or "")

@@ -46,7 +46,13 @@ class CassetteFile:
     def _lines(self) -> list[int]:
         if self.one_line_each:
             return [number for number, line in enumerate(self.text.split("\n"), 1) if line[:2] == "- "]
-        return _yaml_lines(self.text)
+        import yaml
+
+        from pytest_promptfit.prompts.yaml_source import SafeLoader
+
+        nodes: Any = yaml.compose(self.text, Loader=SafeLoader)
+        interactions = next(value for key, value in nodes.value if key.value == "interactions")
+        return [node.start_mark.line + 1 for node in interactions.value]
 
 
 def read_cassette_file(path: Path) -> CassetteFile:
@@ -138,30 +144,23 @@ def _read_yaml(path: Path, text: str) -> CassetteFile:
 def _load_yaml(path: Path, text: str) -> Any:
     import yaml
 
-    from pytest_promptfit.prompts.yaml_source import AliasBombError, line_too_deep
+    from pytest_promptfit.prompts.yaml_source import AliasBombError, SafeLoader, line_too_deep, values_of
 
     try:
-        line = line_too_deep(text)
-        if line:
+        if line := line_too_deep(text):
             raise CassetteError(f"{path}:{line}: nested too deep for a cassette; restore it from version control")
-        return _checked_values(text)
+        loader = SafeLoader(text)
+        try:
+            root = loader.get_single_node()
+            for _ in values_of(root, text):  # it raises where aliases blow up
+                pass
+            return None if root is None else loader.construct_document(root)
+        finally:
+            loader.dispose()
     except AliasBombError as error:
         raise CassetteError(f"{path}:1: {error}, or restore the file from version control") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise CassetteError(_what_is_wrong(path, text, error)) from None
-
-
-def _checked_values(text: str) -> Any:
-    from pytest_promptfit.prompts.yaml_source import SafeLoader, values_of
-
-    loader = SafeLoader(text)
-    try:
-        root = loader.get_single_node()
-        for _ in values_of(root, text):  # it raises where aliases blow up
-            pass
-        return None if root is None else loader.construct_document(root)
-    finally:
-        loader.dispose()
 
 
 def _what_is_wrong(path: Path, text: str, error: Exception) -> str:
@@ -189,16 +188,6 @@ def _broken_lines(text: str) -> Iterator[int]:
             yield number
 
 
-def _yaml_lines(text: str) -> list[int]:
-    import yaml
-
-    from pytest_promptfit.prompts.yaml_source import SafeLoader
-
-    nodes: Any = yaml.compose(text, Loader=SafeLoader)
-    interactions = next(value for key, value in nodes.value if key.value == "interactions")
-    return [node.start_mark.line + 1 for node in interactions.value]
-
-
 def plain_text(body: object, headers: Mapping[str, Any]) -> str:
     """Return a recorded body as text: other tools keep it as bytes, and packed as the server sent it.
 
@@ -212,25 +201,22 @@ def plain_text(body: object, headers: Mapping[str, Any]) -> str:
         return ""
     if not isinstance(body, bytes):
         raise TypeError("a body is text or bytes")
-    return _unpack(body, _content_encoding(headers)).decode()
-
-
-def _content_encoding(headers: Mapping[str, Any]) -> str:
-    values = [value for name, value in headers.items() if name.lower() == "content-encoding"]
-    flat = (item for value in values for item in (value if isinstance(value, list) else [value]))
-    return ",".join(str(item).strip().lower() for item in flat)
-
-
-def _unpack(body: bytes, encoding: str) -> bytes:
+    encoding = ",".join(value.strip().lower() for value in header_values(headers, "content-encoding"))
     if encoding in ("", "identity"):
-        return body
+        return body.decode()
     if encoding not in ("gzip", "x-gzip", "deflate"):
         raise ValueError(f"its content-encoding is {encoding}")
     unpacking = zlib.decompressobj(GZIP_OR_DEFLATE)
     try:
         unpacked = unpacking.decompress(body, LONGEST_BODY)
     except zlib.error:
-        return body  # unpacked when it was recorded, with the header left as it was
+        return body.decode()  # unpacked when it was recorded, with the header left as it was
     if unpacking.unconsumed_tail:
         raise ValueError(f"its body is longer than {LONGEST_BODY // 2**20} MB when it is unpacked")
-    return unpacked if unpacking.eof else body
+    return (unpacked if unpacking.eof else body).decode()
+
+
+def header_values(headers: Mapping[str, Any], name: str) -> list[str]:
+    """Return the values of a recorded header, however other tools spell its name; ``name`` is in small letters."""
+    values = [headers[name]] if name in headers else [value for key, value in headers.items() if key.lower() == name]
+    return [str(item) for value in values for item in (value if isinstance(value, list) else [value]) if item]

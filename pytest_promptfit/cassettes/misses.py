@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from pytest_promptfit.chat.body import parts_of, text_of
 from pytest_promptfit.chat.request import ASKS_FOR_PREFIX
 
 if TYPE_CHECKING:
@@ -78,7 +79,11 @@ class Misses:
 
     def _parts_of(self, entry: Recorded) -> _Parts:
         if entry.key not in self._read:
-            self._read[entry.key] = _parts(_body(entry))
+            try:
+                body = json.loads(entry.request_body)
+            except (ValueError, RecursionError):
+                body = None
+            self._read[entry.key] = _parts(body if isinstance(body, dict) else {})
         return self._read[entry.key]
 
     def _shared_changes(self, entry: Recorded) -> list[str]:
@@ -107,14 +112,6 @@ class Misses:
         return changed if prefix == prefix_now else [*changed, "bot_reply_prefix"]
 
 
-def _body(entry: Recorded) -> dict[str, Any]:
-    try:
-        value = json.loads(entry.request_body)
-    except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
 def _same(old: object, new: object) -> bool:
     try:
         return old == new
@@ -139,10 +136,8 @@ def ends_with_assistant(request_body: str) -> bool:
 
 def _parts(payload: Mapping[str, Any]) -> _Parts:
     """Take a body of either protocol apart; what has another form than ours counts as not there."""
-    sent = payload.get("messages")
-    listed = sent if isinstance(sent, list) else []
-    messages = [(m.get("role"), _text(m.get("content"))) for m in listed if isinstance(m, dict)]
-    system = [text for role, text in messages if role == "system"] or [_text(payload.get("system"))]
+    messages = [(message.get("role"), text_of(message.get("content"))) for message in parts_of(payload.get("messages"))]
+    system = [text for role, text in messages if role == "system"] or [text_of(payload.get("system"))]
     turns = [turn for turn in messages if turn[0] != "system"]
     prefix = turns.pop()[1] if turns and turns[-1][0] == "assistant" else ""
     asked = turns.pop()[1] if turns else ""
@@ -155,9 +150,3 @@ def _parts(payload: Mapping[str, Any]) -> _Parts:
         **params,
     }
     return _Parts(shared, asked)
-
-
-def _text(content: object) -> str:
-    if isinstance(content, list):
-        return "".join(str(part.get("text", "")) for part in content if isinstance(part, dict))
-    return content if isinstance(content, str) else ""

@@ -1,32 +1,27 @@
 """Recording replies into a cassette folder: each as it arrives, put in order when the session ends.
 
 One process records into a folder at a time; a reply is one whole line in one write, so that a kill
-at any time loses none of them, and a power loss at most those of the last second. The HTTP side lives in
-``transport``, reading in ``cassette``, the files in ``compaction``.
+at any time loses none of them, and a power loss at most those of the last second. What the files hold in the end
+depends on what is recorded alone, never on the order it arrived in; each is replaced whole, and what it supersedes
+goes last. The HTTP side lives in ``transport``, reading in ``cassette``.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import errno
+import json
 import os
 import re
 import threading
 import time
 from contextlib import ExitStack, contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pytest_promptfit.cassettes.cassette import NEW_FILE, Cassette, request_key
-from pytest_promptfit.cassettes.compaction import (
-    EVERYTHING_KEPT,
-    cannot_write,
-    put_in_order,
-    remove_leftovers,
-    render,
-)
+from pytest_promptfit.cassettes.cassette import NEW_FILE, Cassette, cassette_paths, checksum, request_key
 from pytest_promptfit.cassettes.file import HEADER
 from pytest_promptfit.errors import CassetteError
-from pytest_promptfit.files import alone_in
+from pytest_promptfit.files import alone_in, replace_whole, sync_folder
 from pytest_promptfit.text import scrubber
 
 if TYPE_CHECKING:
@@ -39,6 +34,22 @@ MEDIA_TYPE = re.compile(r"[\w.+-]{1,60}/[\w.+-]{1,60}(?:\s*;\s*charset=[\w-]{1,4
 
 SYNC_SECONDS = 1.0
 """How often replies are forced to the disk: for each of them it would hold up all that are in flight."""
+
+ONE_FILE = 4 * 2**20
+"""Up to this many bytes a cassette is one file; above it is split by the first hex digit of the key."""
+
+SIXTEEN_FILES = 64 * 2**20
+"""Above this many bytes a cassette is split by the first two hex digits of the key."""
+
+LEFTOVERS = ".replies*.tmp"
+
+OUR_FILES = re.compile(r"replies(-new|-[0-9a-f]{1,2})?\.yaml")
+"""The names of our files: an empty one of another name holds nothing that was taken over, so it is not ours."""
+
+EVERYTHING_KEPT = ": everything recorded so far is kept"
+
+# What JSON takes as it is and YAML does not, or reads as the end of a line.
+NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
 
 class Recorder:
@@ -118,6 +129,8 @@ class Recorder:
 
     def _scrubbed(self, recorded: Recorded) -> Recorded:
         """Return what may be written of a reply: with no key in it, so that what held one is found by another."""
+        # Without its parameters, which a server may have put anything into.
+        media_type = MEDIA_TYPE.match(recorded.content_type)
         url, sent = self._scrub(recorded.url), self._scrub(recorded.request_body)
         is_same = (url, sent) == (recorded.url, recorded.request_body)
         return dataclasses.replace(
@@ -126,7 +139,7 @@ class Recorder:
             url=url,
             request_body=sent,
             body=self._scrub(recorded.body),
-            content_type=self._scrub(_media_type(recorded.content_type)),
+            content_type=self._scrub(media_type[0].lower() if media_type else "application/json"),
             sample=self._scrub(recorded.sample) if recorded.sample is not None else None,
             seconds=round(recorded.seconds, 3) if recorded.seconds is not None else None,
         )
@@ -135,7 +148,9 @@ class Recorder:
         """Write what has arrived and is not on the disk yet."""
         try:
             if self._file is None:
-                self._file = _open_to_append(self._path)
+                # A link that came with somebody's branch must not make a file elsewhere.
+                flags = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+                self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | flags, 0o666)
             for line in tuple(self._unwritten):
                 _write_whole(self._file, line)
                 self._unwritten.remove(line)
@@ -220,7 +235,8 @@ def _ready(folder: Path) -> Cassette:
     try:
         if not os.access(folder, os.W_OK):
             raise PermissionError(errno.EACCES, "Read-only")
-        remove_leftovers(folder)
+        for path in folder.glob(LEFTOVERS):  # the temporary files of a recording that was killed
+            path.unlink(missing_ok=True)
     except OSError as error:
         raise cannot_write(folder, error) from None
     if (folder / NEW_FILE).is_symlink():
@@ -229,18 +245,6 @@ def _ready(folder: Path) -> Cassette:
     if (folder / NEW_FILE).exists():
         put_in_order(folder, cassette)
     return cassette
-
-
-def _media_type(content_type: str) -> str:
-    """Return a content type without the parameters that a server may have put anything into."""
-    found = MEDIA_TYPE.match(content_type)
-    return found[0].lower() if found else "application/json"
-
-
-def _open_to_append(path: Path) -> int:
-    # A link that came with somebody's branch must not make a file elsewhere.
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
-    return os.open(path, flags, 0o666)
 
 
 def _write_whole(file: int, line: bytes) -> None:
@@ -254,3 +258,83 @@ def _write_whole(file: int, line: bytes) -> None:
         with suppress(OSError):  # a torn line is cut off when the cassette is read
             os.ftruncate(file, size)
         raise
+
+
+def render(recorded: Recorded) -> str:
+    """Return the line, with its end, that holds one interaction: made by vcrpy, JSON that is YAML too."""
+    from http.client import responses
+
+    from vcr.request import Request
+    from vcr.serialize import serialize
+
+    headers = {"content-type": "application/json"}
+    request = Request(recorded.method, recorded.url, recorded.request_body, headers)
+    response = {
+        "status": {"code": recorded.status, "message": responses.get(recorded.status, "")},
+        "headers": {"content-type": [recorded.content_type]},
+        "body": {"string": recorded.body},
+    }
+    line: str = serialize({"requests": [request], "responses": [response]}, _LineSerializer(recorded))
+    return line
+
+
+class _LineSerializer:
+    """A serializer in vcrpy's sense: one interaction to one line."""
+
+    def __init__(self, recorded: Recorded) -> None:
+        tag = {
+            "checksum": checksum(recorded.key, recorded.body),
+            "sample": recorded.sample,
+            "seconds": recorded.seconds,
+            "repeat": recorded.repeat or None,
+        }
+        self._tag = {name: value for name, value in tag.items() if value is not None}
+
+    def serialize(self, cassette: dict[str, Any]) -> str:
+        """Return the line; the header that goes before the first one is ``HEADER``."""
+        (interaction,) = cassette["interactions"]
+        line = json.dumps({"promptfit": self._tag, **interaction}, ensure_ascii=False, sort_keys=True)
+        escaped = NOT_IN_YAML.sub(lambda match: f"\\u{ord(match[0]):04x}", line)
+        return f"- {escaped}\n"
+
+
+def layout(recorded: Iterable[Recorded]) -> dict[str, bytes]:
+    """Return ``{file name: bytes}`` for a cassette: by key, then repeat; split by key where it is large."""
+    entries = sorted(recorded, key=lambda entry: (entry.base_key, entry.repeat))
+    lines = [(entry.base_key, render(entry).encode()) for entry in entries]
+    total = sum(len(line) for _, line in lines)
+    digits = 0 if total <= ONE_FILE else 1 if total <= SIXTEEN_FILES else 2
+    files: dict[str, list[bytes]] = {}
+    for key, line in lines:
+        name = f"replies-{key[:digits]}.yaml" if digits else "replies.yaml"
+        files.setdefault(name, [HEADER.encode()]).append(line)
+    return {name: b"".join(parts) for name, parts in files.items()}
+
+
+def put_in_order(folder: Path, recorded: Iterable[Recorded]) -> None:
+    """Make ``recorded`` all that the folder's cassette holds; files that stay the same are not touched.
+
+    Raises:
+        CassetteError: a file cannot be written; what was recorded before is kept.
+    """
+    files = layout(recorded)
+    superseded = [path for path in cassette_paths(folder) if path.name not in files]
+    try:
+        superseded = [path for path in superseded if OUR_FILES.fullmatch(path.name) or path.stat().st_size]
+        for name, content in files.items():
+            path = folder / name
+            if not path.is_file() or path.read_bytes() != content:
+                replace_whole(path, content)
+        sync_folder(folder)
+        # The newest replies go last: until then they win over what they took the place of.
+        for path in sorted(superseded, key=lambda path: path.name == NEW_FILE):
+            path.unlink()
+    except OSError as error:
+        raise cannot_write(folder, error) from None
+
+
+def cannot_write(path: Path, error: OSError) -> CassetteError:
+    """Return the one line that says why a cassette cannot be written and what to do."""
+    full = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
+    remedy = "free some space" if error.errno in full else "make the folder writable"
+    return CassetteError(f"{path}: {error.strerror}; {remedy} and run again{EVERYTHING_KEPT}")

@@ -143,23 +143,19 @@ async def body_of(response: httpx2.Response, request: httpx2.Request) -> AsyncIt
     try:
         # The client's own timeout is for each piece: a body that drips would never end.
         async with asyncio.timeout(request.extensions.get("timeout", {}).get("read")):
-            content = await _read(stream)
+            parts, size = [], 0
+            async for part in stream:
+                size += len(part)
+                if size > LONGEST_REPLY:
+                    raise _too_long()
+                parts.append(part)
+            content = b"".join(parts)
             yield content
     except TimeoutError:
         raise httpx2.ReadTimeout("the reply did not end in time", request=request) from None
     finally:
         await stream.aclose()
     response.stream = httpx2.ByteStream(content)
-
-
-async def _read(stream: httpx2.AsyncByteStream) -> bytes:
-    parts, size = [], 0
-    async for part in stream:
-        size += len(part)
-        if size > LONGEST_REPLY:
-            raise _too_long()
-        parts.append(part)
-    return b"".join(parts)
 
 
 def text_of(response: httpx2.Response, content: bytes) -> str:

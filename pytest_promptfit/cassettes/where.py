@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from pytest_promptfit.errors import PromptfitError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
 SETTING = "promptfit_cassettes"
 USUAL = "cassettes"
@@ -45,7 +45,8 @@ class Where:
         if self.folder is not None:
             return self.folder / name
         folders = list(_up_to_the_repository(prompt))
-        root = _root(folders)
+        usual_root = folders[-1] if (folders[-1] / ".git").exists() else folders[0]
+        root = next((folder for folder in folders if _setting_in(folder) is not None), usual_root)
         if self.setting is not None:
             return root / self.setting / name
         usual = root / (_setting_in(root) or USUAL) / name
@@ -84,13 +85,6 @@ def _up_to_the_repository(prompt: Path) -> Iterator[Path]:
         yield folder
         if (folder / ".git").exists():
             return
-
-
-def _root(folders: Sequence[Path]) -> Path:
-    for folder in folders:
-        if _setting_in(folder) is not None:
-            return folder
-    return folders[-1] if (folders[-1] / ".git").exists() else folders[0]
 
 
 def _setting_in(folder: Path) -> str | None:

@@ -26,9 +26,8 @@ from recording_helpers import (
 )
 
 from pytest_promptfit.cassettes.cassette import ASKED, Asked, Cassette, request_key
-from pytest_promptfit.cassettes.compaction import layout
 from pytest_promptfit.cassettes.file import HEADER
-from pytest_promptfit.cassettes.recorder import Recorder, prune
+from pytest_promptfit.cassettes.recorder import Recorder, layout, prune
 from pytest_promptfit.cassettes.transport import RecordingTransport
 from pytest_promptfit.errors import CassetteError
 

@@ -220,9 +220,10 @@ async def _ask_missing(recorder: Any, url: str, count: int, at_once: int) -> Non
 
 def crash(folder: str, work: str) -> None:
     """Open copies of a folder for recording, and die before the 1st, 2nd, ... change to its files."""
-    from pytest_promptfit.cassettes import compaction, recorder
+    from pytest_promptfit.cassettes import recorder
+    from pytest_promptfit.cassettes.cassette import Recorded
 
-    compaction.render(compaction.Recorded("", "POST", "http://localhost/", "", ""))  # imported before the fork
+    recorder.render(Recorded("", "POST", "http://localhost/", "", ""))  # imported before the fork
     for number in range(1000):
         copy = Path(work, str(number))
         shutil.copytree(folder, copy)

@@ -1,6 +1,7 @@
-"""The prompt file in production: load it, call it. Imports neither pytest nor pandas nor vcrpy.
+"""A prompt file in Python: a classifier for production, and the plugin's runs for scripts and notebooks.
 
-Calls go to the model; nothing is recorded and nothing is replayed.
+A classifier's calls go to the model; nothing is recorded and nothing is replayed. It imports neither pytest nor pandas
+nor vcrpy, so what ``evaluate`` and ``tune`` need beyond it is imported there.
 """
 
 from __future__ import annotations
@@ -8,16 +9,17 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 from pydantic import ValidationError
 
+from pytest_promptfit.cassettes.where import Where
 from pytest_promptfit.errors import CallError, PromptfitError
 from pytest_promptfit.prompts.model import ParsedPrompt, parse_prompt_file
 from pytest_promptfit.prompts.model_spec import ModelSpec
-from pytest_promptfit.prompts.samples import check_prompt_labels, read_samples
+from pytest_promptfit.prompts.samples import Sample, check_prompt_labels, given_samples, read_samples
 from pytest_promptfit.providers.background import Background
 from pytest_promptfit.providers.own import OURS, Custom
 from pytest_promptfit.providers.usage import reply_usd
@@ -28,8 +30,11 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 
     from pytest_promptfit.chat.reply import ChatReply
+    from pytest_promptfit.evaluation.forward import RecordMode
+    from pytest_promptfit.evaluation.outcomes import Evaluation
     from pytest_promptfit.providers import Send
     from pytest_promptfit.providers.own import Extract, MakeClient
+    from pytest_promptfit.tuning.result import TuneResult
 
     OnCall = Callable[["Call"], None]
     """Told of every call when it has ended, in the thread that asks: it must not wait for anything."""
@@ -301,3 +306,89 @@ def _limited(parsed: ParsedPrompt, limits: dict[str, float]) -> ParsedPrompt:
         raise PromptfitError(f"load_prompt: {first['loc'][0]}: {first['msg'].lower()}") from None
     config = parsed.config.model_copy(update={"model": model})
     return ParsedPrompt(config, parsed.source, is_github=parsed.is_github)
+
+
+def evaluate(
+    prompt: str | Path | Classifier,
+    samples: Iterable[Sample | tuple[str, str]] | None = None,
+    *,
+    record: RecordMode | None = None,
+    cassettes: str | Path | None = None,
+    concurrency: int = 16,
+    max_calls: int | None = None,
+    max_usd: float | None = None,
+    client: MakeClient | None = None,
+    extract: Extract | None = None,
+) -> Evaluation:
+    """Run a prompt file over samples and return the same Evaluation as the plugin's.
+
+    Args:
+        prompt: a prompt file's path, or the classifier that ``load_prompt`` made of it.
+        samples: ``Sample`` or ``(text, label)``; default: those of the prompt file.
+        record: ``"missing"`` or ``"all"`` to ask the model; default: replay only, without network.
+        cassettes: the folder of all recordings; default: where pytest has them (``where``).
+        concurrency: calls in flight at once while recording.
+        max_calls: stop asking after so many calls.
+        max_usd: stop asking before so much is spent.
+        client: returns a new client or model for a ``ModelSpec``, as in ``load_prompt``; default: the
+            classifier's, else ours.
+        extract: reads the label of ``(reply, text)``, as in ``load_prompt``; default: the same.
+
+    Raises:
+        PromptfitError: the prompt file or a sample is wrong, or the model cannot be asked.
+    """
+    from pytest_promptfit.evaluation.forward import Asking, forward
+    from pytest_promptfit.providers.usage import Limits
+
+    path = Path(prompt) if isinstance(prompt, str | Path) else prompt.path
+    parsed = parse_prompt_file(path)
+    sample_set = read_samples(parsed) if samples is None else given_samples(parsed, samples)
+    refuse_keys(parsed, sample_set.samples)
+    folder = _where(cassettes).of(path, parsed.name)
+    theirs = OURS if isinstance(prompt, str | Path) else prompt.custom
+    custom = replace(theirs, client=client or theirs.client, extract=extract or theirs.extract)
+    asking = None
+    if record is not None:
+        limits = Limits(max_calls, max_usd, calls_option="max_calls", usd_option="max_usd")
+        asking = Asking(limits, mode=record, concurrency=concurrency)
+    return forward(parsed, sample_set, sample_set.samples, folder, asking=asking, custom=custom)
+
+
+def tune(
+    prompt_path: str | Path,
+    *,
+    seed: int = 0,
+    iterations: int | None = None,
+    cassettes: str | Path | None = None,
+    concurrency: int = 16,
+    client: MakeClient | None = None,
+    extract: Extract | None = None,
+) -> TuneResult:
+    """Improve a prompt file as ``pytest --tune`` does: the YAML is rewritten where that is earned.
+
+    Args:
+        prompt_path: the prompt file.
+        seed: where all random choices start from.
+        iterations: rounds of reflection; default: the file's ``tune.iterations``.
+        cassettes: the folder of all recordings; default: where pytest has them (``where``).
+        concurrency: calls in flight at once.
+        client: returns a new client or model for a ``ModelSpec``, the optimizer's too, as in ``load_prompt``.
+        extract: reads the label of ``(reply, text)``, as in ``load_prompt``.
+
+    Raises:
+        PromptfitError: the prompt file is wrong, or a model cannot be asked; the file is then as it was.
+    """
+    from pytest_promptfit.tuning.run import TuneOptions, tune_prompt
+
+    path = Path(prompt_path)
+    parsed = parse_prompt_file(path)
+    folder = _where(cassettes).of(path, parsed.name)
+    custom = Custom(client, extract)
+    options = TuneOptions(seed=seed, iterations=iterations, concurrency=concurrency, custom=custom)
+    sample_set = read_samples(parsed)
+    refuse_keys(parsed, sample_set.samples)
+    return tune_prompt(parsed, sample_set, folder, options)
+
+
+def _where(cassettes: str | Path | None) -> Where:
+    return Where(Path(cassettes) if cassettes is not None else None)
