@@ -105,6 +105,7 @@ class Classifier:
         self._on_call = on_call
         self._wire = wire = Wire(parsed.config, labels, parsed.path.parent, custom=custom)
 
+        # It names the wire alone: holding the classifier, it would keep its own thread alive for ever.
         @asynccontextmanager
         async def connect() -> AsyncIterator[Send]:
             from pytest_promptfit.cassettes.transport import WatchingTransport
@@ -235,6 +236,7 @@ class Classifier:
                 for _ in range(min(concurrency, len(texts))):
                     group.create_task(work(left))
         except BaseExceptionGroup as errors:
+            # Who asks for one label after the other expects an error, not a group of them.
             raise errors.exceptions[0] from None
         return [found[at] for at in range(len(texts))]
 

@@ -11,7 +11,7 @@ import hashlib
 import json
 import zlib
 from collections.abc import Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -84,13 +84,6 @@ class Recorded:
     def base_key(self) -> str:
         """The key without the repeat index: what brings the repeats of one request together."""
         return self.key if not self.repeat else _key_of_text(self.method, self.url, self.request_body, 0)
-
-    def canonical(self) -> Recorded:
-        """Return the same with its body in canonical JSON, and the key that belongs to it."""
-        body = canonical_body(self.request_body)
-        if body == self.request_body:
-            return self
-        return replace(self, request_body=body, key=_key_of_text(self.method, self.url, body, self.repeat))
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,15 +170,21 @@ class Cassette:
         Raises:
             CassetteError: a file cannot be read; the text says file, line and what to do.
         """
-        with _garbage_collector_off():
+        was_on = gc.isenabled()
+        gc.disable()  # so many small new objects have it look again and again: loading is three times faster without
+        try:
             while True:
                 with suppress(FileNotFoundError):  # another process puts the folder in order: look again
                     return cls(*_read(folder))
+        finally:
+            if was_on:
+                gc.enable()
 
     def find(self, key: str) -> Recorded | None:
         """Return the reply to the request with this key and count it as asked for, or ``None``."""
         found = self._found(key)
         if found is not None:
+            # Found by its second key it counts under its own too, or it would pass for obsolete.
             self._asked.update((key, found.key))
         return found
 
@@ -248,7 +247,10 @@ def cassette_paths(folder: Path) -> list[Path]:
 
 
 def _read(folder: Path) -> tuple[list[Recorded], list[str]]:
-    """Return a folder's entries and warnings; raise FileNotFoundError when a file went meanwhile."""
+    """Return a folder's entries and warnings; raise FileNotFoundError when a file went meanwhile.
+
+    Raises CassetteError where one request has two replies: nobody could tell which one counts.
+    """
     recorded: list[Recorded] = []
     warnings: list[str] = []
     first: dict[str, _Placed] = {}
@@ -257,41 +259,21 @@ def _read(folder: Path) -> tuple[list[Recorded], list[str]]:
         file = read_cassette_file(path)
         entries = list(_recorded_of(file, warnings))
         if path.name == NEW_FILE:
+            # The first of a key wins, and here the last is the newest.
             entries.reverse()
             superseded.update(entry.key for entry, *_ in entries)
-        else:
-            _refuse_contradictions(entries, first, superseded)
+        for entry, _, index in entries if path.name != NEW_FILE else ():
+            other, file_of_other, index_of_other = first.setdefault(entry.key, (entry, file, index))
+            # A recording that was killed while it put its files in order leaves the old reply beside the new one.
+            if other.body != entry.body and entry.key not in superseded:
+                raise CassetteError(
+                    f"{path}:{file.line_of(index)}: another reply to the request that is answered at "
+                    f"{file_of_other.path}:{file_of_other.line_of(index_of_other)}; delete one of the two lines, or "
+                    f"both and record it again: {RECORD}"
+                )
         recorded.extend(entry for entry, *_ in entries)
         warnings.extend(file.warnings)
     return recorded, warnings
-
-
-def _refuse_contradictions(entries: Iterable[_Placed], first: dict[str, _Placed], superseded: set[str]) -> None:
-    """Raise CassetteError where one request has two replies: nobody could tell which one counts.
-
-    A recording that was killed while it put its files in order leaves the old reply beside the new one; its
-    ``superseded`` ones are known.
-    """
-    for entry, file, index in entries:
-        other, file_of_other, index_of_other = first.setdefault(entry.key, (entry, file, index))
-        if other.body != entry.body and entry.key not in superseded:
-            raise CassetteError(
-                f"{file.path}:{file.line_of(index)}: another reply to the request that is answered at "
-                f"{file_of_other.path}:{file_of_other.line_of(index_of_other)}; delete one of the two lines, or both "
-                f"and record it again: {RECORD}"
-            )
-
-
-@contextmanager
-def _garbage_collector_off() -> Iterator[None]:
-    """Leave the collector out while many small objects are made: loading is three times faster."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def _recorded_of(file: CassetteFile, warnings: list[str]) -> Iterator[_Placed]:
@@ -349,9 +331,10 @@ def _checked(recorded: Recorded, expected: str | None) -> Recorded:
         raise ValueError("it has no checksum: another tool recorded it, or it was edited by hand")
     if checksum(recorded.key, recorded.body) == expected:
         return recorded
-    canonical = recorded.canonical()
-    if checksum(canonical.key, canonical.body) == expected:
-        return canonical
+    body = canonical_body(recorded.request_body)
+    key = _key_of_text(recorded.method, recorded.url, body, recorded.repeat)
+    if checksum(key, recorded.body) == expected:
+        return replace(recorded, request_body=body, key=key)
     raise ValueError("its checksum does not fit: it was damaged, or edited by hand")
 
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import zlib
 from dataclasses import dataclass, field
-from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from pytest_promptfit.errors import CassetteError
 from pytest_promptfit.text import CONFLICT, LFS_POINTER, POINTER, conflict_line
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
 HEADER = "version: 1\ninteractions:\n"
@@ -40,19 +40,17 @@ class CassetteFile:
 
     def line_of(self, index: int) -> int:
         """Return the line (from 1) where an interaction starts."""
-        return self._lines[index]
-
-    @cached_property
-    def _lines(self) -> list[int]:
         if self.one_line_each:
-            return [number for number, line in enumerate(self.text.split("\n"), 1) if line[:2] == "- "]
+            lines = (number for number, line in enumerate(self.text.split("\n"), 1) if line[:2] == "- ")
+            return next(islice(lines, index, None))
         import yaml
 
         from pytest_promptfit.prompts.yaml_source import SafeLoader
 
         nodes: Any = yaml.compose(self.text, Loader=SafeLoader)
         interactions = next(value for key, value in nodes.value if key.value == "interactions")
-        return [node.start_mark.line + 1 for node in interactions.value]
+        line: int = interactions.value[index].start_mark.line
+        return line + 1
 
 
 def read_cassette_file(path: Path) -> CassetteFile:
@@ -70,8 +68,10 @@ def read_cassette_file(path: Path) -> CassetteFile:
         raise CassetteError(f"{path}: {error.strerror}; make the cassette readable") from None
     if data.startswith(LFS_POINTER.encode()):
         raise CassetteError(f"{path}:1: {POINTER}")
+    # Killed before its first line was whole.
     if HEADER.encode().startswith(data.rstrip(b"\r\n")):
         return CassetteFile(path)
+    # What follows the last line end may be torn.
     end = data.rfind(b"\n") + 1
     text = _decode(path, data[:end])
     interactions = _read_lines(text)
@@ -82,7 +82,7 @@ def read_cassette_file(path: Path) -> CassetteFile:
 
 def _decode(path: Path, data: bytes, before: str = "") -> str:
     try:
-        return data.decode().removeprefix("\ufeff")
+        return data.decode().removeprefix("\ufeff")  # editors on Windows put it there
     except UnicodeDecodeError as error:
         line = before.count("\n") + data[: error.start].count(b"\n") + 1
         raise CassetteError(
@@ -170,22 +170,14 @@ def _what_is_wrong(path: Path, text: str, error: Exception) -> str:
     problem = " ".join((getattr(error, "problem", None) or str(error)).split())
     if "python/" in problem:
         return f"{path}:{line}: a !!python tag is never loaded, it could run code; record the reply again"
-    for number in _broken_lines(text):
-        return f"{path}:{number}: not one whole interaction of JSON; delete the line and record it again"
-    return f"{path}:{line}: not YAML ({problem}); restore it from version control, or record it again"
-
-
-def _broken_lines(text: str) -> Iterator[int]:
-    """Yield the lines that are broken in a file whose other lines are one interaction each."""
     lines = text.replace("\r\n", "\n").split("\n")
-    if lines[:2] != HEADER.split("\n")[:2] or not lines[2].startswith('- {"'):
-        return
-    for number, line in enumerate(lines[2:], 3):
-        try:
-            if line:
-                _read_line(line)
-        except (ValueError, RecursionError):
-            yield number
+    if lines[:2] == HEADER.split("\n")[:2] and lines[2].startswith('- {"'):  # one interaction a line, but for some
+        for number, interaction in enumerate(lines[2:], 3):
+            try:
+                _ = interaction and _read_line(interaction)
+            except (ValueError, RecursionError):
+                return f"{path}:{number}: not one whole interaction of JSON; delete the line and record it again"
+    return f"{path}:{line}: not YAML ({problem}); restore it from version control, or record it again"
 
 
 def plain_text(body: object, headers: Mapping[str, Any]) -> str:

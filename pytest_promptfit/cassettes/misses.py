@@ -115,6 +115,7 @@ class Misses:
 def _same(old: object, new: object) -> bool:
     try:
         return old == new
+    # Nested deeper than Python compares: it counts as changed.
     except RecursionError:
         return False
 

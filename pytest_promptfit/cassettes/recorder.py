@@ -151,6 +151,7 @@ class Recorder:
                 # A link that came with somebody's branch must not make a file elsewhere.
                 flags = getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
                 self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | flags, 0o666)
+            # One by one: what is on the disk when there is no room left must not be written twice.
             for line in tuple(self._unwritten):
                 _write_whole(self._file, line)
                 self._unwritten.remove(line)
@@ -300,7 +301,7 @@ class _LineSerializer:
 
 def layout(recorded: Iterable[Recorded]) -> dict[str, bytes]:
     """Return ``{file name: bytes}`` for a cassette: by key, then repeat; split by key where it is large."""
-    entries = sorted(recorded, key=lambda entry: (entry.base_key, entry.repeat))
+    entries = sorted(recorded, key=lambda entry: (entry.base_key, entry.repeat))  # repeats beside each other
     lines = [(entry.base_key, render(entry).encode()) for entry in entries]
     total = sum(len(line) for _, line in lines)
     digits = 0 if total <= ONE_FILE else 1 if total <= SIXTEEN_FILES else 2

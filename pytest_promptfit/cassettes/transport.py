@@ -103,24 +103,19 @@ class RecordingTransport(httpx2.AsyncBaseTransport):
         response = await self._inner.handle_async_request(request)
         async with body_of(response, request) as content:
             # From its last byte to the line on disk nothing is awaited: no cancelled task loses a reply that arrived.
-            if response.is_success:
-                self._record(asked, response, content, time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            if response.is_success and self._is_worth_keeping(text := text_of(response, content)):
+                found = self._recorder.cassette.find(asked.key)
+                kind = response.headers.get("content-type", "")
+                answered = asked.answered(text, content_type=kind, status=response.status_code, seconds=seconds)
+                # Raised here, what cannot be written would make the SDK ask, and pay, again.
+                with suppress(CassetteError):
+                    self._recorder.keep(answered, replace=found is not None and not self._is_worth_keeping(found.body))
         return response
 
     async def aclose(self) -> None:
         """Close the inner transport."""
         await self._inner.aclose()
-
-    def _record(self, asked: Asked, response: httpx2.Response, content: bytes, seconds: float) -> None:
-        text = text_of(response, content)
-        if not self._is_worth_keeping(text):
-            return
-        found = self._recorder.cassette.find(asked.key)
-        kind = response.headers.get("content-type", "")
-        answered = asked.answered(text, content_type=kind, status=response.status_code, seconds=seconds)
-        # Raised here, what cannot be written would make the SDK ask, and pay, again.
-        with suppress(CassetteError):
-            self._recorder.keep(answered, replace=found is not None and not self._is_worth_keeping(found.body))
 
 
 LONGEST_REPLY = 16 * 2**20

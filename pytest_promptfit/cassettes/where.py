@@ -52,6 +52,7 @@ class Where:
         usual = root / (_setting_in(root) or USUAL) / name
         if usual.is_dir():
             return usual
+        # Earlier versions took what pytest calls its rootdir.
         others = (folder / USUAL / name for folder in folders)
         return next((other for other in others if other.is_dir()), usual)
 

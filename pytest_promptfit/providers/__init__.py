@@ -116,6 +116,7 @@ def is_own(spec: ModelSpec, own_url: str) -> bool:
     """Tell whether the model is asked at its provider's own endpoint, ``own_url`` or a region of it."""
     if spec.base_url is None:
         return True
+    # The dot keeps a host whose name only ends like the provider's from getting its key; so does https.
     host = f".{_host_of(own_url)}"
     return spec.base_url.startswith("https://") and f".{_host_of(spec.base_url)}".endswith(host)
 
@@ -144,6 +145,7 @@ def check_base_url(spec: ModelSpec) -> None:
         return
     try:
         parts = urlsplit(base_url)
+        # Both raise where they are none.
         host, _ = parts.hostname, parts.port
     except ValueError as error:
         raise CallError(f"{spec}: model.base_url is not a URL: {one_line(str(error))}", fatal=True) from None

@@ -214,6 +214,7 @@ class _Asking:
     async def run(self, wrap: Wrap, concurrency: int, *, first_alone: bool) -> None:
         """Ask the first question alone, if wanted, and then all others."""
         answered = first_alone and await self._is_first_answered(wrap)
+        # Not answered is 0: then the first question is asked again with the others.
         left = iter(range(answered, len(self._questions)))
         if self._is_ending:
             return
@@ -254,6 +255,7 @@ class _Asking:
                     return
                 self._on_answer(index, await self._patient_answer(self._questions[index], send))
         except Exception as error:
+            # Not raised here: the group would cancel the others, whose replies are paid for.
             self._raised = self._raised or error
             self._end()
 
@@ -322,6 +324,7 @@ class _Asking:
         if error.fatal:
             self._stop_for(error)
         elif error.hopeless_after and not self.usage.calls:
+            # By its id: a question that is asked again counts once.
             self._refused.add(id(question))
             if len(self._refused) >= error.hopeless_after:
                 many = len(self._refused) > 1
@@ -332,6 +335,7 @@ class _Asking:
         if self._is_ending:
             raise CallError(f"{self._spec}: not asked again: the run has ended")
         while not self._limits.fit(most):
+            # What is on its way may cost less than it could, and make room.
             if not self._in_flight:
                 raise self._limits.exceeded()
             await self._settled.wait()
@@ -345,6 +349,7 @@ class _Asking:
         self._limits.settle(most, usd, calls=calls)
         self._in_flight -= 1
         self._settled.set()
+        # A new one for those who wait from now on: the old one stays set.
         self._settled = asyncio.Event()
 
     def _stop_for(self, error: CallError, why: str = "") -> None:

@@ -106,6 +106,7 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
             raise _Broken(error) from error
         finally:
             tries.end()
+        # It came as a 200, so it may be paid for, and the SDK will ask again.
         if whole is not response:
             tries.lose()
         return whole
@@ -191,9 +192,14 @@ def _is_loopback(host: str) -> bool:
 
 def http_client(transport: httpx2.AsyncBaseTransport, timeout: float) -> httpx2.AsyncClient:
     """Return the client that an SDK is given; ``timeout`` is the seconds that one reply may take."""
+    # Waiting for a free connection is no failure: `pool` has no limit.
     limit = httpx2.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS), pool=None)
     return httpx2.AsyncClient(
-        transport=GuardedTransport(transport), follow_redirects=False, timeout=limit, trust_env=False
+        # The key goes to no other server, and the environment's proxy is in the transport already.
+        transport=GuardedTransport(transport),
+        follow_redirects=False,
+        timeout=limit,
+        trust_env=False,
     )
 
 

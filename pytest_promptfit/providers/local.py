@@ -163,6 +163,7 @@ def _start(gguf: Path) -> Any:
     params.hostnames = ["127.0.0.1"]
     params.port = 0
     params.n_parallel = slots()
+    # llama.cpp shares it out among the slots.
     params.n_ctx = slots() * CONTEXT
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads()
     params.verbosity = 0

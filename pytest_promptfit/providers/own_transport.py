@@ -74,6 +74,7 @@ class ClientTransport(httpx2.AsyncBaseTransport):
         except Exception as error:
             raise CallError(self._told(error), fatal=True) from None
         headers = httpx2.Headers(response.headers)
+        # The client has unpacked the body.
         for name in PACKED_HEADERS:
             headers.pop(name, None)
         return httpx2.Response(response.status_code, headers=headers, content=response.content)
@@ -105,6 +106,7 @@ class FunctionTransport(httpx2.AsyncBaseTransport):
             said = self._function(payload)
             if inspect.isawaitable(said):
                 said = await said
+            # Marked, since it has no headers of a server that could be noted.
             return httpx2.Response(200, json=self._body(said), extensions={"made_here": True})
         except PromptfitError:
             raise
@@ -118,6 +120,7 @@ class FunctionTransport(httpx2.AsyncBaseTransport):
         if not isinstance(status, int):
             unreachable = isinstance(error.__cause__ or error, httpx2.ConnectError | ConnectionError)
             return CallError(told, fatal=unreachable)
+        # The SDKs have taken the error object out of the body.
         refusal = refusal_of(status, {"error": getattr(error, "body", None)}, payload)
         meant = refusal.error("", url="", key="")
         return CallError(
@@ -149,6 +152,7 @@ def function_of(
     """Return a client that asks by itself as a function, and what closes it."""
     if not _is_sdk(client):
         return client, None
+    # A recording waits longer than one call would, and no shorter than the user wants.
     patient = client.with_options(max_retries=max(max_retries, client.max_retries))
     path = "/v1/messages" if spec.provider == "anthropic" else "/chat/completions"
 

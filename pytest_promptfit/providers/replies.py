@@ -344,6 +344,7 @@ def refusal_of(
 
 
 def _error_of(body: object) -> Mapping[str, Any]:
+    # Gemini puts the error object into a list.
     if isinstance(body, list):
         body = body[0] if body else None
     found = _mapping(body)

@@ -56,10 +56,10 @@ class Usage:
 
 @dataclass(slots=True)
 class Limits:
-    """What a run may use at most, calls that may be paid for and USD, and what of it is used; shared by its ``ask`` s.
+    """What a run may use at most, calls that may be paid for and USD, and what its ``ask`` calls have used of it.
 
-    A call is reserved, with the most it can cost, before it is made, and settled with what it did cost. The options
-    are what its user calls the limits.
+    A call is reserved, with the most it can cost, before it is made, and settled with what it did cost.
+    ``calls_option`` and ``usd_option`` are what the user calls the limits.
     """
 
     calls: int | None = None
@@ -144,6 +144,7 @@ def cost_usd(
     )
     try:
         if spec.base_url:
+            # Another server that speaks the protocol has prices of its own.
             price = genai_prices.calc_price(usage, spec.name, provider_api_url=spec.base_url)
         else:
             price = genai_prices.calc_price(usage, spec.name, provider_id=PRICE_LISTS[spec.provider])

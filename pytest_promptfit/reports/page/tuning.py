@@ -60,7 +60,7 @@ class StepView:
 
 
 @dataclass(frozen=True)
-class Spending:
+class UsageView:
     """What a stage, or all of them, asked of the task and the optimizer model."""
 
     name: str
@@ -85,8 +85,8 @@ class TuningView:
     steps: tuple[StepView, ...]
     diff: tuple[DiffLine, ...]
     suspects: tuple[Link, ...]
-    stages: tuple[Spending, ...]
-    total: Spending
+    stages: tuple[UsageView, ...]
+    total: UsageView
     task_model: str
     optimizer_model: str
 
@@ -159,9 +159,9 @@ def _step(number: int, step: Step, cases: Cases) -> StepView:
     )
 
 
-def _stages(result: TuneResult) -> Iterator[Spending]:
+def _stages(result: TuneResult) -> Iterator[UsageView]:
     for stage in result.stages:
-        yield Spending(
+        yield UsageView(
             stage.stage,
             stage.task_calls,
             stage.optimizer_calls,
@@ -172,9 +172,9 @@ def _stages(result: TuneResult) -> Iterator[Spending]:
         )
 
 
-def _total(result: TuneResult) -> Spending:
+def _total(result: TuneResult) -> UsageView:
     usage = result.usage
-    return Spending(
+    return UsageView(
         "all",
         usage.task_calls,
         usage.optimizer_calls,
