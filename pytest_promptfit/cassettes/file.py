@@ -23,7 +23,7 @@ HEADER = "version: 1\ninteractions:\n"
 """The first two lines of a cassette; after them one interaction a line, ``- {JSON}``."""
 
 LONGEST_BODY = 16 * 2**20
-"""Bytes, unpacked, that a recorded body may have, as a reply that is asked for: packed, little unfolds to gigabytes."""
+"""Bytes, unpacked, that a reply may have, recorded or asked for: what is longer is none, and could fill the memory."""
 
 GZIP_OR_DEFLATE = zlib.MAX_WBITS | 32
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import httpx2
 
 from pytest_promptfit.cassettes.cassette import ASKED, Asked
+from pytest_promptfit.cassettes.file import LONGEST_BODY
 from pytest_promptfit.errors import CallError, CassetteError
 
 if TYPE_CHECKING:
@@ -118,10 +119,6 @@ class RecordingTransport(httpx2.AsyncBaseTransport):
         await self._inner.aclose()
 
 
-LONGEST_REPLY = 16 * 2**20
-"""Bytes, unpacked, that a reply may have: what is longer is no reply, and could fill the memory."""
-
-
 @asynccontextmanager
 async def body_of(response: httpx2.Response, request: httpx2.Request) -> AsyncIterator[bytes]:
     """Read a response's body, packed or not as the server sent it, and leave it to be read again.
@@ -141,7 +138,7 @@ async def body_of(response: httpx2.Response, request: httpx2.Request) -> AsyncIt
             parts, size = [], 0
             async for part in stream:
                 size += len(part)
-                if size > LONGEST_REPLY:
+                if size > LONGEST_BODY:
                     raise _too_long()
                 parts.append(part)
             content = b"".join(parts)
@@ -163,7 +160,7 @@ def text_of(response: httpx2.Response, content: bytes) -> str:
     try:
         for part in packed.iter_bytes():
             unpacked += part
-            if len(unpacked) > LONGEST_REPLY:
+            if len(unpacked) > LONGEST_BODY:
                 raise _too_long()
     except httpx2.DecodingError as error:  # the SDK would take it for a lost connection and ask, and pay, again
         raise CallError(f"the reply cannot be unpacked ({error})") from None
@@ -171,4 +168,4 @@ def text_of(response: httpx2.Response, content: bytes) -> str:
 
 
 def _too_long() -> CallError:
-    return CallError(f"the reply is longer than {LONGEST_REPLY // 2**20} MB and is not read on; is base_url right?")
+    return CallError(f"the reply is longer than {LONGEST_BODY // 2**20} MB and is not read on; is base_url right?")

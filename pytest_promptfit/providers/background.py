@@ -87,7 +87,7 @@ class _Open:
         with ends:
             self._portal: BlockingPortal = ends.enter_context(start_blocking_portal())
             self._send: Send = ends.enter_context(self._portal.wrap_async_context_manager(connect()))
-            ends.callback(_cancel, self._in_flight)
+            ends.callback(lambda futures: [future.cancel() for future in list(futures)], self._in_flight)
             place = (os.getpid(), self._portal.call(threading.get_ident))
             # At the end of the program too: there a portal whose thread is gone would be waited for in vain.
             self.finalizer = weakref.finalize(owner, _end, ends.pop_all(), self._portal, place)
@@ -101,11 +101,6 @@ class _Open:
         self._in_flight.add(future)
         future.add_done_callback(self._in_flight.discard)
         return future
-
-
-def _cancel(futures: set[Future[Any]]) -> None:
-    for future in list(futures):
-        future.cancel()
 
 
 def _end(ends: ExitStack, portal: BlockingPortal, place: tuple[int, int]) -> None:

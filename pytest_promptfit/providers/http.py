@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 NO_KEY = "no-key-needed"
 """What a server that wants no key is sent, since the SDKs insist on one."""
 
-LIMITS = httpx2.Limits(max_connections=None, max_keepalive_connections=100)
+CONNECTIONS = httpx2.Limits(max_connections=None, max_keepalive_connections=100)
 CONNECT_SECONDS = 10.0
 RETRY_HEADERS = ("retry-after", "retry-after-ms", "x-should-retry")
 NETWORK_ERRORS = (httpx2.RequestError, ssl.SSLError, anyio.EndOfStream)
@@ -157,7 +157,7 @@ def transport_to(spec: ModelSpec, url: str) -> httpx2.AsyncBaseTransport:
     proxy = _proxy_for(url)
     try:
         _ = urlsplit(proxy).port if proxy else None  # connecting would fail at one that is none
-        return httpx2.AsyncHTTPTransport(verify=_tls(), limits=LIMITS, proxy=proxy)
+        return httpx2.AsyncHTTPTransport(verify=_tls(), limits=CONNECTIONS, proxy=proxy)
     except ImportError as error:
         raise CallError(f"{spec}: the environment's proxy cannot be used: {one_line(str(error))}", fatal=True) from None
     except (ValueError, httpx2.InvalidURL):  # their words may quote the proxy's password

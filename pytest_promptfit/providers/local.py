@@ -30,7 +30,7 @@ CORES_A_SLOT = 4
 """Samples are worked on at once, one for so many processors: each slot has to read a prompt's examples anew,
 and with few processors that costs more than working in parallel gains."""
 
-CONTEXT = 4096
+CONTEXT_TOKENS = 4096
 """Tokens that one sample may take, prompt and reply together."""
 
 THREADS = "PROMPTFIT_THREADS"
@@ -164,7 +164,7 @@ def _start(gguf: Path) -> Any:
     params.port = 0
     params.n_parallel = slots()
     # llama.cpp shares it out among the slots.
-    params.n_ctx = slots() * CONTEXT
+    params.n_ctx = slots() * CONTEXT_TOKENS
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads()
     params.verbosity = 0
     try:

@@ -85,12 +85,6 @@ OURS = Custom()
 """Nothing of the user's own."""
 
 
-WANTED = (
-    "expected an httpx2.AsyncClient, an async client of the openai or anthropic SDK, "
-    "a function from a request's JSON to the reply, or None to leave it to others"
-)
-
-
 class OwnClientProvider:
     """A provider whose questions go through the user's client; all else is as it was."""
 
@@ -186,7 +180,11 @@ class OwnClientProvider:
 
         if client is None or is_client(client):
             return client
-        raise HookError(f"{self._blame('client', None)}: {WANTED}; found {shown(client)}")
+        wanted = (
+            "expected an httpx2.AsyncClient, an async client of the openai or anthropic SDK, "
+            "a function from a request's JSON to the reply, or None to leave it to others"
+        )
+        raise HookError(f"{self._blame('client', None)}: {wanted}; found {shown(client)}")
 
     def _told(self, error: Exception) -> str:
         return self._scrubbed(f"{self._blame('client', error)}: {described(error)}")

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pytest_promptfit.providers import Provider
 
 
-LIMITS = ("max_completion_tokens", "max_tokens")
+LIMIT_PARAMETERS = ("max_completion_tokens", "max_tokens")
 """Parameters that limit a reply."""
 
 THOUGHT_PARTS = ("thinking", "reasoning", "reasoning.text", "reasoning.summary")
@@ -32,7 +32,7 @@ HIDDEN_PARTS = ("redacted_thinking", "reasoning.encrypted")
 """Types of the parts of a reply that are thoughts; APIs spell some of them in a way that only they can read."""
 
 THOUGHT_FIELDS = ("thinking", "reasoning", "text", "summary", "content")
-REDACTED = "(a thought that the API does not show)"
+HIDDEN_THOUGHT = "(a thought that the API does not show)"
 
 DEEPEST_ERROR = 8
 """Levels of an error object that are looked into for its words."""
@@ -83,7 +83,7 @@ def thought_of(content: object) -> str:
     if not isinstance(content, list):
         return ""
     found = texts(parts_of(content), THOUGHT_PARTS, THOUGHT_FIELDS)
-    hidden = [REDACTED for part in parts_of(content) if part.get("type") in HIDDEN_PARTS]
+    hidden = [HIDDEN_THOUGHT for part in parts_of(content) if part.get("type") in HIDDEN_PARTS]
     return "\n\n".join([*filter(str.strip, found), *hidden])
 
 
@@ -111,14 +111,14 @@ def count(usage: object, *path: str) -> int:
 
 def reply_limit(payload: Mapping[str, object]) -> int | None:
     """Return the most tokens that a reply to a JSON body may have; ``None`` where it sets no limit."""
-    limits = (payload.get(name) for name in LIMITS)
+    limits = (payload.get(name) for name in LIMIT_PARAMETERS)
     return next((limit for limit in limits if isinstance(limit, int) and limit > 0), None)
 
 
 def limit_named(payload: Mapping[str, object]) -> str:
     """Return the parameter that limits a reply to a JSON body, with its value; where there is none, what may."""
-    named = (f"{name} ({payload[name]})" for name in LIMITS if payload.get(name))
-    return next(named, f"{LIMITS[1]} ({LIMITS[0]} for models that think)")
+    named = (f"{name} ({payload[name]})" for name in LIMIT_PARAMETERS if payload.get(name))
+    return next(named, f"{LIMIT_PARAMETERS[1]} ({LIMIT_PARAMETERS[0]} for models that think)")
 
 
 def stop_reason(reasons: Mapping[str, StopReason], reason: object) -> StopReason:

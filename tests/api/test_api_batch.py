@@ -243,6 +243,15 @@ def test_anthropic_s_request_id_and_a_price(project: Project, monkeypatch: pytes
     assert prediction.usd == pytest.approx(100 * 15e-6 + 10 * 75e-6)
 
 
+def test_a_price_counts_what_went_into_the_prompt_cache(project: Project) -> None:
+    """Claude 3.5 Haiku takes 0.80 USD for a million tokens, and a quarter more where they are cached."""
+    usage = {"input_tokens": 0, "cache_creation_input_tokens": 1_000_000, "output_tokens": 0}
+    said = {"content": [{"type": "text", "text": "<label>good</label>"}], "stop_reason": "end_turn", "usage": usage}
+    path = project.write(model="anthropic/claude-3-5-haiku-latest")
+    with load_prompt(path, client=lambda _: lambda _body: said) as classify:
+        assert classify("a lovely day").usd == pytest.approx(1.0)
+
+
 def test_the_id_of_an_sdk_s_own_client(project: Project) -> None:
     from openai import AsyncOpenAI
 
