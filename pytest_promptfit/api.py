@@ -108,6 +108,7 @@ class Classifier:
         # It names the wire alone: holding the classifier, it would keep its own thread alive for ever.
         @asynccontextmanager
         async def connect() -> AsyncIterator[Send]:
+            # With the first call, not with the first import: it brings the HTTP client.
             from pytest_promptfit.cassettes.transport import WatchingTransport
 
             wire.provider.check()
@@ -227,6 +228,7 @@ class Classifier:
                     if not return_exceptions:
                         raise
                     found[at] = error
+                    # Every other text would meet the same, so the rest is told of it and not asked.
                     if isinstance(error, CallError) and error.fatal:
                         stopped.append(CallError(f"not asked: {error}", fatal=True))
 
