@@ -113,7 +113,7 @@ class PromptRun:
 
     def plan(self) -> list[str]:
         """Return what a tuning run would do."""
-        from pytest_promptfit.tuning.plan import plan_lines
+        from pytest_promptfit.tuning.run import plan_lines
 
         with told_in_one_line(self.path):
             return plan_lines(self.parsed, self.sample_set)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from pytest_promptfit.evaluation.metrics import mcnemar_midp
 from pytest_promptfit.text import probability
-from pytest_promptfit.tuning import sequential
-from pytest_promptfit.tuning.figures import compared, known_outcomes
+from pytest_promptfit.tuning.arena import compared, known_outcomes
+from pytest_promptfit.tuning.gate import RUN_ALPHA, best_of, combined, holds_up, not_worse
 from pytest_promptfit.tuning.meter import OutOfBudget
 from pytest_promptfit.tuning.result import Holdout
 from pytest_promptfit.tuning.split import rng
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pytest_promptfit.prompts.model import Prompt
     from pytest_promptfit.prompts.samples import Sample
     from pytest_promptfit.tuning.search import Search
+
 
 FROM_ANSWERS = ("format", "reflect")
 """Stages whose candidates are made of answers to train samples."""
@@ -63,17 +64,17 @@ def judge_final(search: Search) -> Verdict:
 
 def _verdict(search: Search, dev: Holdout, holdout: Holdout, fresh: Holdout) -> Verdict:
     draw = rng(search.seed, 0, "flips")
-    p_dev = sequential.best_of(_p_on_dev(search, dev), search.rivals, len(search.dev), draw)
-    p_value = sequential.combined([(p_dev, dev.n), (fresh.p_value, fresh.n)])
+    p_dev = best_of(_p_on_dev(search, dev), search.rivals, len(search.dev), draw)
+    p_value = combined([(p_dev, dev.n), (fresh.p_value, fresh.n)])
     seen = (
         f"dev: fixed {dev.fixed}, broke {dev.broken}, as the best of {len(search.rivals)}; "
         f"fresh samples: fixed {fresh.fixed}, broke {fresh.broken}; together {probability(p_value)}"
     )
     gained, lost = compared(search.arena, search.initial, search.incumbent, search.canonical)
-    mends = bool(gained) and not lost and sequential.not_worse(dev.fixed, dev.broken)
-    if not sequential.holds_up(fresh.fixed, fresh.broken):
+    mends = bool(gained) and not lost and not_worse(dev.fixed, dev.broken)
+    if not holds_up(fresh.fixed, fresh.broken):
         return Verdict(False, f"worse on fresh samples ({seen})", holdout, fresh, p_value)
-    if p_value <= sequential.RUN_ALPHA:
+    if p_value <= RUN_ALPHA:
         return Verdict(True, f"better beyond chance ({seen})", holdout, fresh, p_value)
     if mends:
         why = f"fixes {len(gained)} canonical samples, not worse on dev and on fresh samples ({seen})"

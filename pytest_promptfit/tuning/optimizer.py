@@ -1,8 +1,14 @@
-"""The heavyweight model that proposes changes: asked like any other, recorded beside the task model's replies."""
+"""The heavyweight model that proposes changes: messages to it, asking, and the JSON in its answers.
+
+It is asked like any other, and recorded beside the task model's replies. Samples are data that strangers wrote: each
+stands on one line as JSON, so that none can pose as an instruction.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import json
+import re
+from typing import TYPE_CHECKING, Any, Final
 
 from pytest_promptfit.cassettes.cassette import Asked
 from pytest_promptfit.chat.request import ChatRequest, Turn
@@ -16,7 +22,7 @@ from pytest_promptfit.tuning.meter import Rates
 from pytest_promptfit.tuning.result import plus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from pytest_promptfit.cassettes.cassette import Recorded
@@ -26,6 +32,7 @@ if TYPE_CHECKING:
     from pytest_promptfit.providers.asking import Answer
     from pytest_promptfit.providers.own import Custom
     from pytest_promptfit.tuning.meter import Meter
+
 
 LOCAL_MAX_TOKENS = 400
 """A small local model may never come to an end of its own."""
@@ -134,3 +141,80 @@ class Optimizer:
             on_wait=self._on_wait,
         ).errors
         return any(isinstance(error, CallError) and not error.passing for error in errors.values())
+
+
+LONGEST_MESSAGE: Final = 9000
+"""Characters of a message: in English it fits with the answer into a context of 4,096 tokens."""
+
+LONGEST_NOTE: Final = 200
+"""Characters of a note, and of a text that is shown in short."""
+
+MAX_FAILED: Final = 1000
+"""Brackets of an answer that may open no JSON; so many are no answer, and each costs time."""
+
+_UNSAFE = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff`]|<(?=\\|)")
+
+
+def fitted(
+    groups: Sequence[Sequence[str]],
+    render: Callable[[list[list[str]]], str],
+    *,
+    length: int = LONGEST_MESSAGE,
+    lines: int | None = None,
+    spare_first: bool = False,
+) -> str:
+    """Return the text with at most so many characters, and lines in its groups; the longest group loses first.
+
+    The first group may be spared as long as there is another.
+    """
+    kept = [list(group) for group in groups]
+    most = sum(map(len, kept)) if lines is None else lines
+    while any(kept) and (sum(map(len, kept)) > most or len(render(kept)) > length):
+        spared = 1 if spare_first and any(kept[1:]) else 0
+        max(kept[spared:], key=len).pop()
+    return render(kept)
+
+
+def joined(parts: Iterable[str]) -> str:
+    """Return a message of those parts that are not empty."""
+    return "\n\n".join(part for part in parts if part)
+
+
+def sections(headings: Sequence[str], groups: Sequence[Sequence[str]]) -> list[str]:
+    """Return each heading with its lines below it, but none without lines."""
+    return ["\n".join([heading, *lines]) for heading, lines in zip(headings, groups, strict=True) if lines]
+
+
+def cut(text: str, limit: int) -> str:
+    """Return the beginning of a text, at most ``limit`` characters."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def cut_middle(text: str, limit: int) -> str:
+    """Return the beginning and the end of a text, at most ``limit`` characters together."""
+    half = (limit - 3) // 2
+    return text if len(text) <= limit else f"{text[:half]} … {text[-half:]}"
+
+
+def one_line(value: object) -> str:
+    """Return JSON on one line that no sample can end: nothing in it breaks a line, a code fence or a chat template."""
+    dumped = json.dumps(value, ensure_ascii=False)
+    return _UNSAFE.sub(lambda char: f"\\u{ord(char[0]):04x}", dumped)
+
+
+def json_values(answer: str, wanted: Callable[[object], bool]) -> Iterator[Any]:
+    """Yield the outermost JSON objects and lists of an answer that are wanted, whatever stands around them."""
+    # Line breaks inside strings are what weak models write.
+    decoder = json.JSONDecoder(strict=False)
+    end = failed = 0
+    for opening in re.finditer(r"[\[{]", answer):
+        if opening.start() < end or failed > MAX_FAILED:
+            continue
+        try:
+            value, after = decoder.raw_decode(answer, opening.start())
+        except (ValueError, RecursionError):
+            failed += 1
+            continue
+        if wanted(value):
+            yield value
+            end = after

@@ -12,21 +12,30 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, get_args
 
 from pytest_promptfit.prompts.mistakes import short
 from pytest_promptfit.prompts.model import TEXT_FIELDS, Prompt, TextField
-from pytest_promptfit.tuning.guard import kept_pieces, problem_with
-from pytest_promptfit.tuning.messages import json_values
-from pytest_promptfit.tuning.texts import appended, cleaned, closed, inserted, kept_apart, word_count, words_pattern
+from pytest_promptfit.tuning.optimizer import json_values
+from pytest_promptfit.tuning.steps import (
+    MAX_WORDS,
+    appended,
+    cleaned,
+    closed,
+    inserted,
+    kept_apart,
+    kept_pieces,
+    problem_with,
+    word_count,
+    words_pattern,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-    from pytest_promptfit.tuning.guard import Rules
+    from pytest_promptfit.tuning.steps import Rules
+
 
 Op = Literal["replace", "insert_after", "append", "delete"]
 OPS: tuple[Op, ...] = get_args(Op)
 
 MAX_PATCHES: Final = 4
-MAX_WORDS: Final = 60
-"""Words of new text in one patch."""
 
 COPIED_WORDS: Final = 6
 """Words in a row shared with a training sample that make a text a copy of it."""

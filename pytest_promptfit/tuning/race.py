@@ -1,8 +1,9 @@
 """Finding the best of many candidates with few calls: sequential halving on growing prefixes of dev.
 
-Pure functions: the plan of the rounds, who stays, and the order of dev that makes its prefixes fair. All
-candidates of a round have seen the same samples, so their scores are paired. The winner of a race is no
-accepted candidate: it was picked by its answers, and whether it beats the incumbent is up to the gate.
+All candidates of a round have seen the same samples, so their scores are paired; of those that are right equally
+often the surer one is better, where the API tells log-probabilities. No decision needs them, since many tell none.
+The winner of a race is no accepted candidate: it was picked by its answers, and whether it beats the incumbent is up
+to the gate.
 """
 
 from __future__ import annotations
@@ -10,18 +11,22 @@ from __future__ import annotations
 import math
 from bisect import bisect_right
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Final
 
-from pytest_promptfit.prompts.samples import normal_form
-from pytest_promptfit.tuning.split import rng
+from pytest_promptfit.chat.logprobs import without_logprobs
+from pytest_promptfit.tuning.arena import ALTERNATIVES, known_outcomes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from pytest_promptfit.cassettes.cassette import Recorded
+    from pytest_promptfit.prompts.model import Prompt
     from pytest_promptfit.prompts.samples import Sample
+    from pytest_promptfit.tuning.arena import Arena
+
 
 FIRST_PREFIX: Final = 3
 """Nobody is dropped on fewer samples than this, unless dev has fewer."""
@@ -95,27 +100,6 @@ def survivors(scores: Sequence[CandidateScore], keep: int) -> list[int]:
     return sorted(range(len(scores)), key=place)[:keep]
 
 
-def stratified_order(samples: Sequence[Sample], seed: int) -> list[Sample]:
-    """Return the samples in a random order in which every prefix has the labels in their shares of the whole.
-
-    The n samples of a label are spread evenly: the i-th of them, from 0, goes to (i + 1/2) / n. With two or
-    three labels a prefix is off by less than one sample in each. The order depends on the seed and the
-    texts, not on the order given, and adding samples leaves the old ones of a label in their order.
-    """
-    drawn = sorted(samples, key=lambda sample: (_draw(sample, seed), sample.id))
-    of_label = Counter(sample.label for sample in samples)
-    before: Counter[str] = Counter()
-    places: list[Fraction] = []
-    for sample in drawn:
-        places.append(Fraction(2 * before[sample.label] + 1, 2 * of_label[sample.label]))
-        before[sample.label] += 1
-    return [drawn[at] for at in sorted(range(len(drawn)), key=lambda at: (places[at], at))]
-
-
-def _draw(sample: Sample, seed: int) -> float:
-    return rng(seed, 0, f"order of {normal_form(sample.text)}").random()
-
-
 def _share(start: int, dev: int, budget: int) -> int:
     """Return the most calls that a round may cost: the cost of a race never falls with it."""
     shares = range(start * dev + 1)
@@ -130,3 +114,123 @@ def _rounds(start: int, dev: int, share: int) -> list[Round]:
     reached = accumulate(Fraction(share, keep) for keep in keeps)
     plan = [Round(keep, min(dev, int(samples))) for keep, samples in zip(keeps, reached, strict=True)]
     return [plan[0], *(now for before, now in pairwise(plan) if now.samples > before.samples)]
+
+
+LEAST: Final = 1e-4
+"""No label is taken to be less likely than this, so that one sample cannot decide a mean."""
+
+WORST: Final = -math.log(LEAST)
+"""The loss of a reply without a label, in nats."""
+
+NEGLECT: Final = 0.15
+"""Share of all samples by which a label is answered too rarely before it counts as neglected."""
+
+
+def neglected(gold: Sequence[str], predicted: Sequence[str | None]) -> str | None:
+    """Return the label that is answered much too rarely, by ``NEGLECT`` of all samples, while another takes its place.
+
+    ``None`` where the answers are not one-sided: there is no such label, or no label is answered too often.
+    """
+    right, said = Counter(gold), Counter(predicted)
+    lack = {label: right[label] - said[label] for label in sorted(right)}
+    if not lack or -min(lack.values()) < NEGLECT * len(gold):
+        return None
+    return max(lack, key=lambda label: lack[label])
+
+
+def ranking_auc(gold: Sequence[str], probabilities: Sequence[Mapping[str, float]]) -> float | None:
+    """Return the area under the ROC curve, for more than two labels the mean of one against the rest.
+
+    ``None`` where a sample has no probabilities or only one label occurs.
+    """
+    labels = sorted(set(gold))
+    if len(labels) < 2 or not all(probabilities):
+        return None
+    from sklearn.metrics import roc_auc_score
+
+    areas = [
+        float(roc_auc_score([right == label for right in gold], [p.get(label, 0.0) for p in probabilities]))
+        for label in labels
+    ]
+    return math.fsum(areas) / len(areas)
+
+
+SHORT_REPLY = 24
+"""Tokens of the replies, on average, up to which their log-probabilities are worth their place in a recording."""
+
+ABLE = 0.6
+"""Ranking AUC from which a model can tell labels apart, whatever it answers; .5 is chance."""
+
+
+def want_logprobs(arena: Arena, candidates: Sequence[Prompt], like: Prompt, sample: Sample) -> None:
+    """Ask for log-probabilities, from now on, with the candidates that were not asked anything yet.
+
+    Nothing changes where the replies to ``like``, a prompt that was asked, are long, or where the API has no
+    log-probabilities or refuses to tell them, which is tried with the first candidate and ``sample``.
+    """
+    if not candidates or not _are_short(arena, like):
+        return
+    wires = [arena.new_wire(candidate, alternatives=ALTERNATIVES) for candidate in candidates]
+    plain = arena.new_wire(candidates[0])
+    was_refused = plain.asked(sample).key in arena.recorder.cassette
+    if not wires[0].asks_for_logprobs or was_refused or not arena.takes(wires[0], sample):
+        return
+    for candidate, wire in zip(candidates, wires, strict=True):
+        arena.use(candidate, wire)
+
+
+def probabilities(arena: Arena, candidate: Prompt, samples: Sequence[Sample]) -> list[dict[str, float]]:
+    """Return for each sample how likely each label was; ``{}`` where that is not known."""
+    wire = arena.wire(candidate)
+    if not wire.asks_for_logprobs:
+        return [{} for _ in samples]
+    replies = (arena.recorded(candidate, sample) for sample in samples)
+    return [wire.probabilities(r.body, s.text) if r else {} for r, s in zip(replies, samples, strict=True)]
+
+
+def log_loss(arena: Arena, candidate: Prompt, samples: Sequence[Sample]) -> float | None:
+    """Return the mean loss of the right labels in nats; ``None`` where the API told no probabilities."""
+    if not samples or not arena.wire(candidate).asks_for_logprobs:
+        return None
+    told = zip(arena.outcomes(candidate, samples), probabilities(arena, candidate, samples), strict=True)
+    losses = [
+        WORST if not outcome.predicted else -math.log(max(p[outcome.sample.label], LEAST)) if p else None
+        for outcome, p in told
+    ]
+    known = [loss for loss in losses if loss is not None]
+    return math.fsum(known) / len(known) if len(known) == len(losses) else None
+
+
+def neglected_label(arena: Arena, candidate: Prompt, samples: Sequence[Sample]) -> str | None:
+    """Return the label that a candidate says much too rarely though it can tell the labels apart.
+
+    That is bias, not ignorance: other orders of its examples may mend it. Only what is known is looked at.
+    """
+    known = known_outcomes(arena, candidate, samples)
+    seen = [outcome.sample for outcome in known]
+    rare = neglected([sample.label for sample in seen], [outcome.predicted for outcome in known])
+    area = ranking_auc([sample.label for sample in seen], probabilities(arena, candidate, seen)) if rare else None
+    return rare if area is not None and area >= ABLE else None
+
+
+def harness_replies(
+    arena: Arena, candidate: Prompt, samples: Sequence[Sample]
+) -> Iterator[tuple[str, Recorded | None]]:
+    """Yield for each sample the key that the harness looks for, and the reply recorded here, in the harness's form.
+
+    The harness asks for no log-probabilities; a reply that came with them is the same without.
+    """
+    wire, plain = arena.wire(candidate), arena.new_wire(candidate)
+    for sample in samples:
+        asked = plain.asked(sample)
+        recorded = arena.recorded(candidate, sample)
+        if recorded and wire.asks_for_logprobs:
+            body = without_logprobs(recorded.body)
+            recorded = replace(recorded, key=asked.key, request_body=asked.body, body=body)
+        yield asked.key, recorded
+
+
+def _are_short(arena: Arena, prompt: Prompt) -> bool:
+    name = prompt.content_hash
+    lengths = [o.reply.output_tokens for (asked, _), o in arena.seen().items() if asked == name and o.reply]
+    return bool(lengths) and sum(lengths) <= SHORT_REPLY * len(lengths)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     import yaml
 
+
 _BOM = "\ufeff"
 
 _LABEL: TypeAdapter[str] = TypeAdapter(Label)

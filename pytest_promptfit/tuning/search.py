@@ -9,17 +9,23 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from pytest_promptfit.errors import PromptfitError
-from pytest_promptfit.tuning import race, sequential
-from pytest_promptfit.tuning.candidates import Candidate, balanced, shuffled
-from pytest_promptfit.tuning.certainty import log_loss, neglected_label, want_logprobs
-from pytest_promptfit.tuning.duel import Duels
-from pytest_promptfit.tuning.figures import unreadable_share
-from pytest_promptfit.tuning.guard import text_length
+from pytest_promptfit.tuning.arena import unreadable_share
+from pytest_promptfit.tuning.candidates import Candidate, balanced
+from pytest_promptfit.tuning.gate import Duels, Pairs, least_mistakes
 from pytest_promptfit.tuning.meter import OutOfBudget
 from pytest_promptfit.tuning.proposals import Proposals
+from pytest_promptfit.tuning.race import (
+    CandidateScore,
+    Round,
+    log_loss,
+    neglected_label,
+    rounds,
+    survivors,
+    want_logprobs,
+)
 from pytest_promptfit.tuning.result import Score
-from pytest_promptfit.tuning.sequential import Pairs
-from pytest_promptfit.tuning.split import rng
+from pytest_promptfit.tuning.split import rng, shuffled, stratified_order
+from pytest_promptfit.tuning.steps import text_length
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -27,10 +33,10 @@ if TYPE_CHECKING:
     from pytest_promptfit.prompts.model import Prompt
     from pytest_promptfit.prompts.samples import Sample
     from pytest_promptfit.tuning.arena import Arena
-    from pytest_promptfit.tuning.history import History
+    from pytest_promptfit.tuning.meter import History
     from pytest_promptfit.tuning.optimizer import Optimizer
-    from pytest_promptfit.tuning.plan import Shares
-    from pytest_promptfit.tuning.split import Split
+    from pytest_promptfit.tuning.split import Shares, Split
+
 
 PROBE = 12
 UNREADABLE = 0.2
@@ -71,7 +77,7 @@ class Search:
         self.split, self.shares, self.canonical, self.seed = split, shares, canonical, seed
         self.initial = config.prompt
         # What is compared on, in an order whose every prefix is balanced.
-        self.dev = race.stratified_order(split.dev, seed)[: shares.dev_size]
+        self.dev = stratified_order(split.dev, seed)[: shares.dev_size]
         self.duels = Duels(arena, history, config.prompt, self.dev, canonical)
         self.proposals = Proposals(self.duels, optimizer, split.train, config.tune, seed)
         self.stop_reason = "all stages ran"
@@ -138,7 +144,7 @@ class Search:
         """Raise NothingToGain when no candidate could be accepted, however good it is."""
         self._calls_before_dev = self.arena.meter.task_calls
         fresh = (self.arena.meter.task_limit, len(self.split.train) + len(self.shares.holdout))
-        if not self.duels.can_gain(sequential.least_mistakes(len(self.dev), min(fresh))):
+        if not self.duels.can_gain(least_mistakes(len(self.dev), min(fresh))):
             wrong = sum(not right for right in self.arena.right(self.incumbent, self.dev))
             raise NothingToGain(
                 f"{wrong} of {len(self.dev)} dev samples are wrong: too few to tell a better prompt from chance"
@@ -168,7 +174,7 @@ class Search:
         self.history.enter("balance", len(candidates))
         want_logprobs(self.arena, [c.prompt for c in candidates], self.incumbent, self.dev[0])
         left = self.arena.affordable([c.prompt for c in candidates], self.dev[0])
-        plan = race.rounds(len(candidates) + 1, len(self.dev), left // 3)
+        plan = rounds(len(candidates) + 1, len(self.dev), left // 3)
         if plan[0].keep > 1:
             self._fight_finalists(self._raced([self._as_it_is, *candidates[: plan[0].keep - 1]], plan)[:1])
 
@@ -182,34 +188,34 @@ class Search:
             if finalist.prompt == self.incumbent or self.duels.fight(finalist, alpha=RACE_ALPHA):
                 return
 
-    def _race_plan(self, candidates: Sequence[Candidate]) -> list[race.Round]:
+    def _race_plan(self, candidates: Sequence[Candidate]) -> list[Round]:
         """Plan a race that leaves the gate what it takes: the incumbent on all of dev, the winner on its rest."""
         known = self.arena.meter.task_calls - self._calls_before_dev  # the first look at dev is part of the race
         sample = (*self.split.train, *self.canonical)[0]
         left = known + self.arena.affordable([c.prompt for c in candidates], sample)
         budget, dev = int(left * (0.6 if self.optimizer else 0.85)), len(self.dev)
-        plan = race.rounds(len(candidates) + 1, dev, budget)
+        plan = rounds(len(candidates) + 1, dev, budget)
         while plan[0].keep > 1 and budget + 2 * dev - plan[-1].samples > left:
             budget = budget * 19 // 20
-            plan = race.rounds(len(candidates) + 1, dev, budget)
+            plan = rounds(len(candidates) + 1, dev, budget)
         return plan
 
-    def _raced(self, entrants: list[Candidate], plan: Sequence[race.Round]) -> list[Candidate]:
+    def _raced(self, entrants: list[Candidate], plan: Sequence[Round]) -> list[Candidate]:
         """Run the rounds of a race and return who is left, best first."""
         for turn, following in zip(plan, (*plan[1:], plan[-1]), strict=True):
             samples = self.dev[: turn.samples]
             self.arena.ask_together([c.prompt for c in entrants], samples)
             scores = [self._score(c, samples) for c in entrants]
-            entrants = [entrants[at] for at in race.survivors(scores, following.keep)]
+            entrants = [entrants[at] for at in survivors(scores, following.keep)]
             self.history.enter(self.history.stage, len(entrants))
         return entrants
 
-    def _score(self, candidate: Candidate, samples: Sequence[Sample]) -> race.CandidateScore:
+    def _score(self, candidate: Candidate, samples: Sequence[Sample]) -> CandidateScore:
         """Return the score of a candidate in a race, and note it."""
         right = sum(self.arena.right(candidate.prompt, samples))
         calls = self.arena.meter.task_calls
         self.history.scores.append(Score(self.history.stage, candidate.summary, calls, right, len(samples)))
-        return race.CandidateScore(right, log_loss(self.arena, candidate.prompt, samples), _length(candidate.prompt))
+        return CandidateScore(right, log_loss(self.arena, candidate.prompt, samples), _length(candidate.prompt))
 
     def _reflect(self, iterations: int) -> None:
         """Put patches made for the mistakes against the incumbent, until round after round is rejected."""

@@ -1,4 +1,4 @@
-"""Where each labeled sample goes, train, dev or holdout, and where every random choice is drawn from.
+"""Where each labeled sample goes, what the budget leaves of it, and where every random choice is drawn from.
 
 Pure functions of texts and seeds: what is done with the parts lives in the stages.
 """
@@ -7,16 +7,78 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_left
+from collections import Counter
 from dataclasses import dataclass
+from fractions import Fraction
 from random import Random
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from pytest_promptfit.prompts.samples import normal_form
+from pytest_promptfit.tuning.meter import Meter
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import Iterable, Mapping, Sequence
 
+    from pytest_promptfit.prompts.model import TuneLimits
     from pytest_promptfit.prompts.samples import Sample
+
+
+T = TypeVar("T")
+
+
+def shuffled(items: Sequence[T], rng: random.Random) -> list[T]:
+    """Return the items in random order; ``Random.shuffle`` may differ from one Python to the next, this does not."""
+    return [item for _, _, item in sorted((rng.random(), at, item) for at, item in enumerate(items))]
+
+
+def stratified_order(samples: Sequence[Sample], seed: int) -> list[Sample]:
+    """Return the samples in a random order in which every prefix has the labels in their shares of the whole.
+
+    The n samples of a label are spread evenly: the i-th of them, from 0, goes to (i + 1/2) / n. With two or
+    three labels a prefix is off by less than one sample in each. The order depends on the seed and the
+    texts, not on the order given, and adding samples leaves the old ones of a label in their order.
+    """
+    drawn = sorted(
+        samples, key=lambda sample: (rng(seed, 0, f"order of {normal_form(sample.text)}").random(), sample.id)
+    )
+    of_label = Counter(sample.label for sample in samples)
+    before: Counter[str] = Counter()
+    places: list[Fraction] = []
+    for sample in drawn:
+        places.append(Fraction(2 * before[sample.label] + 1, 2 * of_label[sample.label]))
+        before[sample.label] += 1
+    return [drawn[at] for at in sorted(range(len(drawn)), key=lambda at: (places[at], at))]
+
+
+@dataclass(frozen=True)
+class Shares:
+    """What the budget leaves for each part: with many samples and few calls not all of dev and holdout are looked at.
+
+    ``reserved`` task calls are set aside for the end: the holdout under two prompts, and train samples, whose replies
+    the verdict and the recordings need, too. They are two thirds of the calls at most.
+    """
+
+    holdout: tuple[Sample, ...]
+    dev_size: int
+    reserved: int
+    warnings: tuple[str, ...]
+
+
+def shares_of(parts: Split, budget: TuneLimits) -> Shares:
+    """Return the shares of a budget."""
+    limit = Meter(budget).task_limit
+    held = min(len(parts.holdout), max(1, limit // 6))
+    reserved = 2 * held + min(len(parts.train), limit // 3)
+    # The race needs its part, and then winner and incumbent must get through dev, or nothing is ever accepted.
+    dev_size = min(len(parts.dev), max(1, (limit - reserved) // 3))
+    warnings = [
+        f"{limit} task calls are few for {len(samples)} {name} samples: {size} of them are looked at"
+        for name, samples, size in (("dev", parts.dev, dev_size), ("holdout", parts.holdout, held))
+        if size < len(samples)
+    ]
+    return Shares(tuple(stratified_order(parts.holdout, 0)[:held]), dev_size, reserved, tuple(warnings))
+
 
 TRAIN_END: Final = 0.4
 """Train is 40 %: the mistakes shown to the optimizer, and the pool of examples."""

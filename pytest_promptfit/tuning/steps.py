@@ -1,23 +1,183 @@
-"""Small changes of a prompt that no optimizer had to think of: a sentence or an example less, a note more, a swap."""
+"""Small changes of a prompt that no optimizer had to think of, and what no change of its texts may lose.
+
+A sentence or an example less, a note more, a swap. How words are put into a text and taken out, so that white space
+stays as a person would have it, and which words the reader of labels relies on, holds for patches, too.
+"""
 
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+import unicodedata
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
+from pytest_promptfit.prompts.labels import words_of
 from pytest_promptfit.prompts.mistakes import short
-from pytest_promptfit.prompts.model import TEXT_FIELDS
-from pytest_promptfit.tuning.candidates import Candidate, changed, shuffled
-from pytest_promptfit.tuning.guard import kept_pieces, problem_with
-from pytest_promptfit.tuning.patches import MAX_WORDS
-from pytest_promptfit.tuning.texts import appended, cleaned, closed, kept_apart, word_count
+from pytest_promptfit.prompts.model import TEXT_FIELDS, Prompt, TextField
+from pytest_promptfit.tuning.candidates import Candidate, changed
+from pytest_promptfit.tuning.split import shuffled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from random import Random
 
+    from pytest_promptfit.prompts.extraction import Extract
     from pytest_promptfit.prompts.model import Prompt, TextField
-    from pytest_promptfit.tuning.guard import Rules
+
+
+LONGEST_WORD: Final = 12
+"""Characters that count as a word where nothing separates words."""
+
+
+def words_pattern(find: str) -> re.Pattern[str]:
+    """Return what matches the words with any white space between them, and never a part of a longer word."""
+    words = find.split()
+    first, last = words[0][0], words[-1][-1]
+    # Only where white space separates words: Chinese goes on without any.
+    opening = r"(?<![A-Za-z0-9_])" if first.isascii() and first.isalnum() else ""
+    closing = r"(?![A-Za-z0-9_])" if last.isascii() and last.isalnum() else ""
+    return re.compile(opening + r"\s+".join(map(re.escape, words)) + closing)
+
+
+def appended(text: str, words: str) -> str:
+    """Return the text with words at its end, before the white space there."""
+    body = text.rstrip()
+    return inserted(body, words, text[len(body) :])
+
+
+def inserted(left: str, text: str, right: str) -> str:
+    """Return ``text`` between its neighbours: on a line of its own after a line of many, else after a space."""
+    own_line = right.startswith("\n") or (not right and "\n" in left)
+    text = text.rstrip() if text[:1].isspace() else text.strip()
+    before = "" if not left or left[-1].isspace() or text[:1].isspace() else "\n" if own_line else " "
+    after = "" if not right or right[0].isspace() or right[0] in ".,;:!?)" else " "
+    return left + before + text + after + right
+
+
+def closed(left: str, right: str) -> str:
+    """Return what is left when the words in between are gone, with white space for one gap."""
+    before, after = left[len(left.rstrip()) :], right[: len(right) - len(right.lstrip())]
+    gap = max((before, after), key=lambda space: (space.count("\n"), len(space)))
+    if not left.strip() or not right.strip():
+        gap = after if left.strip() else before
+    return left.rstrip() + gap + right.lstrip()
+
+
+def kept_apart(field: TextField, before: str, after: str) -> str:
+    """Return the text with a line break towards the sample where its last or first words are new."""
+    if field == "user_prompt_prefix" and after and before[-1:] != after[-1] and not after[-1].isspace():
+        return after + "\n"
+    if field == "user_prompt_suffix" and after and before[:1] != after[0] and not after[0].isspace():
+        return "\n" + after
+    return after
+
+
+def word_count(text: str) -> int:
+    """Return how many words a text has, also where nothing separates them."""
+    return max(len(text.split()), len(text) // LONGEST_WORD)
+
+
+def cleaned(text: str) -> str:
+    """Return the text without control characters and halves of surrogate pairs."""
+    return "".join(char for char in text if char in "\n\t" or unicodedata.category(char) not in ("Cc", "Cs"))
+
+
+_TOKEN = re.compile(
+    r"""\\(?P<escaped>[^\w\s]) | \\. | \(\?(?:P?<\w+>|<?[=!]|[^)<]*?[:)]) | \[\^?\]?(?:\\.|[^\]\\])*\]
+    | \{\d*,?\d*\} | [.*+?()|^$] | (?P<plain>.)""",
+    re.DOTALL | re.VERBOSE,
+)
+
+_OPENS = re.compile(r"\s*(<[^<>]*>|[^\w\s.,:;!?]+)")
+_CLOSES = re.compile(r"(<[^<>]*>|[^\w\s.,:;!?]+)\s*\Z")
+_BEFORE_THE_REST, _AFTER_THE_REST = "right before what follows", "right after the sample"
+_EDGES: tuple[tuple[TextField, Callable[[str], re.Match[str] | None], str], ...] = (
+    ("user_prompt_prefix", _CLOSES.search, _BEFORE_THE_REST),
+    ("user_prompt_suffix", _OPENS.match, _AFTER_THE_REST),
+    ("bot_reply_prefix", _CLOSES.search, _BEFORE_THE_REST),
+)
+"""Where marks delimit what is put in between: the sample's text, and the words the model continues with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What may be done to a prompt: ``labels`` must still be read from its replies with ``extract``."""
+
+    edit: Collection[str]
+    """The fields that may change."""
+    labels: Sequence[str]
+    extract: Extract
+    max_length: int
+    """Characters that the four texts may have together, if they have not more already."""
+
+
+def problem_with(before: Prompt, after: Prompt, kept: Collection[str], max_length: int) -> str | None:
+    """Return why one prompt may not take the place of another, or ``None`` where it may."""
+    if after == before:
+        return "it changes nothing"
+    if blanked := [name for name in TEXT_FIELDS if getattr(before, name).strip() and not getattr(after, name).strip()]:
+        return f"it leaves {blanked[0]} empty"
+    present = _present(kept, after)
+    if lost := [piece for piece in kept if piece not in present]:
+        return f"it drops {lost[0]!r}, which must stay"
+    length = text_length(after)
+    if length > max(max_length, text_length(before)):
+        return f"the prompt would have {length} characters: at most {max_length}"
+    return _lost_edge(before, after)
+
+
+def kept_pieces(prompt: Prompt, rules: Rules) -> tuple[str, ...]:
+    """Return what the reader of labels relies on, as far as the prompt has it."""
+    return _present(protected_pieces(rules.labels, prompt.label_words, rules.extract), prompt)
+
+
+def protected_pieces(labels: Sequence[str], label_words: Mapping[str, str], extract: Extract) -> tuple[str, ...]:
+    """Return what the reader of labels relies on: label words, ``{labels}`` and what ``extract`` looks for.
+
+    Of a pattern that is its literal parts, of a path the names of the fields.
+    """
+    words = words_of(labels, label_words).values()
+    parts = literal_parts(extract) if isinstance(extract, str) else extract.names
+    return tuple(dict.fromkeys(("{labels}", *parts, *words)))
+
+
+def literal_parts(pattern: str) -> list[str]:
+    """Return the runs of plain characters in a regular expression: ``<label>`` and ``</label>``."""
+    parts, run = [], ""
+    for token in _TOKEN.finditer(pattern):
+        plain = token["plain"] or token["escaped"]
+        run += plain or ""
+        if not plain:
+            # What may be absent is no part of the literal text.
+            kept = run[:-1] if token[0] in ("?", "*") or token[0].startswith("{") else run
+            parts.append(kept.strip())
+            run = ""
+    return [part for part in (*parts, run.strip()) if len(part) > 1]
+
+
+def text_length(prompt: Prompt) -> int:
+    """Return the characters of the four texts together."""
+    return sum(len(text) for text in _texts(prompt))
+
+
+def _lost_edge(before: Prompt, after: Prompt) -> str | None:
+    for field, mark_of, where in _EDGES:
+        mark, left = mark_of(getattr(before, field)), mark_of(getattr(after, field))
+        if mark and (left is None or left[1] != mark[1]):
+            return f"{mark[1]!r} must stay {where}"
+    return None
+
+
+def _texts(prompt: Prompt) -> tuple[str, ...]:
+    return tuple(getattr(prompt, field) for field in TEXT_FIELDS)
+
+
+def _present(pieces: Iterable[str], prompt: Prompt) -> tuple[str, ...]:
+    texts = _texts(prompt)
+    return tuple(
+        piece for piece in pieces if piece.strip() and any(words_pattern(piece).search(text) for text in texts)
+    )
+
 
 _BREAK = re.compile(r"""\s*\n\s*|(?:(?<=[.!?])|(?<=[.!?]["'”)\]]))[^\S\n]+(?=[^\sa-z])|(?<=[。！？])(?=\S)""")  # noqa: RUF001
 
@@ -124,3 +284,7 @@ def _swap_steps(prompt: Prompt, rng: Random) -> Iterator[Candidate]:
         swapped = list(prompt.examples)
         swapped[first], swapped[second] = swapped[second], swapped[first]
         yield Candidate(changed(prompt, examples=tuple(swapped)), f"examples: swap {first + 1} and {second + 1}")
+
+
+MAX_WORDS: Final = 60
+"""Words of new text in one patch."""

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
+
 Value = str | list[dict[str, Any]] | dict[str, Any]
 
 Edit = tuple[int, int, str]

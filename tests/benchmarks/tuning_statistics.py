@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from pytest_promptfit.tuning.gate import ALPHA, Verdict, holds_up, judge, looks, not_worse
 from pytest_promptfit.tuning.race import CandidateScore, Round, calls, rounds, survivors
-from pytest_promptfit.tuning.sequential import ALPHA, Verdict, holds_up, judge, looks, not_worse
 from tests.benchmarks.measuring import Table, main
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from pytest_promptfit.chat.thoughts import split_thought
 from pytest_promptfit.evaluation.outcomes import count_missing
 from pytest_promptfit.prompts.model import parse_prompt_file
 from pytest_promptfit.providers.wire import provider_of
-from pytest_promptfit.tuning.guard import protected_pieces
+from pytest_promptfit.tuning.steps import protected_pieces
 
 if TYPE_CHECKING:
     from pathlib import Path

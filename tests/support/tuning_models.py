@@ -13,7 +13,7 @@ from mood_project import Model, Project, Row
 
 from pytest_promptfit.prompts.model_spec import ModelSpec
 from pytest_promptfit.providers.usage import cost_usd
-from pytest_promptfit.tuning import meter, plan
+from pytest_promptfit.tuning import meter, run
 
 # pytester forgets what a run inside it has imported: what is loaded here is loaded once.
 for _name in ("arena", "optimizer", "run", "search"):
@@ -102,7 +102,7 @@ def price_of(*tokens: int) -> float:
 
 def with_a_price(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the made-up models cost what a real one does."""
-    for module in (meter, plan):
+    for module in (meter, run):
         monkeypatch.setattr(module, "cost_usd", lambda _, *tokens: price_of(*tokens))
 
 

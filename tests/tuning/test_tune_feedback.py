@@ -21,11 +21,10 @@ from pytest_promptfit.prompts.model import TEXT_FIELDS, Example, Prompt, PromptC
 from pytest_promptfit.prompts.pattern import DEFAULT_EXTRACT
 from pytest_promptfit.prompts.samples import Sample
 from pytest_promptfit.providers.wire import Wire
-from pytest_promptfit.tuning.feedback import feedback_messages
-from pytest_promptfit.tuning.guard import Rules
-from pytest_promptfit.tuning.messages import LONGEST_MESSAGE
-from pytest_promptfit.tuning.mistakes import choose_samples
+from pytest_promptfit.tuning.feedback import choose_samples, feedback_messages
+from pytest_promptfit.tuning.optimizer import LONGEST_MESSAGE
 from pytest_promptfit.tuning.patches import apply_patches, read_patches
+from pytest_promptfit.tuning.steps import Rules
 
 LABELS = ("0", "1")
 RULES = Rules(TEXT_FIELDS, LABELS, DEFAULT_EXTRACT, max_length=1000)

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_promptfit.prompts.samples import Sample
-from pytest_promptfit.tuning.label_words import are_opaque, read_words, word_messages
-from pytest_promptfit.tuning.messages import LONGEST_MESSAGE
+from pytest_promptfit.tuning.candidates import are_opaque, read_words, word_messages
+from pytest_promptfit.tuning.optimizer import LONGEST_MESSAGE
 
 LABELS = ("0", "1")
 HOSTILE = (

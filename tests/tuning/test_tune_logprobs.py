@@ -17,7 +17,7 @@ from pytest_promptfit.chat.reply import TokenLogprobs
 from pytest_promptfit.prompts.model import parse_prompt_file
 from pytest_promptfit.providers.local import find_gguf
 from pytest_promptfit.providers.wire import Wire
-from pytest_promptfit.tuning.soft import neglected, ranking_auc
+from pytest_promptfit.tuning.race import neglected, ranking_auc
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,17 +15,8 @@ from mail_prompt import PROMPT, SYSTEM
 
 from pytest_promptfit.prompts.model import TEXT_FIELDS, Prompt
 from pytest_promptfit.prompts.pattern import DEFAULT_EXTRACT
-from pytest_promptfit.tuning.guard import Rules, literal_parts, protected_pieces, text_length
-from pytest_promptfit.tuning.patches import (
-    MAX_PATCHES,
-    OPS,
-    PATCH_SCHEMA,
-    Applied,
-    Patch,
-    apply_patches,
-    read_patches,
-)
-from pytest_promptfit.tuning.steps import prune_steps
+from pytest_promptfit.tuning.patches import MAX_PATCHES, OPS, PATCH_SCHEMA, Applied, Patch, apply_patches, read_patches
+from pytest_promptfit.tuning.steps import Rules, literal_parts, protected_pieces, prune_steps, text_length
 
 LABELS = ("spam", "ham")
 RULES = Rules(TEXT_FIELDS, LABELS, DEFAULT_EXTRACT, max_length=2000)

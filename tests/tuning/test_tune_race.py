@@ -13,15 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pytest_promptfit.prompts.samples import Sample
-from pytest_promptfit.tuning.race import (
-    FIRST_PREFIX,
-    CandidateScore,
-    Round,
-    calls,
-    rounds,
-    stratified_order,
-    survivors,
-)
+from pytest_promptfit.tuning.race import FIRST_PREFIX, CandidateScore, Round, calls, rounds, survivors
+from pytest_promptfit.tuning.split import stratified_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -8,15 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_promptfit.evaluation.metrics import mcnemar_midp
-from pytest_promptfit.tuning.sequential import (
-    ALPHA,
-    canonical_gain,
-    holds_up,
-    judge,
-    keeps_canonicals,
-    looks,
-    not_worse,
-)
+from pytest_promptfit.tuning.gate import ALPHA, canonical_gain, holds_up, judge, keeps_canonicals, looks, not_worse
 
 
 def accepted_and_asked(total: int, discordant: float, gain: float) -> tuple[float, float]:

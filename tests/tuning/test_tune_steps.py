@@ -14,8 +14,7 @@ from mail_prompt import PROMPT, SYSTEM
 
 from pytest_promptfit.prompts.model import TEXT_FIELDS, Example, Prompt
 from pytest_promptfit.prompts.pattern import DEFAULT_EXTRACT
-from pytest_promptfit.tuning.guard import Rules
-from pytest_promptfit.tuning.steps import deterministic_steps, prune_steps, sentences
+from pytest_promptfit.tuning.steps import Rules, deterministic_steps, prune_steps, sentences
 
 if TYPE_CHECKING:
     from pytest_promptfit.tuning.candidates import Candidate
