@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -17,12 +18,13 @@ from pytest_promptfit.files import write_atomically
 from pytest_promptfit.providers.asking import ask_and_record
 from pytest_promptfit.providers.own import OURS
 from pytest_promptfit.providers.replies import is_reply, parsed_body
+from pytest_promptfit.providers.usage import reply_usd
 from pytest_promptfit.providers.wire import Wire
-from pytest_promptfit.tuning.meter import Cost, Rates
+from pytest_promptfit.tuning.meter import Cost, OutOfBudget, Rates
 from pytest_promptfit.tuning.result import plus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from pytest_promptfit.cassettes.cassette import Asked, Cassette, Recorded
     from pytest_promptfit.cassettes.recorder import Recorder
@@ -32,6 +34,12 @@ if TYPE_CHECKING:
     from pytest_promptfit.providers.own import Custom
     from pytest_promptfit.tuning.meter import Meter
 
+
+SUSPECT_AFTER: Final = 3
+"""Candidates that must have been asked for a case before its label is doubted."""
+
+ALTERNATIVES: Final = 3
+"""Tokens asked for at each place; each takes about a hundred bytes of a recording."""
 
 OUTAGE = 3
 """So many calls that fail in a passing way, and a tenth of those made at once, end the run: it can go on later."""
@@ -156,7 +164,11 @@ class Arena:
 
         Raises as ``outcomes`` does.
         """
-        calls = [call for candidate in candidates for call in self._missing(candidate, samples)]
+        calls = []
+        for candidate in candidates:
+            name, wire = candidate.content_hash, self.wire(candidate)
+            new = [sample for sample in samples if (name, sample.case_name) not in self._outcomes]
+            calls += [_Call(name, wire, sample, wire.asked(sample)) for sample in new]
         if self.meter.limits and not self._rates.are_known:
             # What a call takes is known from the first one, which may take all that it can.
             self._evaluate(calls[:1])
@@ -181,12 +193,6 @@ class Arena:
         costs = [self._rates.foresee(self.wire(candidate).payload(sample.text)) for candidate in candidates]
         total = sum_of(costs).times(1 / max(1, len(costs)))
         return self.meter.affordable(total._replace(seconds=total.seconds / self._concurrency))
-
-    def _missing(self, candidate: Prompt, samples: Sequence[Sample]) -> Iterator[_Call]:
-        name, wire = candidate.content_hash, self.wire(candidate)
-        for sample in samples:
-            if (name, sample.case_name) not in self._outcomes:
-                yield _Call(name, wire, sample, wire.asked(sample))
 
     def _evaluate(self, calls: Sequence[_Call]) -> None:
         if not calls:
@@ -262,23 +268,18 @@ class Arena:
             if recorded is None:
                 continue
             self._counted.add(key)
-            meter.replayed += key not in self._asked
+            is_replayed = key not in self._asked
+            meter.replayed += is_replayed
             latencies.append(recorded.seconds or 0.0)
-            self._count_reply(call, recorded)
+            try:
+                reply = call.wire.provider.reply(parsed_body(recorded.body), "")
+            except CallError:
+                continue
+            self._rates.see(recorded.request_body, reply, recorded.seconds or 0.0)
+            usd = reply_usd(self._rates.spec, reply)
+            meter.task_usd = plus(meter.task_usd, usd)
+            meter.count(reply, usd, is_replayed=is_replayed)
         meter.seconds += max(max(latencies), math.fsum(latencies) / self._concurrency)
-
-    def _count_reply(self, call: _Call, recorded: Recorded) -> None:
-        try:
-            reply = call.wire.provider.reply(parsed_body(recorded.body), "")
-        except CallError:
-            return
-        self._rates.see(recorded.request_body, reply, recorded.seconds or 0.0)
-        usd = self._rates.usd(reply)
-        meter = self.meter
-        meter.input_tokens += reply.input_tokens
-        meter.output_tokens += reply.output_tokens
-        meter.task_usd = plus(meter.task_usd, usd)
-        meter.paid_usd = plus(meter.paid_usd, usd if call.asked.key in self._asked else 0.0)
 
     def _outcome(self, call: _Call, errors: Mapping[str, PromptfitError]) -> Outcome:
         sample = call.sample
@@ -300,15 +301,21 @@ def sum_of(costs: Iterable[Cost]) -> Cost:
     return total
 
 
-SUSPECT_AFTER: Final = 3
-"""Candidates that must have been asked for a case before its label is doubted."""
-
-
 def known_outcomes(arena: Arena, prompt: Prompt, samples: Sequence[Sample]) -> list[Outcome]:
     """Return what is known already of a prompt on samples; nothing is asked."""
     seen = arena.seen()
     found = (seen.get((prompt.content_hash, sample.case_name)) for sample in samples)
     return [outcome for outcome in found if outcome is not None]
+
+
+def ask_what_fits(arena: Arena, prompt: Prompt, samples: Sequence[Sample]) -> None:
+    """Ask a prompt, as far as the budget goes, about those of the samples that it was not asked about yet."""
+    known = {outcome.sample for outcome in known_outcomes(arena, prompt, samples)}
+    unknown = [sample for sample in samples if sample not in known]
+    if unknown:
+        fitting = arena.affordable([prompt], max(unknown, key=lambda sample: len(sample.text)))
+        with suppress(OutOfBudget):
+            arena.outcomes(prompt, unknown[:fitting])
 
 
 def unreadable_share(arena: Arena, prompt: Prompt, samples: Sequence[Sample]) -> float:
@@ -339,10 +346,6 @@ def suspects(arena: Arena, samples: Sequence[Sample]) -> list[str]:
     return [
         s.case_name for s in samples if met[s.case_name] >= SUSPECT_AFTER and met[s.case_name] == missed[s.case_name]
     ]
-
-
-ALTERNATIVES: Final = 3
-"""Tokens asked for at each place; each takes about a hundred bytes of a recording."""
 
 
 def is_mistake(outcome: Outcome) -> bool:

@@ -42,6 +42,12 @@ if TYPE_CHECKING:
     from pytest_promptfit.tuning.steps import Rules
 
 
+TOTAL_SAMPLES: Final = 24
+RIGHT_SHARE: Final = 0.4
+"""The part of what is shown that is right now, in [0, 1)."""
+
+FAILED_CANONICALS: Final = 8
+
 LONGEST_TEXT: Final = 400
 """Characters of a sample's text that the optimizer sees."""
 
@@ -93,11 +99,15 @@ def feedback_messages(
     failed = failed_canonicals(canonical)
     wrong, right = [o for o in shown if is_mistake(o)], [o for o in shown if o.correct]
     one = next(iter((*right, *wrong, *failed)), None)
+    named = [word if word == label else f"{word} (label {label})" for label, word in words.items()]
     before = [
-        _label_list(words),
+        # No sentence: weak optimizers would copy it into the prompt.
+        f"# Labels\n{', '.join(named)}",
         _wire_format(prompt, rules, one, continues=wire.provider.continues_prefix),
         _results(train, rules.labels, words),
-        _current_texts(prompt, rules.edit),
+        "\n".join(
+            ["# The texts of the prompt now", *(_fenced(f, getattr(prompt, f), rules.edit) for f in TEXT_FIELDS)]
+        ),
     ]
     after = [_history(tried), _answer_form([field for field in TEXT_FIELDS if field in rules.edit])]
     groups = [[_sample_line(o, words) for o in group] for group in (failed, wrong, right)]
@@ -107,12 +117,6 @@ def feedback_messages(
 
     lines = max(TOTAL_SAMPLES, len(shown))
     return SYSTEM, fitted(groups, render, length=max_length, lines=lines, spare_first=True)
-
-
-def _label_list(words: Mapping[str, str]) -> str:
-    named = (word if word == label else f"{word} (label {label})" for label, word in words.items())
-    # No sentence: weak optimizers would copy it into the prompt.
-    return f"# Labels\n{', '.join(named)}"
 
 
 def _wire_format(prompt: Prompt, rules: Rules, shown: Outcome | None, *, continues: bool) -> str:
@@ -136,12 +140,9 @@ def _wire_format(prompt: Prompt, rules: Rules, shown: Outcome | None, *, continu
             lines.append(f"Its thought, which is not read: {one_line(cut_middle(shown.reply.thought, LONGEST_NOTE))}")
         lines.append(f"Its reply: {one_line(cut_middle(shown.reply.shown, LONGEST_ON_THE_WIRE))}")
     made_of = "The user message is user_prompt_prefix + the sample's text + user_prompt_suffix."
-    listed = " {labels} in a text is replaced by the label words, listed." if _lists_labels(prompt) else ""
+    lists_labels = any("{labels}" in getattr(prompt, field) for field in TEXT_FIELDS)
+    listed = " {labels} in a text is replaced by the label words, listed." if lists_labels else ""
     return "\n".join([f"# What is sent for one sample\n{made_of}{listed}", *lines, _reading(rules.extract)])
-
-
-def _lists_labels(prompt: Prompt) -> bool:
-    return any("{labels}" in getattr(prompt, field) for field in TEXT_FIELDS)
 
 
 def _reading(extract: Extract) -> str:
@@ -189,13 +190,8 @@ def _said(predicted: str | None, words: Mapping[str, str]) -> str:
     return "(missing)" if predicted is None else words[predicted]
 
 
-def _current_texts(prompt: Prompt, edit: Collection[str]) -> str:
-    fields = (_fenced(field, getattr(prompt, field), field in edit) for field in TEXT_FIELDS)
-    return "\n".join(["# The texts of the prompt now", *fields])
-
-
-def _fenced(field: TextField, text: str, may_change: bool) -> str:
-    name = f"{field}{'' if may_change else ' (may not be changed)'}:"
+def _fenced(field: TextField, text: str, edit: Collection[str]) -> str:
+    name = f"{field}{'' if field in edit else ' (may not be changed)'}:"
     if not text:
         return f"{name} (empty)"
     fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
@@ -249,13 +245,6 @@ Find what the mistakes have in common, and write 1 to {MAX_PATCHES} patches as J
 the mistakes and notes teach and the texts do not say yet, never a copy of a sample
 - targets: ids of the wrong samples that this patch makes right
 - Keep the tags, the label words and {{labels}}. Never empty a field."""
-
-
-TOTAL_SAMPLES: Final = 24
-RIGHT_SHARE: Final = 0.4
-"""The part of what is shown that is right now, in [0, 1)."""
-
-FAILED_CANONICALS: Final = 8
 
 
 def choose_samples(

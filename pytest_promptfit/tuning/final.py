@@ -7,13 +7,12 @@ holds for the run as a whole, however many stages and candidates it had; ``tests
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_promptfit.evaluation.metrics import mcnemar_midp
 from pytest_promptfit.text import probability
-from pytest_promptfit.tuning.arena import compared, known_outcomes
+from pytest_promptfit.tuning.arena import ask_what_fits, compared, known_outcomes
 from pytest_promptfit.tuning.gate import RUN_ALPHA, best_of, combined, holds_up, not_worse
 from pytest_promptfit.tuning.meter import OutOfBudget
 from pytest_promptfit.tuning.result import Holdout
@@ -32,7 +31,7 @@ FROM_ANSWERS = ("format", "reflect")
 
 
 @dataclass(frozen=True)
-class Verdict:
+class FinalVerdict:
     """Whether the final prompt earned the rewrite, why, and the figures that say so, as far as they were looked at."""
 
     accepted: bool
@@ -42,29 +41,33 @@ class Verdict:
     p_value: float | None = None
 
 
-def judge_final(search: Search) -> Verdict:
+def judge_final(search: Search) -> FinalVerdict:
     """Judge the final prompt against the initial one, once: by dev, and by what the search has not met."""
     if search.incumbent == search.initial:
-        return Verdict(False, f"no candidate was {'better beyond chance' if search.proposals.tried else 'tried'}")
+        return FinalVerdict(False, f"no candidate was {'better beyond chance' if search.proposals.tried else 'tried'}")
     search.history.enter("holdout")
     search.arena.meter.reserved = 0  # what was set aside for the end is free now
     others = list(_unmet(search))
     try:
         holdout = _compared(search, search.shares.holdout)
     except OutOfBudget as error:
-        return Verdict(False, f"the holdout cannot be asked: {error}")
+        return FinalVerdict(False, f"the holdout cannot be asked: {error}")
     # The final prompt's replies are recorded in any case: the initial one is asked with what they leave of the budget.
     parts = search.split
-    _ask_as_far_as_it_goes(search, search.incumbent, [*search.dev, *parts.train, *parts.dev, *parts.holdout])
-    _ask_as_far_as_it_goes(search, search.initial, [*search.dev, *others])
+    ask_what_fits(search.arena, search.incumbent, [*search.dev, *parts.train, *parts.dev, *parts.holdout])
+    ask_what_fits(search.arena, search.initial, [*search.dev, *others])
     dev = _compared(search, _known(search, search.dev, search.incumbent))
     fresh = _compared(search, [*search.shares.holdout, *_known(search, others, search.incumbent)])
     return _verdict(search, dev, holdout, fresh)
 
 
-def _verdict(search: Search, dev: Holdout, holdout: Holdout, fresh: Holdout) -> Verdict:
+def _verdict(search: Search, dev: Holdout, holdout: Holdout, fresh: Holdout) -> FinalVerdict:
     draw = rng(search.seed, 0, "flips")
-    p_dev = best_of(_p_on_dev(search, dev), search.rivals, len(search.dev), draw)
+    # What pruning keeps has looked good on dev by chance, too, and nobody counts its steps: so the prompt that pruning
+    # started from counts where its p is larger.
+    unpruned = compared(search.arena, search.initial, search.unpruned, _known(search, search.dev, search.unpruned))
+    p_dev = max(dev.p_value, mcnemar_midp(*map(len, unpruned)))
+    p_dev = best_of(p_dev, search.rivals, len(search.dev), draw)
     p_value = combined([(p_dev, dev.n), (fresh.p_value, fresh.n)])
     seen = (
         f"dev: fixed {dev.fixed}, broke {dev.broken}, as the best of {len(search.rivals)}; "
@@ -73,23 +76,13 @@ def _verdict(search: Search, dev: Holdout, holdout: Holdout, fresh: Holdout) -> 
     gained, lost = compared(search.arena, search.initial, search.incumbent, search.canonical)
     mends = bool(gained) and not lost and not_worse(dev.fixed, dev.broken)
     if not holds_up(fresh.fixed, fresh.broken):
-        return Verdict(False, f"worse on fresh samples ({seen})", holdout, fresh, p_value)
+        return FinalVerdict(False, f"worse on fresh samples ({seen})", holdout, fresh, p_value)
     if p_value <= RUN_ALPHA:
-        return Verdict(True, f"better beyond chance ({seen})", holdout, fresh, p_value)
+        return FinalVerdict(True, f"better beyond chance ({seen})", holdout, fresh, p_value)
     if mends:
         why = f"fixes {len(gained)} canonical samples, not worse on dev and on fresh samples ({seen})"
-        return Verdict(True, why, holdout, fresh, p_value)
-    return Verdict(False, f"not better beyond chance ({seen})", holdout, fresh, p_value)
-
-
-def _p_on_dev(search: Search, dev: Holdout) -> float:
-    """Return the p of dev: that of the prompt that pruning started from where it is larger.
-
-    What pruning keeps has looked good on dev by chance, too, and nobody counts its steps.
-    """
-    known = _known(search, search.dev, search.unpruned)
-    before = compared(search.arena, search.initial, search.unpruned, known)
-    return max(dev.p_value, mcnemar_midp(*map(len, before)))
+        return FinalVerdict(True, why, holdout, fresh, p_value)
+    return FinalVerdict(False, f"not better beyond chance ({seen})", holdout, fresh, p_value)
 
 
 def _unmet(search: Search) -> Iterator[Sample]:
@@ -106,16 +99,6 @@ def _unmet(search: Search) -> Iterator[Sample]:
     for sample in (*search.split.train, *search.split.dev, *search.split.holdout):
         if sample.case_name not in made_of and sample.text not in texts:
             yield sample
-
-
-def _ask_as_far_as_it_goes(search: Search, prompt: Prompt, samples: Sequence[Sample]) -> None:
-    arena = search.arena
-    known = {outcome.sample for outcome in known_outcomes(arena, prompt, samples)}
-    unknown = [sample for sample in samples if sample not in known]
-    if unknown:
-        fitting = arena.affordable([prompt], max(unknown, key=lambda sample: len(sample.text)))
-        with suppress(OutOfBudget):
-            arena.outcomes(prompt, unknown[:fitting])
 
 
 def _known(search: Search, samples: Sequence[Sample], final: Prompt) -> list[Sample]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pytest_promptfit.tuning.meter import History
 
 
-Verdict = Literal["accept", "reject", "go on"]
+Decision = Literal["accept", "reject", "go on"]
 
 ALPHA: Final = 0.10
 """How often the gate may accept a candidate that is no better: a guide within the run, which decides nothing."""
@@ -45,73 +45,80 @@ The gate as a whole then stays at alpha: computed exactly for 5 to 160 samples o
 discordant, it accepts a candidate that is no better 9.98 % of the time at most.
 """
 
+FLIPS = 1000
+"""So many exchanges tell a p-value of .05 to two thirds of a point."""
 
-def looks(total: int, block: int = BLOCK) -> list[int]:
-    """Return after how many of ``total`` dev samples the gate is asked: each full block, and the end."""
-    return [*range(block, total, block), total]
+USUAL_RIVALS = 16
+"""Candidates of a race."""
+
+SMALLEST = 1e-15
+"""A p-value next to which none is told from 0."""
+
+FUTILITY = 3
+"""So many more broken than fixed after which a shorter prompt is not looked at further."""
+
+LEAST_FIXED = least_broken(ALPHA)
+"""So many fixed, and none broken, open the gate."""
 
 
 def judge(
-    wins: int,
-    losses: int,
+    fixed: int,
+    broken: int,
     seen: int,
     total: int,
     *,
     alpha: float = ALPHA,
     futility: int = 3,
     min_discordant: int = 6,
-) -> Verdict:
+) -> Decision:
     """Say whether the candidate replaces the incumbent, after ``seen`` of ``total`` dev samples.
 
-    At the end it is accepted if the one-sided mid-p McNemar of its wins and losses is at most ``alpha``.
-    Before, it is rejected when it could not get there if it won all that is left, or when it has fallen
-    behind: by ``futility`` net losses at the start, by fewer as less is left to make up for them, and from
-    three quarters on unless it is ahead. It is accepted early with at least ``min_discordant`` wins and
-    losses together and a p of at most a quarter of ``alpha`` times the share seen. The falling limit costs
+    At the end it is accepted if the one-sided mid-p McNemar of what it fixed and broke is at most ``alpha``.
+    Before, it is rejected when it could not get there if it fixed all that is left, or when it has fallen
+    behind: by ``futility`` more broken than fixed at the start, by fewer as less is left to make up for them, and from
+    three quarters on unless it is ahead. It is accepted early with at least ``min_discordant`` fixed and
+    broken together and a p of at most a quarter of ``alpha`` times the share seen. The falling limit costs
     a point of power and saves a sixth of the calls on candidates that are no better.
 
-    Meant for the ``looks`` at ``BLOCK`` samples each; looking more often accepts more often by chance. So
+    Meant to be asked after each ``BLOCK`` samples; looking more often accepts more often by chance. So
     does a candidate that was chosen by its answers on the same samples: of 16 equally good ones, raced on
     dev, the winner passes 34 to 42 % of the time at an ``alpha`` of .10, which the end of the run sees to.
     Raises ``ValueError`` for counts that cannot be.
     """
-    if min(wins, losses) < 0 or not wins + losses <= seen <= total:
-        raise ValueError(f"expected wins + losses <= seen <= total, got {wins} + {losses}, {seen}, {total}")
-    p = mcnemar_midp(wins, losses)
+    if min(fixed, broken) < 0 or not fixed + broken <= seen <= total:
+        raise ValueError(f"expected fixed + broken <= seen <= total, got {fixed} + {broken}, {seen}, {total}")
+    p = mcnemar_midp(fixed, broken)
     if seen == total:
         return "accept" if p <= alpha else "reject"
-    if _is_behind(wins, losses, seen, total, futility) or mcnemar_midp(wins + total - seen, losses) > alpha:
+    # broken - fixed >= futility * (1 - 4/3 * seen / total); in integers, so equal is equal
+    is_behind = 3 * total * (broken - fixed) >= futility * (3 * total - 4 * seen)
+    if is_behind or mcnemar_midp(fixed + total - seen, broken) > alpha:
         return "reject"
     convincing = p <= alpha * EARLY_SHARE * seen / total
-    return "accept" if convincing and wins + losses >= min_discordant else "go on"
+    return "accept" if convincing and fixed + broken >= min_discordant else "go on"
 
 
-def _is_behind(wins: int, losses: int, seen: int, total: int, futility: int) -> bool:
-    """Say whether losses - wins >= futility * (1 - 4/3 * seen / total); in integers, so equal is equal."""
-    return 3 * total * (losses - wins) >= futility * (3 * total - 4 * seen)
-
-
-def not_worse(wins: int, losses: int, p: float = 0.2) -> bool:
+def not_worse(fixed: int, broken: int, p: float = 0.2) -> bool:
     """Say whether a shorter prompt may stay: no evidence, at level ``p``, that it is worse.
 
     The one-sided mid-p McNemar for "worse" must be above ``p``: at .2 one loss without a win may be, two
     may not. Finding nothing is weak evidence on a small dev set, so pruning step by step must compare with
     the prompt as it was before the first step; otherwise small losses add up unseen.
     """
-    return mcnemar_midp(losses, wins) > p
+    return mcnemar_midp(broken, fixed) > p
 
 
 @dataclass(frozen=True)
 class Pairs:
-    """What a candidate won and lost against one prompt: a bit for each sample, the same for all candidates."""
+    """What a candidate fixed and broke against one prompt: a bit for each sample, the same for all candidates."""
 
-    won: int = 0
-    lost: int = 0
+    fixed: int = 0
+    broken: int = 0
 
     def p_value_flipped(self, which: int) -> float:
         """Return the one-sided mid-p of the paired test with winner and loser exchanged on some samples."""
-        crossed = (self.won ^ self.lost) & which
-        return _midp((self.won ^ crossed).bit_count(), (self.lost ^ crossed).bit_count())
+        crossed = (self.fixed ^ self.broken) & which
+        return _midp((self.fixed ^ crossed).bit_count(), (self.broken ^ crossed).bit_count())
 
 
 _midp = cache(mcnemar_midp)
@@ -164,23 +171,13 @@ def combined(parts: Iterable[tuple[float, int]]) -> float:
     return normal.cdf(reach)
 
 
-FLIPS = 1000
-"""So many exchanges tell a p-value of .05 to two thirds of a point."""
-
-USUAL_RIVALS = 16
-"""Candidates of a race."""
-
-SMALLEST = 1e-15
-"""A p-value next to which none is told from 0."""
-
-
-def holds_up(wins: int, losses: int) -> bool:
-    """Say whether the final prompt may be written, by fresh samples: it has no net losses against the initial one.
+def holds_up(fixed: int, broken: int) -> bool:
+    """Say whether the final prompt may be written, by fresh samples: it broke no more than it fixed of the initial one.
 
     That is stricter than "not worse beyond chance", which it implies (mid-p for "worse" is then at least
     .5): nobody would publish a figure that went down, however few samples say so. No pair, no objection.
     """
-    return losses <= wins
+    return broken <= fixed
 
 
 def keeps_canonicals(before: Mapping[str, bool], after: Mapping[str, bool]) -> bool:
@@ -193,16 +190,9 @@ def canonical_gain(before: Mapping[str, bool], after: Mapping[str, bool]) -> int
     return sum(passed and not before.get(sample, False) for sample, passed in after.items())
 
 
-FUTILITY = 3
-"""Net losses after which a shorter prompt is not looked at further."""
-
-LEAST_WINS = least_broken(ALPHA)
-"""So many wins, without a loss, open the gate."""
-
-
 @dataclass(frozen=True)
 class Tally:
-    """A challenger against the incumbent on the dev samples seen so far."""
+    """A candidate against the incumbent on the dev samples seen so far."""
 
     fixed: tuple[str, ...] = ()
     broken: tuple[str, ...] = ()
@@ -211,7 +201,7 @@ class Tally:
 
     @property
     def pairs(self) -> tuple[int, int]:
-        """Wins and losses."""
+        """How many it fixed and broke."""
         return len(self.fixed), len(self.broken)
 
 
@@ -228,7 +218,7 @@ class Duels:
     dev: Sequence[Sample]
     canonical: Sequence[Sample]
 
-    def can_gain(self, least: int = LEAST_WINS) -> bool:
+    def can_gain(self, least: int = LEAST_FIXED) -> bool:
         """Tell whether a canonical sample is wrong, or at least so many of dev: what it takes to be accepted."""
         if not all(outcome.correct for outcome in self.arena.outcomes(self.incumbent, self.canonical)):
             return True
@@ -239,44 +229,50 @@ class Duels:
                 return True
         return False
 
-    def passes_screen(self, challenger: Candidate, samples: Sequence[Sample]) -> bool:
-        """Try a challenger on those of the samples that it was made for, before dev is spent on it."""
-        aimed = [sample for sample in samples if sample.id in challenger.targets]
+    def passes_screen(self, candidate: Candidate, samples: Sequence[Sample]) -> bool:
+        """Try a candidate on those of the samples that it was made for, before dev is spent on it."""
+        aimed = [sample for sample in samples if sample.id in candidate.targets]
         if not aimed:
             return True
-        gained = sum(self.arena.right(challenger.prompt, aimed)) - sum(self.arena.right(self.incumbent, aimed))
+        gained = sum(self.arena.right(candidate.prompt, aimed)) - sum(self.arena.right(self.incumbent, aimed))
         if gained <= 0:
-            self._note(challenger, "fixes none of the samples it was made for")
+            self._note(candidate, "fixes none of the samples it was made for")
         return gained > 0
 
-    def fight(self, challenger: Candidate, *, alpha: float = ALPHA, pruned_from: Prompt | None = None) -> bool:
-        """Put a challenger against the incumbent, take it over when it earns it, and tell whether it did.
+    def fight(self, candidate: Candidate, *, alpha: float = ALPHA, pruned_from: Prompt | None = None) -> bool:
+        """Put a candidate against the incumbent, take it over when it earns it, and tell whether it did.
 
         It must be better at the level ``alpha``; one that was pruned must not be worse than the incumbent, nor
         than the prompt it was ``pruned_from``.
         """
         try:
-            accepted, verdict, tally = self._decided(challenger.prompt, alpha, pruned_from)
+            accepted, verdict, tally = self._decided(candidate.prompt, alpha, pruned_from)
         except OutOfBudget:
-            self._note(challenger, "not decided within the budget")
+            self._note(candidate, "not decided within the budget")
             raise
-        self._note(challenger, verdict, tally, accepted=accepted)
+        self._note(candidate, verdict, tally, accepted=accepted)
         if accepted:
-            self.incumbent = challenger.prompt
+            self.incumbent = candidate.prompt
         return accepted
 
-    def _decided(self, challenger: Prompt, alpha: float, pruned_from: Prompt | None) -> tuple[bool, str, Tally]:
-        """Return whether a challenger is accepted, why, and what it did on dev."""
-        kept, gained = self._canonicals(challenger)
+    def _decided(self, candidate: Prompt, alpha: float, pruned_from: Prompt | None) -> tuple[bool, str, Tally]:
+        """Return whether a candidate is accepted, why, and what it did on dev."""
+        kept, gained = self._canonicals(candidate)
         if not kept:
             return False, "loses a canonical sample", UNSEEN
-        verdict: Verdict = "go on"
+        verdict: Decision = "go on"
         tally = UNSEEN
         while verdict == "go on" and tally.seen < len(self.dev):
-            tally = self._after_next_block(challenger, tally)
-            verdict = self._gate(tally, alpha, patient=gained > 0) if pruned_from is None else _futility(tally)
+            tally = self._after_next_block(candidate, tally)
+            if pruned_from is None:
+                decision = judge(*tally.pairs, tally.seen, len(self.dev), alpha=alpha)
+                # What mends a canonical sample may still be taken for not being worse on all of dev.
+                is_early = decision == "reject" and gained and tally.seen < len(self.dev)
+                verdict = "go on" if is_early else decision
+            else:
+                verdict = "reject" if len(tally.broken) - len(tally.fixed) >= FUTILITY else "go on"
         if pruned_from is not None and verdict == "go on":
-            holds = self._is_not_worse(challenger, pruned_from)
+            holds = self._is_not_worse(candidate, pruned_from)
             return holds, "accept" if holds else "reject", tally
         if gained and verdict != "accept" and not_worse(*tally.pairs):
             return True, f"fixes {gained} canonical samples", tally
@@ -290,16 +286,11 @@ class Duels:
         after = {o.sample.id: o.correct for o in self.arena.outcomes(prompt, [o.sample for o in answered])}
         return keeps_canonicals(before, after), canonical_gain(before, after)
 
-    def _after_next_block(self, challenger: Prompt, tally: Tally) -> Tally:
+    def _after_next_block(self, candidate: Prompt, tally: Tally) -> Tally:
         block = self.dev[tally.seen : tally.seen + BLOCK]
-        fixed, broken = compared(self.arena, self.incumbent, challenger, block)
-        right = tally.right + sum(self.arena.right(challenger, block))
+        fixed, broken = compared(self.arena, self.incumbent, candidate, block)
+        right = tally.right + sum(self.arena.right(candidate, block))
         return Tally((*tally.fixed, *fixed), (*tally.broken, *broken), right, tally.seen + len(block))
-
-    def _gate(self, tally: Tally, alpha: float, *, patient: bool) -> Verdict:
-        """Say whether the challenger is better; a ``patient`` gate rejects none before the end of dev."""
-        verdict = judge(*tally.pairs, tally.seen, len(self.dev), alpha=alpha)
-        return "go on" if patient and verdict == "reject" and tally.seen < len(self.dev) else verdict
 
     def _is_not_worse(self, pruned: Prompt, start: Prompt) -> bool:
         """Tell whether a pruned prompt holds against the incumbent, and has no net loss to where pruning started.
@@ -312,26 +303,21 @@ class Duels:
         fixed, broken = compared(self.arena, start, pruned, self.dev)
         return holds_up(len(fixed), len(broken))
 
-    def _note(self, challenger: Candidate, verdict: str, tally: Tally = UNSEEN, *, accepted: bool = False) -> None:
+    def _note(self, candidate: Candidate, verdict: str, tally: Tally = UNSEEN, *, accepted: bool = False) -> None:
         step = Step(
             self.history.stage,
-            challenger.summary,
-            diff="\n".join(prompt_diff(self.incumbent, challenger.prompt)),
+            candidate.summary,
+            diff="\n".join(prompt_diff(self.incumbent, candidate.prompt)),
             fixed=tally.fixed,
             broken=tally.broken,
             accepted=accepted,
             verdict=verdict,
-            targets=challenger.targets,
+            targets=candidate.targets,
             calls=self.arena.meter.task_calls,
             right=tally.right,
             seen=tally.seen,
         )
         self.history.steps.append(step)
-
-
-def _futility(tally: Tally) -> Verdict:
-    wins, losses = tally.pairs
-    return "reject" if losses - wins >= FUTILITY else "go on"
 
 
 def prompt_diff(old: Prompt, new: Prompt) -> Iterator[str]:

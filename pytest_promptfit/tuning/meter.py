@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pytest_promptfit.errors import PromptfitError
 from pytest_promptfit.providers.asking import DEFAULT_MAX_OUTPUT
 from pytest_promptfit.providers.replies import reply_limit
-from pytest_promptfit.providers.usage import Pace, cost_usd
+from pytest_promptfit.providers.usage import Pace, most_usd
 from pytest_promptfit.text import counted, percent
 from pytest_promptfit.tuning.result import Score, StageUsage, Step, TuneUsage, plus
 
@@ -89,13 +89,7 @@ class Rates:
         most = reply_limit(payload) or DEFAULT_MAX_OUTPUT
         given = math.ceil(size * (self.tokens_per_byte if self.are_known else 1))  # no token is shorter than a byte
         written = min(most, self.output_tokens) if self.are_known else most
-        kinds = ((given, written), (given, written, 0, given))  # all of it may be put into the prompt cache
-        usd = max(cost_usd(self.spec, *tokens) or 0.0 for tokens in kinds)
-        return Cost(usd, self.seconds, given + written)
-
-    def usd(self, reply: ChatReply) -> float | None:
-        """Return what a reply cost; ``None`` where nobody knows."""
-        return cost_usd(self.spec, reply.input_tokens, reply.output_tokens, reply.cached_tokens, reply.written_tokens)
+        return Cost(most_usd(self.spec, given, written), self.seconds, given + written)
 
 
 @dataclass
@@ -115,6 +109,12 @@ class Meter(TuneUsage):
     def usage(self) -> TuneUsage:
         """What was needed so far."""
         return TuneUsage(**{count.name: getattr(self, count.name) for count in fields(TuneUsage)})
+
+    def count(self, reply: ChatReply, usd: float | None, *, is_replayed: bool) -> None:
+        """Count a reply's tokens, and what this run paid for it."""
+        self.input_tokens += reply.input_tokens
+        self.output_tokens += reply.output_tokens
+        self.paid_usd = plus(self.paid_usd, 0.0 if is_replayed else usd)
 
     @property
     def task_limit(self) -> int:
@@ -227,18 +227,10 @@ class History:
         """Return what each stage needed, in the order in which they were first entered."""
         found: dict[str, StageUsage] = {}
         for (stage, before), (_, after) in pairwise([*self._entered, ("", self.meter.usage)]):
-            found[stage] = _with(found.get(stage, StageUsage(stage)), before, after)
+            so_far = found.get(stage, StageUsage(stage))
+            counts: dict[str, Any] = {}
+            for count in fields(StageUsage)[1:]:
+                had, old, new = (getattr(usage, count.name) for usage in (so_far, before, after))
+                counts[count.name] = None if None in (had, old, new) else had + (new - old)  # unknown costs stay so
+            found[stage] = StageUsage(stage, **counts)
         return tuple(found.values())
-
-
-def _with(stage: StageUsage, before: TuneUsage, after: TuneUsage) -> StageUsage:
-    """Return a stage's usage with what was needed in between."""
-    counts = [count.name for count in fields(StageUsage) if count.name != "stage"]
-    return StageUsage(
-        stage.stage, *(_more(*(getattr(usage, name) for usage in (stage, before, after))) for name in counts)
-    )
-
-
-def _more(so_far: Any, before: Any, after: Any) -> Any:
-    """Return a count with what was added in between; a cost that is not known stays so."""
-    return None if None in (so_far, before, after) else so_far + (after - before)

@@ -17,6 +17,7 @@ from pytest_promptfit.errors import CallError, PromptfitError
 from pytest_promptfit.providers.asking import ask_and_record
 from pytest_promptfit.providers.own import OURS
 from pytest_promptfit.providers.replies import is_reply, parsed_body
+from pytest_promptfit.providers.usage import reply_usd
 from pytest_promptfit.providers.wire import provider_of
 from pytest_promptfit.tuning.meter import Rates
 from pytest_promptfit.tuning.result import plus
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
     from pytest_promptfit.cassettes.cassette import Recorded
     from pytest_promptfit.cassettes.recorder import Recorder
-    from pytest_promptfit.chat.reply import ChatReply
     from pytest_promptfit.prompts.model_spec import ModelSpec
     from pytest_promptfit.providers.asking import Answer
     from pytest_promptfit.providers.own import Custom
@@ -36,6 +36,17 @@ if TYPE_CHECKING:
 
 LOCAL_MAX_TOKENS = 400
 """A small local model may never come to an end of its own."""
+
+LONGEST_MESSAGE: Final = 9000
+"""Characters of a message: in English it fits with the answer into a context of 4,096 tokens."""
+
+LONGEST_NOTE: Final = 200
+"""Characters of a note, and of a text that is shown in short."""
+
+MAX_FAILED: Final = 1000
+"""Brackets of an answer that may open no JSON; so many are no answer, and each costs time."""
+
+_UNSAFE = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff`]|<(?=\\|)")
 
 
 class Optimizer:
@@ -87,17 +98,12 @@ class Optimizer:
         reply = self._provider.reply(parsed_body(recorded.body), "")
         seconds = recorded.seconds or 0.0
         self._rates.see(recorded.request_body, reply, seconds)
-        self._count(reply, seconds, was_recorded)
+        usd = reply_usd(self._spec, reply)
+        self._meter.replayed += was_recorded
+        self._meter.seconds += seconds
+        self._meter.optimizer_usd = plus(self._meter.optimizer_usd, usd)
+        self._meter.count(reply, usd, is_replayed=was_recorded)
         return without_thought(reply, "").text
-
-    def _count(self, reply: ChatReply, seconds: float, was_recorded: bool) -> None:
-        meter, usd = self._meter, self._rates.usd(reply)
-        meter.replayed += was_recorded
-        meter.seconds += seconds
-        meter.input_tokens += reply.input_tokens
-        meter.output_tokens += reply.output_tokens
-        meter.optimizer_usd = plus(meter.optimizer_usd, usd)
-        meter.paid_usd = plus(meter.paid_usd, 0.0 if was_recorded else usd)
 
     def _question(self, system: str, user: str, schema: Mapping[str, Any] | None) -> Asked:
         params = dict(self._params)
@@ -141,18 +147,6 @@ class Optimizer:
             on_wait=self._on_wait,
         ).errors
         return any(isinstance(error, CallError) and not error.passing for error in errors.values())
-
-
-LONGEST_MESSAGE: Final = 9000
-"""Characters of a message: in English it fits with the answer into a context of 4,096 tokens."""
-
-LONGEST_NOTE: Final = 200
-"""Characters of a note, and of a text that is shown in short."""
-
-MAX_FAILED: Final = 1000
-"""Brackets of an answer that may open no JSON; so many are no answer, and each costs time."""
-
-_UNSAFE = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff`]|<(?=\\|)")
 
 
 def fitted(

@@ -112,7 +112,10 @@ def read_patches(answer: str) -> tuple[list[Patch], list[str]]:
     """
     found = _patch_values(answer)
     if not found:
-        return [], [_without_patches(answer)]
+        if not answer.strip():
+            return [], ["the answer is empty"]
+        expected = '{"patches": [...]} with at least one patch'
+        return [], [f"no patch in the answer: expected the JSON object {expected}, found {short(answer.strip())}"]
     patches: list[Patch] = []
     problems: list[str] = []
     for number, value in enumerate(found[:MAX_PATCHES], 1):
@@ -145,13 +148,6 @@ def _may_be_patch(value: object) -> bool:
     return isinstance(value, dict) and ("field" in value or "op" in value)
 
 
-def _without_patches(answer: str) -> str:
-    if not answer.strip():
-        return "the answer is empty"
-    expected = '{"patches": [...]} with at least one patch'
-    return f"no patch in the answer: expected the JSON object {expected}, found {short(answer.strip())}"
-
-
 def _patch_of(value: object) -> Patch:
     if not isinstance(value, dict):
         raise _RefusedError(f"expected an object, found {_shown(value)}")
@@ -160,7 +156,11 @@ def _patch_of(value: object) -> Patch:
     text = "" if op == "delete" else _text(value, "text")
     if word_count(text) > MAX_WORDS:
         raise _RefusedError(f"`text` has {word_count(text)} words: at most {MAX_WORDS}")
-    return Patch(field, op, find, text, _reason(value.get("reason")), _ids(value.get("targets")))
+    said, aimed = value.get("reason"), value.get("targets")
+    reason = " ".join(cleaned(said).split())[:LONGEST_REASON] if isinstance(said, str) else ""
+    ids = aimed if isinstance(aimed, list) else [aimed]
+    targets = (cleaned(str(one)) for one in ids if isinstance(one, str | int) and one != "")
+    return Patch(field, op, find, text, reason, tuple(dict.fromkeys(targets)))
 
 
 def _one_of(value: Mapping[str, object], key: str, known: Sequence[_Known]) -> _Known:
@@ -196,26 +196,18 @@ def _shown(value: object) -> str:
     return short(value) if isinstance(value, str | int | float | None) else f"a {type(value).__name__}"
 
 
-def _reason(said: object) -> str:
-    return " ".join(cleaned(said).split())[:LONGEST_REASON] if isinstance(said, str) else ""
-
-
-def _ids(said: object) -> tuple[str, ...]:
-    items = said if isinstance(said, list) else [said]
-    return tuple(dict.fromkeys(cleaned(str(item)) for item in items if isinstance(item, str | int) and item != ""))
-
-
 def apply_patches(prompt: Prompt, patches: Sequence[Patch], rules: Rules, *, train_texts: Iterable[str]) -> Applied:
     """Return the prompt with the patches that may be applied, in their order; a refused one stops no other.
 
     ``train_texts`` are the samples that no patch may copy from. No text is ever blanked, and what is needed
-    to read labels stays: see ``guard``.
+    to read labels stays: see ``steps``.
     """
-    guard = _Guard(rules, kept_pieces(prompt, rules), _runs_of_all(train_texts))
+    kept = kept_pieces(prompt, rules)
+    samples = frozenset(run for text in train_texts for run in _runs(text))
     now, applied, problems = prompt, [], []
     for patch in patches:
         try:
-            now = _patched(now, patch, guard)
+            now = _patched(now, patch, rules, kept, samples)
         except _RefusedError as refusal:
             problems.append(f"{patch.summary}: {refusal}")
         else:
@@ -225,24 +217,17 @@ def apply_patches(prompt: Prompt, patches: Sequence[Patch], rules: Rules, *, tra
     return Applied(now, tuple(applied), tuple(problems))
 
 
-@dataclass(frozen=True, slots=True)
-class _Guard:
-    rules: Rules
-    kept: Collection[str]
-    copied: frozenset[str]
-
-
-def _patched(prompt: Prompt, patch: Patch, guard: _Guard) -> Prompt:
-    may = [field for field in TEXT_FIELDS if field in guard.rules.edit]
+def _patched(prompt: Prompt, patch: Patch, rules: Rules, kept: Collection[str], samples: frozenset[str]) -> Prompt:
+    may = [field for field in TEXT_FIELDS if field in rules.edit]
     if patch.field not in may:
         raise _RefusedError(f"this field may not be changed, only {', '.join(may) or 'none'}")
     before: str = getattr(prompt, patch.field)
     after = kept_apart(patch.field, before, _edited(before, patch))
-    copied = (_runs(after) - _runs(before)) & guard.copied
+    copied = (_runs(after) - _runs(before)) & samples
     if copied:
         raise _RefusedError(f"copied from a sample: {short(min(copied))}")
     changed = prompt.model_copy(update={patch.field: after})
-    problem = problem_with(prompt, changed, guard.kept, guard.rules.max_length)
+    problem = problem_with(prompt, changed, kept, rules.max_length)
     if problem:
         raise _RefusedError(problem)
     return changed
@@ -251,7 +236,10 @@ def _patched(prompt: Prompt, patch: Patch, guard: _Guard) -> Prompt:
 def _edited(text: str, patch: Patch) -> str:
     if patch.op == "append":
         return appended(text, patch.text)
-    start, end = _only_match(text, patch.find)
+    matches = list(words_pattern(patch.find).finditer(text)) if patch.find.strip() else []
+    if len(matches) != 1:
+        raise _RefusedError(f"`find` matches {len(matches)} times: it must match exactly once")
+    start, end = matches[0].span()
     if patch.op == "delete":
         return closed(text[:start], text[end:])
     if patch.op == "replace":
@@ -259,19 +247,8 @@ def _edited(text: str, patch: Patch) -> str:
     return inserted(text[:end], patch.text, text[end:])
 
 
-def _only_match(text: str, find: str) -> tuple[int, int]:
-    matches = list(words_pattern(find).finditer(text)) if find.strip() else []
-    if len(matches) != 1:
-        raise _RefusedError(f"`find` matches {len(matches)} times: it must match exactly once")
-    return matches[0].span()
-
-
 def _runs(text: str) -> set[str]:
     """Return all runs of ``COPIED_WORDS`` words, without case and punctuation."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     words = re.findall(r"\w+", re.sub("['’]", "", folded))  # noqa: RUF001
     return {" ".join(words[at : at + COPIED_WORDS]) for at in range(len(words) - COPIED_WORDS + 1)}
-
-
-def _runs_of_all(texts: Iterable[str]) -> frozenset[str]:
-    return frozenset(run for text in texts for run in _runs(text))

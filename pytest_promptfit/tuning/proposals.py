@@ -33,7 +33,6 @@ from pytest_promptfit.tuning.steps import Rules, deterministic_steps, is_noted, 
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
-    from random import Random
 
     from pytest_promptfit.evaluation.outcomes import Outcome
     from pytest_promptfit.prompts.model import Prompt, ShownSamples, TuneSettings
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
     from pytest_promptfit.tuning.optimizer import Optimizer
 
 
-RACERS = 16
+EXAMPLE_SETS = 16
 WORD_DRAWS = 3
 """Questions for label words, each with other samples."""
 
@@ -55,7 +54,7 @@ CONTEXT_GROWTH = 1500
 
 @dataclass
 class Proposals:
-    """Proposes challengers of the incumbent, each prompt once."""
+    """Proposes candidates of the incumbent, each prompt once."""
 
     duels: Duels
     optimizer: Optimizer | None
@@ -93,7 +92,7 @@ class Proposals:
 
     @property
     def shown(self) -> list[Sample]:
-        """The train samples whose text or note a challenger was made of, besides its own examples."""
+        """The train samples whose text or note a candidate was made of, besides its own examples."""
         written = [sample for sample in self.train if is_noted(self._incumbent, sample.note)]
         return [*self._shown, *written]
 
@@ -108,7 +107,7 @@ class Proposals:
             return []
         return self._new(format_variants(self._incumbent, self._arena.labels, edit=self._edit))
 
-    def racers(self) -> list[Candidate]:
+    def for_race(self) -> list[Candidate]:
         """Return what races, in turn over the ways the labels may be said, so that a small budget tries each."""
         bases = [Candidate(self._incumbent, ""), *self._worded()]
         bases += self._with_reply_prefix(bases)
@@ -128,7 +127,12 @@ class Proposals:
             self._useless = 0
             return candidate
         self._useless += 1
-        return self._deterministic(turn, attempt) if self._useless >= UNUSABLE else None
+        if self._useless < UNUSABLE:
+            return None
+        draw = rng(self.seed, turn, f"deterministic {attempt}")
+        found = deterministic_steps(self._incumbent, self._notes, draw, self._rules)
+        fresh = [step for step in found if step.prompt.content_hash not in self._tried]
+        return next(iter(self._new(shuffled(fresh, draw)[:1])), None)
 
     def pruned(self, best: Prompt) -> Iterator[Candidate]:
         """Yield the incumbent of that moment without each example and each sentence that ``best`` has."""
@@ -142,7 +146,9 @@ class Proposals:
         labels = self._arena.labels
         if self.optimizer is None or self._incumbent.label_words or "label_words" not in self._edit:
             return []
-        if not are_opaque(labels) or self._spells_labels_elsewhere:
+        # A JSON schema or a tool among the parameters may list the labels, which other words do not fit.
+        parameters = self._arena.parsed.config.all_params.keys()
+        if not are_opaque(labels) or {"response_format", "tools", "output_format"} & parameters:
             return []
         found: dict[str, Candidate] = {}
         for draw in range(WORD_DRAWS):
@@ -176,15 +182,11 @@ class Proposals:
         known = known_outcomes(self._arena, self._incumbent, self.train)
         mistakes = [o.sample for o in known if is_mistake(o)]
         draw = rng(self.seed, 2, "examples")
-        for at, (examples, kind) in enumerate(example_sets(self.train, self._arena.labels, mistakes, draw, RACERS)):
+        for at, (examples, kind) in enumerate(
+            example_sets(self.train, self._arena.labels, mistakes, draw, EXAMPLE_SETS)
+        ):
             base = bases[-1 - at % len(bases)]
             yield Candidate(changed(base.prompt, examples=examples), _said(base.summary, kind))
-
-    def _deterministic(self, turn: int, attempt: int) -> Candidate | None:
-        draw = rng(self.seed, turn, f"deterministic {attempt}")
-        found = deterministic_steps(self._incumbent, self._notes, draw, self._rules)
-        fresh = [step for step in found if step.prompt.content_hash not in self._tried]
-        return next(iter(self._new(shuffled(fresh, draw)[:1])), None)
 
     @property
     def _incumbent(self) -> Prompt:
@@ -195,11 +197,6 @@ class Proposals:
         """Whether a label's tag is what the reader looks for: candidates that ask for it are of use."""
         extract = self._rules.extract
         return isinstance(extract, str) and "<label>" in extract
-
-    @property
-    def _spells_labels_elsewhere(self) -> bool:
-        """Whether a JSON schema or a tool among the parameters may list the labels, which other words do not fit."""
-        return bool({"response_format", "tools", "output_format"} & self._arena.parsed.config.all_params.keys())
 
     def _new(self, candidates: Iterable[Candidate]) -> list[Candidate]:
         """Return the candidates that were not tried yet, and note that they are now."""
@@ -265,8 +262,24 @@ class Reflection:
         canonical = self.duels.arena.outcomes(self.duels.incumbent, self.duels.canonical)
         if attempt == 0:
             self._wrong.update(o.sample.id for o in train if not o.correct)
-        shown = self._shown(train, rng(self.seed, turn, f"feedback {attempt}"))
-        applied = self._asked(*self._feedback(train, canonical, shown))
+        shown = choose_samples(
+            train,
+            self._wrong,
+            total=self.wanted.total,
+            wrong_per_label=self.wanted.wrong_per_label,
+            right_per_label=self.wanted.right_per_label,
+            rng=rng(self.seed, turn, f"feedback {attempt}"),
+        )
+        system, user = feedback_messages(
+            wire=self.duels.arena.wire(self.duels.incumbent),
+            prompt=self.duels.incumbent,
+            rules=self.rules,
+            train=train,
+            canonical=canonical,
+            shown=shown,
+            tried=[(s.summary, len(s.fixed), len(s.broken), s.verdict) for s in self.duels.history.steps],
+        )
+        applied = self._asked(system, user)
         if not applied.applied:
             self.unusable.append(self.optimizer.problem or "; ".join(applied.problems))
             return None
@@ -286,29 +299,6 @@ class Reflection:
         while len(found) < min(most, len(order)) and sum(map(is_mistake, found)) < wanted:
             found += self.duels.arena.outcomes(self.duels.incumbent, order[len(found) : len(found) + BLOCK])
         return found
-
-    def _shown(self, train: Sequence[Outcome], draw: Random) -> list[Outcome]:
-        return choose_samples(
-            train,
-            self._wrong,
-            total=self.wanted.total,
-            wrong_per_label=self.wanted.wrong_per_label,
-            right_per_label=self.wanted.right_per_label,
-            rng=draw,
-        )
-
-    def _feedback(
-        self, train: Sequence[Outcome], canonical: Sequence[Outcome], shown: Sequence[Outcome]
-    ) -> tuple[str, str]:
-        return feedback_messages(
-            wire=self.duels.arena.wire(self.duels.incumbent),
-            prompt=self.duels.incumbent,
-            rules=self.rules,
-            train=train,
-            canonical=canonical,
-            shown=shown,
-            tried=[(s.summary, len(s.fixed), len(s.broken), s.verdict) for s in self.duels.history.steps],
-        )
 
     def _asked(self, system: str, user: str) -> Applied:
         """Ask for patches, and once more, with what was wrong, when none of them can be used."""

@@ -28,6 +28,21 @@ if TYPE_CHECKING:
     from pytest_promptfit.tuning.arena import Arena
 
 
+ABLE = 0.6
+"""Ranking AUC from which a model can tell labels apart, whatever it answers; .5 is chance."""
+
+LONGEST_WITH_LOGPROBS = 24
+"""Tokens of the replies, on average, up to which their log-probabilities are worth their place in a recording."""
+
+NEGLECT: Final = 0.15
+"""Share of all samples by which a label is answered too rarely before it counts as neglected."""
+
+LEAST: Final = 1e-4
+"""No label is taken to be less likely than this, so that one sample cannot decide a mean."""
+
+WORST: Final = -math.log(LEAST)
+"""The loss of a reply without a label, in nats."""
+
 FIRST_PREFIX: Final = 3
 """Nobody is dropped on fewer samples than this, unless dev has fewer."""
 
@@ -116,16 +131,6 @@ def _rounds(start: int, dev: int, share: int) -> list[Round]:
     return [plan[0], *(now for before, now in pairwise(plan) if now.samples > before.samples)]
 
 
-LEAST: Final = 1e-4
-"""No label is taken to be less likely than this, so that one sample cannot decide a mean."""
-
-WORST: Final = -math.log(LEAST)
-"""The loss of a reply without a label, in nats."""
-
-NEGLECT: Final = 0.15
-"""Share of all samples by which a label is answered too rarely before it counts as neglected."""
-
-
 def neglected(gold: Sequence[str], predicted: Sequence[str | None]) -> str | None:
     """Return the label that is answered much too rarely, by ``NEGLECT`` of all samples, while another takes its place.
 
@@ -155,20 +160,15 @@ def ranking_auc(gold: Sequence[str], probabilities: Sequence[Mapping[str, float]
     return math.fsum(areas) / len(areas)
 
 
-SHORT_REPLY = 24
-"""Tokens of the replies, on average, up to which their log-probabilities are worth their place in a recording."""
-
-ABLE = 0.6
-"""Ranking AUC from which a model can tell labels apart, whatever it answers; .5 is chance."""
-
-
 def want_logprobs(arena: Arena, candidates: Sequence[Prompt], like: Prompt, sample: Sample) -> None:
     """Ask for log-probabilities, from now on, with the candidates that were not asked anything yet.
 
     Nothing changes where the replies to ``like``, a prompt that was asked, are long, or where the API has no
     log-probabilities or refuses to tell them, which is tried with the first candidate and ``sample``.
     """
-    if not candidates or not _are_short(arena, like):
+    name = like.content_hash
+    lengths = [o.reply.output_tokens for (asked, _), o in arena.seen().items() if asked == name and o.reply]
+    if not (candidates and lengths) or sum(lengths) > LONGEST_WITH_LOGPROBS * len(lengths):
         return
     wires = [arena.new_wire(candidate, alternatives=ALTERNATIVES) for candidate in candidates]
     plain = arena.new_wire(candidates[0])
@@ -228,9 +228,3 @@ def harness_replies(
             body = without_logprobs(recorded.body)
             recorded = replace(recorded, key=asked.key, request_body=asked.body, body=body)
         yield asked.key, recorded
-
-
-def _are_short(arena: Arena, prompt: Prompt) -> bool:
-    name = prompt.content_hash
-    lengths = [o.reply.output_tokens for (asked, _), o in arena.seen().items() if asked == name and o.reply]
-    return bool(lengths) and sum(lengths) <= SHORT_REPLY * len(lengths)

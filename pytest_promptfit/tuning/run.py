@@ -24,10 +24,10 @@ from pytest_promptfit.providers.own import OURS, Custom
 from pytest_promptfit.providers.replies import reply_limit
 from pytest_promptfit.providers.usage import BYTES_PER_TOKEN, SHORT_REPLY, cost_usd
 from pytest_promptfit.providers.wire import provider_of, secrets_of
-from pytest_promptfit.tuning.arena import Arena, known_outcomes, suspects
+from pytest_promptfit.tuning.arena import Arena, ask_what_fits, known_outcomes, suspects
 from pytest_promptfit.tuning.candidates import SIZES
 from pytest_promptfit.tuning.final import judge_final
-from pytest_promptfit.tuning.meter import History, Meter, OutOfBudget
+from pytest_promptfit.tuning.meter import History, Meter
 from pytest_promptfit.tuning.optimizer import LONGEST_MESSAGE, Optimizer
 from pytest_promptfit.tuning.race import harness_replies
 from pytest_promptfit.tuning.result import TuneResult
@@ -43,8 +43,11 @@ if TYPE_CHECKING:
     from pytest_promptfit.prompts.model import ParsedPrompt, Prompt
     from pytest_promptfit.prompts.model_spec import ModelSpec
     from pytest_promptfit.prompts.samples import SampleSet
-    from pytest_promptfit.tuning.final import Verdict
+    from pytest_promptfit.tuning.final import FinalVerdict
 
+
+LONG_REPLY = 1000
+"""Tokens that an estimate takes for a reply of the optimizer."""
 
 FOLDER = "tune"
 """Below a prompt's cassettes: where the tuner's own calls are recorded."""
@@ -137,7 +140,7 @@ class _Harness:
 
 
 def _written(
-    search: Search, verdict: Verdict, sample_set: SampleSet, harness: _Harness, text: str
+    search: Search, verdict: FinalVerdict, sample_set: SampleSet, harness: _Harness, text: str
 ) -> tuple[str, list[str]]:
     """Bring all files up to date; return the prompt file's text as it is now, and what is to be said."""
     arena = search.arena
@@ -147,7 +150,7 @@ def _written(
     path, prompt = arena.parsed.path, search.incumbent
     new_text = rewritten(text, prompt, path=path)
     search.history.enter("recording")
-    _ask_the_rest(arena, prompt, sample_set)
+    ask_what_fits(arena, prompt, sample_set.samples)
     if file_text(path) != text:
         raise PromptfitError(f"{path}: changed since it was read, so it is left as it is: run again")
     keys = harness.take_over(arena, prompt, sample_set)
@@ -156,7 +159,12 @@ def _written(
     with _excusing_both(arena.parsed, sample_set, harness, new_baseline):
         write_rewritten(path, text, new_text)
     write_baseline(baseline_path(path), new_baseline)
-    return new_text, [*_unasked(len(sample_set.samples) - len(outcomes)), *harness.prune(keys)]
+    unasked = len(sample_set.samples) - len(outcomes)
+    warnings = [
+        f"{unasked} samples have no recorded reply to the new prompt, because the budget is used up: "
+        "pytest --promptfit --promptfit-record asks for them"
+    ]
+    return new_text, [*(warnings if unasked else ()), *harness.prune(keys)]
 
 
 @contextmanager
@@ -179,9 +187,10 @@ def _excusing_both(parsed: ParsedPrompt, sample_set: SampleSet, harness: _Harnes
 
 
 def _result(
-    search: Search, verdict: Verdict, sample_set: SampleSet, diff: Sequence[str], unfinished: Sequence[str]
+    search: Search, verdict: FinalVerdict, sample_set: SampleSet, diff: Sequence[str], unfinished: Sequence[str]
 ) -> TuneResult:
     history = search.history
+    unusable = search.proposals.unusable
     left = search.incumbent if verdict.accepted else search.initial
     before, after = (known_outcomes(search.arena, prompt, search.canonical) for prompt in (search.initial, left))
     return TuneResult(
@@ -205,7 +214,7 @@ def _result(
             *search.split.warnings,
             *search.shares.warnings,
             *search.proposals.warnings,
-            *_optimizer_warnings(search),
+            *(f"optimizer: {len(unusable)} answers could not be used, the last one: {last}" for last in unusable[-1:]),
             *_where_keys_went(search),
             *unfinished,
         ),
@@ -228,38 +237,12 @@ def _optimizer(parsed: ParsedPrompt, recorder: Recorder, history: History, optio
     )
 
 
-def _optimizer_warnings(search: Search) -> list[str]:
-    unusable = search.proposals.unusable
-    if not unusable:
-        return []
-    return [f"optimizer: {len(unusable)} answers could not be used, the last one: {unusable[-1]}"]
-
-
 def _where_keys_went(search: Search) -> list[str]:
     config, optimizer = search.arena.parsed.config, search.optimizer
     asked = [config.model] if search.arena.has_asked else []
     if optimizer and optimizer.has_asked and config.tune.model:
         asked.append(config.tune.model)
     return list(dict.fromkeys(line for model in asked for line in where_a_key_goes(model)))
-
-
-def _ask_the_rest(arena: Arena, prompt: Prompt, sample_set: SampleSet) -> None:
-    """Ask the final prompt, as far as the budget goes, for the samples that tuning had no need of."""
-    known = {outcome.sample for outcome in known_outcomes(arena, prompt, sample_set.samples)}
-    unknown = [sample for sample in sample_set.samples if sample not in known]
-    if unknown:
-        fitting = arena.affordable([prompt], max(unknown, key=lambda sample: len(sample.text)))
-        with suppress(OutOfBudget):
-            arena.outcomes(prompt, unknown[:fitting])
-
-
-def _unasked(count: int) -> list[str]:
-    if not count:
-        return []
-    return [
-        f"{count} samples have no recorded reply to the new prompt, because the budget is used up: "
-        f"pytest --promptfit --promptfit-record asks for them"
-    ]
 
 
 def _baseline(arena: Arena, prompt: Prompt, sample_set: SampleSet, outcomes: list[Outcome]) -> Baseline:
@@ -274,10 +257,6 @@ def _baseline(arena: Arena, prompt: Prompt, sample_set: SampleSet, outcomes: lis
     )
     old = read_baseline(baseline_path(arena.parsed.path))
     return accept(old, evaluation, [sample.case_name for sample in sample_set.samples])
-
-
-LONG_REPLY = 1000
-"""Tokens that an estimate takes for a reply of the optimizer."""
 
 
 def plan_lines(parsed: ParsedPrompt, sample_set: SampleSet) -> list[str]:

@@ -1,6 +1,6 @@
 """The search for a better prompt: its stages, in their order.
 
-What is proposed comes from ``proposals``, what is accepted is up to ``duel``; files are written elsewhere.
+What is proposed comes from ``proposals``, what is accepted is up to ``gate``; files are written elsewhere.
 """
 
 from __future__ import annotations
@@ -45,7 +45,9 @@ UNREADABLE = 0.2
 RACE_ALPHA = 0.02
 """The level for the winner of a race on the same samples: chosen as the best of many, it looks better than it is."""
 
-FINALISTS = 3
+BEST_OF_RACE = 3
+"""So many of a race are put against the incumbent, until one wins."""
+
 PRUNING_SHARE = 0.2
 """The part of the task calls left after the race that reflection leaves to pruning."""
 
@@ -126,16 +128,14 @@ class Search:
         if first and all(outcome.reply is None for outcome in first):
             raise PromptfitError(f"none of {len(first)} samples got a reply: {first[0].error}")
         unread = unreadable_share(self.arena, self.incumbent, probe)
-        if unread > UNREADABLE:
-            self._try_formats(probe, unread)
-
-    def _try_formats(self, probe: Sequence[Sample], unread: float) -> None:
-        """Take the first format that is better, beginning with the one whose replies can be read most often."""
+        if unread <= UNREADABLE:
+            return
         self.history.enter("format")
         variants = self.proposals.formats()
         self.arena.ask_together([c.prompt for c in variants], probe)
         missing = [unreadable_share(self.arena, c.prompt, probe) for c in variants]
         right = [sum(self.arena.right(c.prompt, probe)) for c in variants]
+        # The first that is better, beginning with the one whose replies can be read most often.
         for at in sorted(range(len(variants)), key=lambda at: (missing[at], -right[at], at)):
             if missing[at] < unread and self.duels.fight(variants[at]):
                 return
@@ -153,7 +153,7 @@ class Search:
     def _race_examples(self) -> None:
         """Race label words, reply prefixes and sets of examples by sequential halving on dev."""
         self.history.enter("examples")
-        candidates = self.proposals.racers()
+        candidates = self.proposals.for_race()
         if not candidates:
             return
         plan = self._race_plan(candidates)
@@ -161,9 +161,11 @@ class Search:
             if self.dev:
                 self.stop_reason = f"the budget is too small to race {len(candidates)} candidates"
             return
-        starters = _starters(candidates, plan[0].keep - 1)
-        want_logprobs(self.arena, [c.prompt for c in starters], self.incumbent, self.dev[0])
-        self._fight_finalists(self._raced([self._as_it_is, *starters], plan)[:FINALISTS])
+        # Where there are not calls enough for all: examples pay off most.
+        first = sorted(range(len(candidates)), key=lambda at: (not candidates[at].prompt.examples, at))
+        candidates = [candidates[at] for at in sorted(first[: plan[0].keep - 1])]
+        want_logprobs(self.arena, [c.prompt for c in candidates], self.incumbent, self.dev[0])
+        self._fight_in_turn(self._raced([self._as_it_is, *candidates], plan)[:BEST_OF_RACE])
 
     def _balance_examples(self) -> None:
         """Race other orders of the examples, where the incumbent knows the labels but says one too rarely."""
@@ -176,16 +178,16 @@ class Search:
         left = self.arena.affordable([c.prompt for c in candidates], self.dev[0])
         plan = rounds(len(candidates) + 1, len(self.dev), left // 3)
         if plan[0].keep > 1:
-            self._fight_finalists(self._raced([self._as_it_is, *candidates[: plan[0].keep - 1]], plan)[:1])
+            self._fight_in_turn(self._raced([self._as_it_is, *candidates[: plan[0].keep - 1]], plan)[:1])
 
     @property
     def _as_it_is(self) -> Candidate:
         return Candidate(self.incumbent, "as it is")
 
-    def _fight_finalists(self, finalists: Sequence[Candidate]) -> None:
+    def _fight_in_turn(self, best: Sequence[Candidate]) -> None:
         """Put the best of a race against the incumbent, until one wins or the incumbent itself was as good."""
-        for finalist in finalists:
-            if finalist.prompt == self.incumbent or self.duels.fight(finalist, alpha=RACE_ALPHA):
+        for candidate in best:
+            if candidate.prompt == self.incumbent or self.duels.fight(candidate, alpha=RACE_ALPHA):
                 return
 
     def _race_plan(self, candidates: Sequence[Candidate]) -> list[Round]:
@@ -200,22 +202,21 @@ class Search:
             plan = rounds(len(candidates) + 1, dev, budget)
         return plan
 
-    def _raced(self, entrants: list[Candidate], plan: Sequence[Round]) -> list[Candidate]:
+    def _raced(self, candidates: list[Candidate], plan: Sequence[Round]) -> list[Candidate]:
         """Run the rounds of a race and return who is left, best first."""
         for turn, following in zip(plan, (*plan[1:], plan[-1]), strict=True):
             samples = self.dev[: turn.samples]
-            self.arena.ask_together([c.prompt for c in entrants], samples)
-            scores = [self._score(c, samples) for c in entrants]
-            entrants = [entrants[at] for at in survivors(scores, following.keep)]
-            self.history.enter(self.history.stage, len(entrants))
-        return entrants
-
-    def _score(self, candidate: Candidate, samples: Sequence[Sample]) -> CandidateScore:
-        """Return the score of a candidate in a race, and note it."""
-        right = sum(self.arena.right(candidate.prompt, samples))
-        calls = self.arena.meter.task_calls
-        self.history.scores.append(Score(self.history.stage, candidate.summary, calls, right, len(samples)))
-        return CandidateScore(right, log_loss(self.arena, candidate.prompt, samples), _length(candidate.prompt))
+            self.arena.ask_together([c.prompt for c in candidates], samples)
+            scores = []
+            for candidate in candidates:
+                right = sum(self.arena.right(candidate.prompt, samples))
+                length = text_length(candidate.prompt) + sum(len(example.text) for example in candidate.prompt.examples)
+                scores.append(CandidateScore(right, log_loss(self.arena, candidate.prompt, samples), length))
+                calls = self.arena.meter.task_calls
+                self.history.scores.append(Score(self.history.stage, candidate.summary, calls, right, len(samples)))
+            candidates = [candidates[at] for at in survivors(scores, following.keep)]
+            self.history.enter(self.history.stage, len(candidates))
+        return candidates
 
     def _reflect(self, iterations: int) -> None:
         """Put patches made for the mistakes against the incumbent, until round after round is rejected."""
@@ -262,25 +263,15 @@ class Search:
         return train & {case for _, case in self.arena.seen()}
 
     def _rivals(self) -> list[Pairs]:
-        """Return for each prompt that has answered a sample of dev what it won and lost against the initial one."""
+        """Return for each prompt that has answered a sample of dev what it fixed and broke against the initial one."""
         places = {sample.case_name: 1 << at for at, sample in enumerate(self.dev)}
         seen = {key: outcome for key, outcome in self.arena.seen().items() if key[1] in places}
         first = self.initial.content_hash
-        won: Counter[str] = Counter()
-        lost: Counter[str] = Counter()
+        fixed: Counter[str] = Counter()
+        broken: Counter[str] = Counter()
         for (name, case), outcome in seen.items():
             before = seen.get((first, case))
             if name != first and before is not None:
-                won[name] += places[case] * (outcome.correct and not before.correct and before.reply is not None)
-                lost[name] += places[case] * (before.correct and not outcome.correct)
-        return [Pairs(won[name], lost[name]) for name in won]
-
-
-def _starters(candidates: Sequence[Candidate], count: int) -> list[Candidate]:
-    """Return the candidates that race where there are not calls enough for all: examples pay off most."""
-    first = sorted(range(len(candidates)), key=lambda at: (not candidates[at].prompt.examples, at))[:count]
-    return [candidates[at] for at in sorted(first)]
-
-
-def _length(prompt: Prompt) -> int:
-    return text_length(prompt) + sum(len(example.text) for example in prompt.examples)
+                fixed[name] += places[case] * (outcome.correct and not before.correct and before.reply is not None)
+                broken[name] += places[case] * (before.correct and not outcome.correct)
+        return [Pairs(fixed[name], broken[name]) for name in fixed]

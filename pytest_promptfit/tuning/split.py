@@ -18,11 +18,23 @@ from pytest_promptfit.tuning.meter import Meter
 
 if TYPE_CHECKING:
     import random
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from pytest_promptfit.prompts.model import TuneLimits
     from pytest_promptfit.prompts.samples import Sample
 
+
+TRAIN_END: Final = 0.4
+"""Train is 40 %: the mistakes shown to the optimizer, and the pool of examples."""
+
+DEV_END: Final = 0.8
+"""Dev is the next 40 %: what candidates are compared on. The rest is the holdout, looked at once."""
+
+ENOUGH_FOR_A_CLAIM: Final = 60
+"""With fewer labeled samples, dev and holdout are too small to tell a usual gain from chance."""
+
+NAMED: Final = 5
+"""So many labels are named in a warning; the others are counted."""
 
 T = TypeVar("T")
 
@@ -80,19 +92,6 @@ def shares_of(parts: Split, budget: TuneLimits) -> Shares:
     return Shares(tuple(stratified_order(parts.holdout, 0)[:held]), dev_size, reserved, tuple(warnings))
 
 
-TRAIN_END: Final = 0.4
-"""Train is 40 %: the mistakes shown to the optimizer, and the pool of examples."""
-
-DEV_END: Final = 0.8
-"""Dev is the next 40 %: what candidates are compared on. The rest is the holdout, looked at once."""
-
-ENOUGH_FOR_A_CLAIM: Final = 60
-"""With fewer labeled samples, dev and holdout are too small to tell a usual gain from chance."""
-
-NAMED: Final = 5
-"""So many labels are named in a warning; the others are counted."""
-
-
 @dataclass(frozen=True, slots=True)
 class Split:
     """The labeled samples in three parts, each in an order that rows do not decide, and what is to be said."""
@@ -124,12 +123,24 @@ def split(samples: Iterable[Sample]) -> Split:
     given = list(samples)
     canonical = {normal_form(sample.text) for sample in given if sample.canonical}
     labeled = [sample for sample in given if not sample.canonical]
-    groups = _by_text(sample for sample in labeled if normal_form(sample.text) not in canonical)
+    groups: dict[str, list[Sample]] = {}
+    for sample in sorted(labeled, key=lambda sample: (sample.id, sample.text)):
+        if (text := normal_form(sample.text)) not in canonical:
+            groups.setdefault(text, []).append(sample)
+    texts_of: dict[str, list[str]] = {}
+    for text in sorted(groups, key=place_of):
+        texts_of.setdefault(groups[text][0].label, []).append(text)
     parts: tuple[list[str], list[str], list[str]] = ([], [], [])
-    for texts in _by_label(groups).values():
-        for part, some in zip(parts, _cut([place_of(text) for text in texts], texts), strict=True):
+    for texts in texts_of.values():
+        places = [place_of(text) for text in texts]
+        # The borders are moved where train or dev would lack the label.
+        dev_end = max(bisect_left(places, DEV_END), min(2, len(texts)))
+        train_end = max(1, min(bisect_left(places, TRAIN_END), dev_end - 1))
+        for part, some in zip(parts, (texts[:train_end], texts[train_end:dev_end], texts[dev_end:]), strict=True):
             part.extend(some)
-    train, dev, holdout = (_in_order(part, groups) for part in parts)
+    train, dev, holdout = (
+        tuple(sample for text in sorted(part, key=place_of) for sample in groups[text]) for part in parts
+    )
     twins = len(labeled) - len(train) - len(dev) - len(holdout)
     return Split(train, dev, holdout, tuple(_warnings(train, dev, holdout, twins)))
 
@@ -148,37 +159,6 @@ def rng(seed: int, step: int, purpose: str) -> Random:
     made of it, for example by sorting on it.
     """
     return Random(f"{seed}:{step}:{purpose}")  # noqa: S311 - repeatable on purpose
-
-
-def _by_text(samples: Iterable[Sample]) -> dict[str, list[Sample]]:
-    groups: dict[str, list[Sample]] = {}
-    for sample in samples:
-        groups.setdefault(normal_form(sample.text), []).append(sample)
-    return groups
-
-
-def _by_label(groups: Mapping[str, Sequence[Sample]]) -> dict[str, list[str]]:
-    """Return the texts of each label, by place."""
-    texts: dict[str, list[str]] = {}
-    for text in sorted(groups, key=place_of):
-        texts.setdefault(groups[text][0].label, []).append(text)
-    return texts
-
-
-def _cut(places: Sequence[float], texts: Sequence[str]) -> tuple[Sequence[str], Sequence[str], Sequence[str]]:
-    """Cut the texts of one label, sorted by place, at the borders, moved so that train and dev get one each."""
-    outside_holdout = max(bisect_left(places, DEV_END), min(2, len(texts)))
-    train = max(1, min(bisect_left(places, TRAIN_END), outside_holdout - 1))
-    return texts[:train], texts[train:outside_holdout], texts[outside_holdout:]
-
-
-def _in_order(texts: Iterable[str], groups: Mapping[str, Sequence[Sample]]) -> tuple[Sample, ...]:
-    """Return the samples of the texts by place, those of one text by id."""
-    return tuple(
-        sample
-        for text in sorted(texts, key=place_of)
-        for sample in sorted(groups[text], key=lambda sample: (sample.id, sample.text))
-    )
 
 
 def _warnings(train: Sequence[Sample], dev: Sequence[Sample], holdout: Sequence[Sample], twins: int) -> Iterable[str]:

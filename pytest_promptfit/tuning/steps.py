@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 LONGEST_WORD: Final = 12
 """Characters that count as a word where nothing separates words."""
 
+MAX_WORDS: Final = 60
+"""Words of new text in one patch."""
+
 
 def words_pattern(find: str) -> re.Pattern[str]:
     """Return what matches the words with any white space between them, and never a part of a longer word."""
@@ -123,7 +126,11 @@ def problem_with(before: Prompt, after: Prompt, kept: Collection[str], max_lengt
     length = text_length(after)
     if length > max(max_length, text_length(before)):
         return f"the prompt would have {length} characters: at most {max_length}"
-    return _lost_edge(before, after)
+    for field, mark_of, where in _EDGES:
+        mark, left = mark_of(getattr(before, field)), mark_of(getattr(after, field))
+        if mark and (left is None or left[1] != mark[1]):
+            return f"{mark[1]!r} must stay {where}"
+    return None
 
 
 def kept_pieces(prompt: Prompt, rules: Rules) -> tuple[str, ...]:
@@ -158,14 +165,6 @@ def literal_parts(pattern: str) -> list[str]:
 def text_length(prompt: Prompt) -> int:
     """Return the characters of the four texts together."""
     return sum(len(text) for text in _texts(prompt))
-
-
-def _lost_edge(before: Prompt, after: Prompt) -> str | None:
-    for field, mark_of, where in _EDGES:
-        mark, left = mark_of(getattr(before, field)), mark_of(getattr(after, field))
-        if mark and (left is None or left[1] != mark[1]):
-            return f"{mark[1]!r} must stay {where}"
-    return None
 
 
 def _texts(prompt: Prompt) -> tuple[str, ...]:
@@ -209,7 +208,10 @@ def deterministic_steps(
 
 def prune_steps(prompt: Prompt, rules: Rules) -> list[Candidate]:
     """Return the prompt without each of its examples, and without each sentence that may go."""
-    steps = list(_example_steps(prompt)) if "examples" in rules.edit else []
+    steps: list[Candidate] = []
+    for at, example in enumerate(prompt.examples if "examples" in rules.edit else ()):
+        fewer = prompt.examples[:at] + prompt.examples[at + 1 :]
+        steps.append(Candidate(changed(prompt, examples=fewer), f"without example {at + 1}: {short(example.text)}"))
     for field in TEXT_FIELDS:
         if field in rules.edit:
             steps += _sentence_steps(prompt, field)
@@ -253,12 +255,6 @@ def _sentence_steps(prompt: Prompt, field: TextField) -> Iterator[Candidate]:
         yield Candidate(changed(prompt, **{field: shorter}), f"{field}: without {short(text[start:end])}")
 
 
-def _example_steps(prompt: Prompt) -> Iterator[Candidate]:
-    for at, example in enumerate(prompt.examples):
-        fewer = prompt.examples[:at] + prompt.examples[at + 1 :]
-        yield Candidate(changed(prompt, examples=fewer), f"without example {at + 1}: {short(example.text)}")
-
-
 def is_noted(prompt: Prompt, note: str) -> bool:
     """Tell whether a prompt says what a note does, as a step would have added it."""
     folded = _folded(note)
@@ -284,7 +280,3 @@ def _swap_steps(prompt: Prompt, rng: Random) -> Iterator[Candidate]:
         swapped = list(prompt.examples)
         swapped[first], swapped[second] = swapped[second], swapped[first]
         yield Candidate(changed(prompt, examples=tuple(swapped)), f"examples: swap {first + 1} and {second + 1}")
-
-
-MAX_WORDS: Final = 60
-"""Words of new text in one patch."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pytest_promptfit.tuning.gate import ALPHA, Verdict, holds_up, judge, looks, not_worse
+from pytest_promptfit.tuning.gate import ALPHA, BLOCK, Decision, holds_up, judge, not_worse
 from pytest_promptfit.tuning.race import CandidateScore, Round, calls, rounds, survivors
 from tests.benchmarks.measuring import Table, main
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tests.benchmarks.measuring import Size
 
     Rows = list[dict[str, object]]
-    Rule = Callable[[int, int, int, int], Verdict]
+    Rule = Callable[[int, int, int, int], Decision]
 
 RUNS: dict[Size, int] = {"tiny": 20, "usual": 4000, "full": 20_000}
 """Simulated runs a row."""
@@ -65,7 +65,7 @@ def exactly(rule: Rule, total: int, discordant: float, gain: float) -> Passed:
     spread[0, 0] = 1.0
     accepted = asked = 0.0
     seen = 0
-    for look in looks(total):
+    for look in [*range(BLOCK, total, BLOCK), total]:
         spread = _more_pairs(spread, look - seen, discordant, gain)
         seen = look
         for wins, losses in np.argwhere(spread > 1e-15).tolist():
@@ -88,16 +88,16 @@ def _more_pairs(spread: NDArray[np.float64], pairs: int, discordant: float, gain
 
 
 @cache
-def _judged(wins: int, losses: int, seen: int, total: int) -> Verdict:
+def _judged(wins: int, losses: int, seen: int, total: int) -> Decision:
     return judge(wins, losses, seen, total)
 
 
-def at_the_end(wins: int, losses: int, seen: int, total: int) -> Verdict:
+def at_the_end(wins: int, losses: int, seen: int, total: int) -> Decision:
     """Decide as the gate does when it has seen all of dev, and not before."""
     return "go on" if seen < total else _judged(wins, losses, seen, total)
 
 
-def more_right(wins: int, losses: int, seen: int, total: int) -> Verdict:
+def more_right(wins: int, losses: int, seen: int, total: int) -> Decision:
     """Accept whatever has more right answers on all of dev."""
     if seen < total:
         return "go on"
@@ -260,7 +260,10 @@ def _taken(played: World, chosen: NDArray[np.int64], dev: int, alpha: float) -> 
 
 def _passes(gate: Rule, wins: NDArray[np.bool_], losses: NDArray[np.bool_]) -> bool:
     total = len(wins)
-    verdicts = (gate(int(wins[:seen].sum()), int(losses[:seen].sum()), seen, total) for seen in looks(total))
+    verdicts = (
+        gate(int(wins[:seen].sum()), int(losses[:seen].sum()), seen, total)
+        for seen in [*range(BLOCK, total, BLOCK), total]
+    )
     return next(verdict for verdict in verdicts if verdict != "go on") == "accept"
 
 

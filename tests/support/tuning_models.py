@@ -12,8 +12,9 @@ from faulty_server import Answer, chat
 from mood_project import Model, Project, Row
 
 from pytest_promptfit.prompts.model_spec import ModelSpec
+from pytest_promptfit.providers import usage
 from pytest_promptfit.providers.usage import cost_usd
-from pytest_promptfit.tuning import meter, run
+from pytest_promptfit.tuning import run
 
 # pytester forgets what a run inside it has imported: what is loaded here is loaded once.
 for _name in ("arena", "optimizer", "run", "search"):
@@ -102,7 +103,7 @@ def price_of(*tokens: int) -> float:
 
 def with_a_price(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the made-up models cost what a real one does."""
-    for module in (meter, run):
+    for module in (usage, run):
         monkeypatch.setattr(module, "cost_usd", lambda _, *tokens: price_of(*tokens))
 
 
