@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pytest_promptfit.errors import CallError, CassetteError, HookError, PromptFileError, PromptfitError
     from pytest_promptfit.evaluation.gates import Gate, GateResult
     from pytest_promptfit.evaluation.outcomes import Evaluation, Outcome
-    from pytest_promptfit.prompts.model_spec import ModelSpec
+    from pytest_promptfit.prompts.model import ModelSpec
     from pytest_promptfit.prompts.samples import Sample
     from pytest_promptfit.providers.usage import Usage
     from pytest_promptfit.tuning.result import TuneResult
@@ -30,7 +30,7 @@ _HOMES = {
     "Gate": "evaluation.gates",
     "GateResult": "evaluation.gates",
     "HookError": "errors",
-    "ModelSpec": "prompts.model_spec",
+    "ModelSpec": "prompts.model",
     "Outcome": "evaluation.outcomes",
     "Prediction": "api",
     "PromptFileError": "errors",

@@ -17,8 +17,8 @@ from pydantic import ValidationError
 
 from pytest_promptfit.cassettes.where import Where
 from pytest_promptfit.errors import CallError, PromptfitError
-from pytest_promptfit.prompts.model import ParsedPrompt, parse_prompt_file
-from pytest_promptfit.prompts.model_spec import ModelSpec
+from pytest_promptfit.prompts.model import ModelSpec
+from pytest_promptfit.prompts.read import ParsedPrompt, parse_prompt_file
 from pytest_promptfit.prompts.samples import Sample, check_prompt_labels, given_samples, read_samples
 from pytest_promptfit.providers.background import Background
 from pytest_promptfit.providers.own import OURS, Custom
@@ -309,7 +309,7 @@ def _limited(parsed: ParsedPrompt, limits: dict[str, float]) -> ParsedPrompt:
         first = error.errors()[0]
         raise PromptfitError(f"load_prompt: {first['loc'][0]}: {first['msg'].lower()}") from None
     config = parsed.config.model_copy(update={"model": model})
-    return ParsedPrompt(config, parsed.source, is_github=parsed.is_github)
+    return ParsedPrompt(config, parsed.source)
 
 
 def evaluate(

@@ -5,6 +5,7 @@ For every text that is read or shown; nothing here knows what it is for.
 
 from __future__ import annotations
 
+import difflib
 import html
 import os
 import re
@@ -112,6 +113,42 @@ def wrapped(line: str, width: int | None) -> list[str]:
         kept, width, subsequent_indent=following, break_long_words=False, break_on_hyphens=False, drop_whitespace=True
     )
     return [part.replace("\u00a0", " ") for part in lines]
+
+
+LONGEST_KEY = 100
+"""Characters of a key or a name that an error shows."""
+
+
+def shown_key(key: object, limit: int = LONGEST_KEY) -> str:
+    """Return a key as errors show it: cut, and quoted when it would break the line."""
+    text = str(key)
+    if len(text) > limit:
+        text = f"{text[:limit]}…"
+    return text if text.isprintable() else repr(text)
+
+
+_SHOWN_WORDS = 12
+_COMPARED_WORDS, _COMPARED_LETTERS = 1000, 100
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """Return a hint such as ``; did you mean prompt?``, or nothing when no known word is near."""
+    # Comparing takes the product of two lengths, for each known word.
+    comparable = [one for one in known[:_COMPARED_WORDS] if len(one) <= _COMPARED_LETTERS]
+    close = difflib.get_close_matches(word[:_COMPARED_LETTERS], comparable, n=1, cutoff=0.4)
+    return f"; did you mean `{shown_key(close[0])}`?" if close else f"; known: {listed(known)}"
+
+
+def listed(words: Sequence[str]) -> str:
+    """Return the first words as an error lists them, with a mark where there are more."""
+    more = ", …" if len(words) > _SHOWN_WORDS else ""
+    return f"{', '.join(map(shown_key, words[:_SHOWN_WORDS]))}{more}"
+
+
+def short(value: object, limit: int = 60) -> str:
+    """Return the value as it is shown in an error: on one line, cut."""
+    text = repr(value[: limit + 1] if isinstance(value, str) else value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
 def percent(share: float) -> str:

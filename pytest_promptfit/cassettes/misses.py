@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from pytest_promptfit.chat.body import parts_of, text_of
-from pytest_promptfit.chat.request import ASKS_FOR_PREFIX
+from pytest_promptfit.chat.request import ASKS_FOR_PREFIX, parts_of, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -13,17 +13,24 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pytest_promptfit.chat import answers
-from pytest_promptfit.chat.answers import Answer
-from pytest_promptfit.chat.quoting import INVISIBLE, Source, spells_a_tag
-from pytest_promptfit.prompts.extraction import fields, json_objects, json_value, scalar
-from pytest_promptfit.prompts.labels import words_of
-from pytest_promptfit.prompts.pattern import DEFAULT_EXTRACT, answer_of, compiled, matches_of
+from pytest_promptfit.chat.answers import INVISIBLE, Answer, Source, spells_a_tag
+from pytest_promptfit.prompts.labels import (
+    DEFAULT_EXTRACT,
+    answer_of,
+    compiled,
+    fields,
+    json_objects,
+    json_value,
+    matches_of,
+    scalar,
+    words_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from pytest_promptfit.chat.reply import ToolCall
-    from pytest_promptfit.prompts.extraction import Extract, JsonPath
+    from pytest_promptfit.prompts.labels import Extract, JsonPath
 
 MARKS = string.punctuation + "‘’‚“”„‹›«»–—…·¡¿、。《》「」『』【】！（），．：；？،؛؟۔।"  # noqa: RUF001
 """Marks that may stand around a label: ASCII, quotes and dashes, full-width, Arabic and Hindi ones."""

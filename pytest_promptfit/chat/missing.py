@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pytest_promptfit.chat import answers
 from pytest_promptfit.errors import CallError
-from pytest_promptfit.prompts.extraction import JsonPath, fields, is_path, json_objects, json_value
-from pytest_promptfit.prompts.pattern import DEFAULT_EXTRACT
+from pytest_promptfit.prompts.labels import DEFAULT_EXTRACT, JsonPath, fields, is_path, json_objects, json_value
 from pytest_promptfit.text import cut
 
 if TYPE_CHECKING:
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
     from pytest_promptfit.chat.label import LabelReader
     from pytest_promptfit.chat.reply import ChatReply, ToolCall
-    from pytest_promptfit.prompts.extraction import Extract
+    from pytest_promptfit.prompts.labels import Extract
 
 Cause = Literal[
     "empty", "thought", "cut", "refusal", "tool call", "word", "contradiction", "form", "none", "own extract"

@@ -1,9 +1,20 @@
-"""What a model answered, whatever the API, as values."""
+"""What a model answered, whatever the API, as values: its words, the thought beside them, and how likely a label was.
+
+Pure functions. Thoughts that an API sends apart are read in ``providers``.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+import json
+import math
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from pytest_promptfit.chat.answers import Source, folded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
 
 StopReason = Literal["stop", "length", "content_filter", "other"]
 
@@ -47,3 +58,173 @@ class TokenLogprobs:
     text: str
     logprob: float
     alternatives: tuple[tuple[str, float], ...] = ()
+
+
+_TAG = re.compile(r"<(/?)(?:think|thinking|reasoning)\s*>|\[(/?)THINK\]", re.IGNORECASE)
+_FINAL_CHANNEL = re.compile(r"<\|channel\|>\s*final\s*(?:<\|[^|<>]*\|>[^<]*)?<\|message\|>")
+"""Where the answer begins in a reply whose server left the channels of the model's own form in the text."""
+
+_MOST_TAGS = 1000
+
+
+def may_hold_thought(text: str) -> bool:
+    """Tell fast whether a text may hold a tag of a thought."""
+    small = text.casefold()
+    return "think" in small or "reasoning" in small or "<|channel|>" in small
+
+
+def has_thought_tag(text: str) -> bool:
+    """Tell whether a text, such as a pattern, speaks of the tags that thoughts stand in."""
+    return _TAG.search(text) is not None
+
+
+def without_thought(reply: ChatReply, text: str, *, prefix: str = "") -> ChatReply:
+    """Return the reply with the thoughts in its text set aside; ``text`` is the sample, which may hold such tags.
+
+    ``prefix`` are words that were put in the model's mouth: they stay where they are.
+    """
+    if not may_hold_thought(reply.text):
+        return reply
+    start = prefix if reply.text.startswith(prefix) else ""
+    thought, said = split_thought(reply.text[len(start) :], text)
+    if not thought:
+        return reply
+    kept = "\n\n".join(filter(None, (reply.thought, thought)))
+    return replace(reply, text=f"{start}{said.removeprefix(start)}", thought=kept)
+
+
+def split_thought(said: str, text: str = "") -> tuple[str, str]:
+    """Return the thought in the words of a model and the rest of them; ``("", said)`` where there is none.
+
+    A thought stands between tags, before a closing tag that was never opened (many templates put the opening
+    one into the prompt), or after an opening one at the beginning that is never closed: cut, or never ended.
+    """
+    final = list(_FINAL_CHANNEL.finditer(said))[-1:]
+    if final:
+        thought = re.sub(r"<\|[^|<>]*\|>", " ", said[: final[0].start()]).strip()
+        return thought, re.sub(r"<\|[^|<>]*\|>\s*$", "", said[final[0].end() :])
+    spans = list(_spans(said, text)) if _TAG.search(said) else []
+    if not spans:
+        return "", said
+    thoughts = [_TAG.sub("", said[start:end]).strip() for start, end in spans]
+    return "\n\n".join(filter(None, thoughts)) or "(empty)", _outside(said, spans).lstrip()
+
+
+def _spans(said: str, text: str) -> Iterator[tuple[int, int]]:
+    """Yield where thoughts begin and end, in order; a tag that is quoted from the sample delimits nothing."""
+    opened: int | None = None
+    found: list[tuple[int, int]] = []
+    for start, end, closes in _tags(said, text):
+        if not closes:
+            opened = start if opened is None else opened
+        elif opened is not None:
+            found.append((opened, end))
+            opened = None
+        else:  # never opened: all before it is thought
+            found = [(0, end)]
+    if opened is not None and not _outside(said[:opened], found).strip():
+        found.append((opened, len(said)))
+    yield from found
+
+
+def _outside(said: str, spans: Sequence[tuple[int, int]]) -> str:
+    """Return what stands in none of the spans."""
+    starts, ends = [start for start, _ in spans], [end for _, end in spans]
+    return "".join(said[left:right] for left, right in zip([0, *ends], [*starts, len(said)], strict=True))
+
+
+def _tags(said: str, text: str) -> Iterator[tuple[int, int, bool]]:
+    source = Source(text) if may_hold_thought(folded(text)) else None
+    for count, tag in enumerate(_TAG.finditer(said)):
+        if count == _MOST_TAGS:
+            return
+        if source is None or not source.quotes(said, tag.start(), tag.end()):
+            yield tag.start(), tag.end(), bool(tag[1] or tag[2])
+
+
+def label_probabilities(
+    tokens: Sequence[TokenLogprobs], reply: str, start: int, words: Mapping[str, str]
+) -> dict[str, float]:
+    """Return ``{label: probability}``, summing up to 1, at the place where the label was read from a reply.
+
+    ``tokens`` are those the model wrote, ``reply`` is its whole text with the reply prefix, ``start`` where in
+    it the label's word begins, ``words`` ``{label: word}``. A label counts the tokens that its word may go on
+    with; where several words begin alike, those after them decide. A token that is not told of is taken to be
+    as likely as the least likely one that is. Empty when the tokens are not those of the reply.
+    """
+    at, skipped = _token_at(tokens, reply, start)
+    if at is None:
+        return {}
+    rest = {label: word.casefold() for label, word in words.items()}
+    found: dict[str, float] = {}
+    so_far = 1.0
+    for token in tokens[at:]:
+        said = _continuation(token.text, skipped)
+        through = [label for label in rest if _may_go_on(said, rest[label])]
+        decided = len(through) < 2 or not said
+        for label in list(rest):
+            if decided or label not in through:
+                found[label] = so_far * _mass(token, rest.pop(label), skipped)
+        if decided:
+            break
+        so_far *= math.exp(token.logprob)
+        rest = {label: rest[label][len(said) :] for label in through}
+        skipped = 0
+    found.update(dict.fromkeys(rest, so_far))
+    total = math.fsum(found.values())
+    return {label: mass / total for label, mass in found.items()} if total > 0 else {}
+
+
+def without_logprobs(body: str) -> str:
+    """Return an OpenAI reply's body as it comes when no log-probabilities were asked for."""
+    reply = json.loads(body)
+    for choice in reply["choices"]:
+        choice.pop("logprobs", None)
+    return json.dumps(reply, ensure_ascii=False)
+
+
+def _token_at(tokens: Sequence[TokenLogprobs], reply: str, start: int) -> tuple[int | None, int]:
+    """Return which token holds the character ``start`` of the reply, and how many characters of it come before."""
+    written = "".join(token.text for token in tokens)
+    begins = _begins(written, reply)
+    if begins is None or start < 0:
+        return None, 0
+    left = start + begins
+    for index, token in enumerate(tokens):
+        if 0 <= left < len(token.text):
+            return index, left
+        left -= len(token.text)
+    return None, 0
+
+
+def _begins(written: str, reply: str) -> int | None:
+    """Return where in the words that the model wrote the reply begins: before them where it has a prefix, after
+    a thought where it had one.
+    """
+    said = written.strip()
+    at = reply.rfind(said) if said else -1
+    if at >= 0:
+        return len(written) - len(written.lstrip()) - at
+    after_thought = written.rfind(reply.strip()) if said and reply.strip() else -1
+    return after_thought - (len(reply) - len(reply.lstrip())) if after_thought >= 0 else None
+
+
+def _continuation(token: str, skipped: int) -> str:
+    """Return the part of a token that says the label, without the white space that may stand before it."""
+    return token[skipped:].casefold().lstrip()
+
+
+def _may_go_on(said: str, rest: str) -> bool:
+    """Tell whether a token may be how the rest of a word goes on; a whole word must end there."""
+    if not rest:
+        return not said[:1].isalnum()
+    return bool(said) and (rest.startswith(said) or (said.startswith(rest) and not said[len(rest) :][:1].isalnum()))
+
+
+def _mass(token: TokenLogprobs, rest: str, skipped: int) -> float:
+    start = token.text[:skipped]
+    told = {token.text: token.logprob, **dict(token.alternatives)}
+    fitting = [
+        p for text, p in told.items() if text.startswith(start) and _may_go_on(_continuation(text, skipped), rest)
+    ]
+    return math.fsum(map(math.exp, fitting)) if fitting else math.exp(min(told.values()))

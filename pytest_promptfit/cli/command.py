@@ -116,7 +116,7 @@ def _show(chosen: argparse.Namespace) -> int:
 
 
 def _schema(_: argparse.Namespace) -> int:
-    from pytest_promptfit.prompts.model import json_schema
+    from pytest_promptfit.prompts.read import json_schema
 
     return _say("schema", [json.dumps(json_schema(), indent=2)])
 

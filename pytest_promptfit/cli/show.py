@@ -13,20 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_promptfit.cassettes.cassette import Cassette
 from pytest_promptfit.cassettes.where import Where
-from pytest_promptfit.chat.body import messages_of
+from pytest_promptfit.chat.request import messages_of
 from pytest_promptfit.errors import CallError, PromptfitError
-from pytest_promptfit.prompts.mistakes import nearest
-from pytest_promptfit.prompts.model import parse_prompt_file
+from pytest_promptfit.prompts.read import parse_prompt_file
 from pytest_promptfit.prompts.samples import read_samples
 from pytest_promptfit.providers.usage import BYTES_PER_TOKEN, estimate
 from pytest_promptfit.providers.wire import Wire, refuse_keys
-from pytest_promptfit.text import plain, relative_to
+from pytest_promptfit.text import nearest, plain, relative_to
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pytest_promptfit.chat.reply import ChatReply
-    from pytest_promptfit.prompts.model import ParsedPrompt
+    from pytest_promptfit.prompts.read import ParsedPrompt
     from pytest_promptfit.prompts.samples import Sample, SampleSet
 
 

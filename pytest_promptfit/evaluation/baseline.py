@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pytest_promptfit.errors import PromptfitError
 from pytest_promptfit.evaluation.metrics import least_broken, mcnemar_midp, paired_difference_interval
 from pytest_promptfit.files import write_atomically
-from pytest_promptfit.prompts.model import stem_of
+from pytest_promptfit.prompts.read import stem_of
 from pytest_promptfit.text import CONFLICT, conflict_line, git_mark
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pytest_promptfit.cassettes.cassette import Asked
     from pytest_promptfit.cassettes.recorder import Recorder
     from pytest_promptfit.chat.reply import ChatReply
-    from pytest_promptfit.prompts.model import ParsedPrompt
+    from pytest_promptfit.prompts.read import ParsedPrompt
     from pytest_promptfit.prompts.samples import Sample, SampleSet
     from pytest_promptfit.providers.own import Custom
     from pytest_promptfit.providers.usage import Limits

@@ -19,7 +19,7 @@ from pytest_promptfit.evaluation.contract import Contract, baseline_loosened, lo
 from pytest_promptfit.evaluation.git import Repository
 from pytest_promptfit.evaluation.selection import USUAL_FILES
 from pytest_promptfit.evaluation.verdicts import Reference
-from pytest_promptfit.prompts.model import ParsedPrompt, parse_prompt_file
+from pytest_promptfit.prompts.read import ParsedPrompt, parse_prompt_file
 from pytest_promptfit.prompts.samples import SampleSet, normal_form, read_samples
 from pytest_promptfit.providers.wire import Wire
 
@@ -114,9 +114,7 @@ class References:
         if not data.startswith("../") and _copied(version, data, folder) is not None:
             return parsed
         here = source.model_copy(update={"file": str(self.repository.top / data)})
-        return ParsedPrompt(
-            parsed.config.model_copy(update={"samples": here}), parsed.source, is_github=parsed.is_github
-        )
+        return ParsedPrompt(parsed.config.model_copy(update={"samples": here}), parsed.source)
 
 
 def _accepted(text: str, shown: str) -> Baseline:

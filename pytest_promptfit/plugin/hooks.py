@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pytest_promptfit.chat.reply import ChatReply
     from pytest_promptfit.evaluation.baseline import Baseline
     from pytest_promptfit.evaluation.outcomes import Evaluation
-    from pytest_promptfit.prompts.model_spec import ModelSpec
+    from pytest_promptfit.prompts.model import ModelSpec
     from pytest_promptfit.providers.own import Client
 
 RAISED = (Exception, pytest.fail.Exception, pytest.skip.Exception)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from pytest_promptfit.chat.reply import ChatReply
     from pytest_promptfit.evaluation.gates import Gate
-    from pytest_promptfit.prompts.model_spec import ModelSpec
+    from pytest_promptfit.prompts.model import ModelSpec
     from pytest_promptfit.providers.own import Client
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pytest_promptfit.errors import PromptfitError
-from pytest_promptfit.prompts.model import parse_prompt_file
+from pytest_promptfit.prompts.read import parse_prompt_file
 from pytest_promptfit.reports import github, terminal, tuning
 from pytest_promptfit.reports import machine as json_report
 from pytest_promptfit.reports.verdict import verdict_lines

@@ -21,7 +21,7 @@ from pytest_promptfit.evaluation.forward import Asking, forward, replayed
 from pytest_promptfit.evaluation.gates import gate_names
 from pytest_promptfit.evaluation.verdicts import PromptResult, Reference, UpdateMode, judge, settled
 from pytest_promptfit.files import leads_outside
-from pytest_promptfit.prompts.model import ParsedPrompt, parse_prompt_file
+from pytest_promptfit.prompts.read import ParsedPrompt, parse_prompt_file
 from pytest_promptfit.prompts.samples import Sample, SampleSet, data_path, read_samples
 from pytest_promptfit.providers.own import OURS
 from pytest_promptfit.providers.wire import refuse_keys

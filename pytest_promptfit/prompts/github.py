@@ -16,16 +16,52 @@ from typing import TYPE_CHECKING, Any
 import regex
 
 from pytest_promptfit.errors import CallError, NoSamplesError, PromptFileError
-from pytest_promptfit.prompts.extraction import JsonPath, json_objects, scalar
-from pytest_promptfit.prompts.mistakes import short
-from pytest_promptfit.prompts.model_spec import PROVIDER_NAMES
-from pytest_promptfit.prompts.pattern import DEFAULT_EXTRACT, answer_of, compiled, matches_of
-from pytest_promptfit.prompts.placeholders import PLACEHOLDER, filled, names_in, parts_of, value_at
+from pytest_promptfit.prompts.labels import (
+    DEFAULT_EXTRACT,
+    JsonPath,
+    answer_of,
+    compiled,
+    json_objects,
+    matches_of,
+    scalar,
+)
+from pytest_promptfit.prompts.model import PROVIDER_NAMES
+from pytest_promptfit.text import short
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from pytest_promptfit.prompts.yaml_source import YamlSource
+
+PLACEHOLDER = re.compile(r"\{\{\s*([\w.-]+)\s*\}\}")
+
+
+def names_in(text: str) -> list[str]:
+    """Return the variables of a text, each once, in their order."""
+    return list(dict.fromkeys(PLACEHOLDER.findall(text)))
+
+
+def filled(text: str, value_of: Callable[[str], str]) -> str:
+    """Return a text with its variables filled in."""
+    return PLACEHOLDER.sub(lambda found: value_of(found[1]), text)
+
+
+def parts_of(text: str) -> tuple[str, str, str]:
+    """Return what stands before a text's variables, what they span, and what stands after them."""
+    found = list(PLACEHOLDER.finditer(text))
+    if not found:
+        return text, "", ""
+    start, end = found[0].start(), found[-1].end()
+    return text[:start], text[start:end], text[end:]
+
+
+def value_at(values: object, name: str) -> object:
+    """Return the value of a variable, whose name may lead into mappings (``a.b``); ``None`` where there is none."""
+    if isinstance(values, dict) and name in values:
+        return values[name]
+    first, dot, rest = name.partition(".")
+    return value_at(values.get(first), rest) if dot and isinstance(values, dict) else None
+
 
 GITHUB_MODELS_URL = "https://models.github.ai/inference"
 FOREIGN_KEYS = ("messages", "modelParameters", "testData", "evaluators", "responseFormat", "jsonSchema")
@@ -82,8 +118,8 @@ def _role(message: Mapping[str, Any]) -> str:
 
 
 def original_place(place: tuple[str | int, ...], keys: Mapping[str, Any]) -> tuple[str | int, ...]:
-    """Return where a value of our form stands in the file whose top-level ``keys`` are given."""
-    if not place or place[0] in keys:
+    """Return where a value of our form stands in the file, of either form, whose top-level ``keys`` are given."""
+    if not place or place[0] in keys or not is_github_form(keys):
         return place
     first, *rest = place
     if first == "prompt":  # a text of ours may come from several messages

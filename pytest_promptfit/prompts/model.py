@@ -1,6 +1,6 @@
-"""The prompt file: its model, its JSON Schema, and reading it with errors that name the line.
+"""The prompt file as values: which model is asked, what it is told, where the samples are and what is held to.
 
-Samples are described here (where they are) and read in ``samples``; nothing here asks a model.
+Nothing is read here: a file is in ``read``, its samples are in ``samples``.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args
 
 from pydantic import (
     AfterValidator,
@@ -19,39 +19,145 @@ from pydantic import (
     Field,
     GetJsonSchemaHandler,
     StringConstraints,
-    ValidationError,
     WithJsonSchema,
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
-from pytest_promptfit.errors import PromptFileError
-from pytest_promptfit.prompts import github as github_prompt
-from pytest_promptfit.prompts.extraction import ExtractField
-from pytest_promptfit.prompts.labels import MISSING
-from pytest_promptfit.prompts.mistakes import error_lines, listed
-from pytest_promptfit.prompts.model_spec import ModelSpec, Params
-from pytest_promptfit.prompts.pattern import DEFAULT_EXTRACT
-from pytest_promptfit.prompts.yaml_source import YamlSource
-from pytest_promptfit.text import nfc
+from pytest_promptfit.prompts.labels import DEFAULT_EXTRACT, MISSING, ExtractField
+from pytest_promptfit.text import listed, nfc
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from pydantic.config import JsonDict, JsonValue
     from pydantic.json_schema import JsonSchemaValue
     from pydantic_core import CoreSchema
 
-TextField = Literal["system_prompt", "user_prompt_prefix", "user_prompt_suffix", "bot_reply_prefix"]
-EditField = Literal[
-    "system_prompt", "user_prompt_prefix", "user_prompt_suffix", "bot_reply_prefix", "examples", "label_words"
-]
-TEXT_FIELDS: tuple[TextField, ...] = (
-    "system_prompt",
-    "user_prompt_prefix",
-    "user_prompt_suffix",
-    "bot_reply_prefix",
+ProviderName = Literal["openai", "anthropic", "gemini", "local"]
+PROVIDER_NAMES: tuple[str, ...] = get_args(ProviderName)
+
+
+OURS = ("model", "messages", "system")
+"""What a request is made of besides parameters: in the parameters it would take the prompt's place."""
+_NOT_RECORDED = "is not part of the JSON body, which is what recordings are found by; use a client of your own"
+NO_PARAMETERS = {
+    "extra_headers": _NOT_RECORDED,
+    "extra_query": "write it into base_url, as ?name=value",
+    "stream": "a reply is read whole; leave it out",
+}
+"""Names that an SDK's call takes and a JSON body does not, or whose answer is no JSON; and what to do instead."""
+
+
+def _as_json(params: dict[str, Any]) -> dict[str, Any]:
+    """Return the parameters as JSON carries them: keys are text, at every depth, and ``extra_body`` is merged in."""
+    try:
+        value: dict[str, Any] = json.loads(json.dumps(params, allow_nan=False))
+    except (RecursionError, TypeError, ValueError):
+        raise ValueError("expected values that JSON can carry") from None
+    ours = next((key for key in OURS if key in value), None)
+    if ours:
+        raise ValueError(f"expected no `{ours}`: it is made from the prompt")
+    refused = next((name for name in NO_PARAMETERS if value.get(name) not in (None, False)), None)
+    if refused:
+        raise ValueError(f"{refused}: {NO_PARAMETERS[refused]}")
+    extra = value.pop("extra_body", {})
+    if not isinstance(extra, dict):
+        raise ValueError("extra_body: expected a mapping, whose entries are sent beside the other parameters")
+    return {**value, **extra}
+
+
+SECRET = "secret"  # noqa: S105 - the kind of an error
+"""The type of a validation error whose input must not be shown."""
+
+VARIABLE = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+SECRET_PARAMETER = re.compile(
+    r".*(?:key|token|secret|password|passwd|signature|credentials?)|(?:.*[-_.])?(?:pwd|pass|sig|auth)|code",
+    re.IGNORECASE | re.DOTALL,
 )
+"""The name of a parameter in a URL whose value is a credential: ``key``, ``api-key``, ``access_token``, ``sig``."""
+
+
+Params = Annotated[dict[str, Any], AfterValidator(_as_json)]
+
+
+class ModelSpec(BaseModel):
+    """The model that is asked, and how to reach it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    provider: ProviderName = Field(description="Whose protocol is spoken.")
+    name: str = Field(min_length=1, description="The model's name as the API knows it, or a GGUF file for local.")
+    base_url: str | None = Field(
+        None, description="A compatible server (Ollama, llama.cpp, vLLM) instead of the provider's own."
+    )
+    api_key_env: str | None = Field(None, description="The environment variable that holds the key.")
+    params: Params = Field(default_factory=dict, description="Sent to the API as they are.")
+    timeout: float = Field(
+        120.0, gt=0, strict=True, description="Seconds to wait for one reply, each time it is tried."
+    )
+    deadline: float | None = Field(
+        None,
+        gt=0,
+        strict=True,
+        description="Seconds that a call may take in all, its retries included; default: no end.",
+    )
+    max_retries: int | None = Field(
+        None, ge=0, strict=True, description="How often a call that failed in passing is tried again; default: 2 to 6."
+    )
+    reply_prefix: Literal["continue", "continue_final_message", "prefix", "ask"] | None = Field(
+        None,
+        description="How the API goes on from the bot_reply_prefix: by a trailing assistant turn alone "
+        "(continue), marked as vLLM and SGLang (continue_final_message) or Mistral and DeepSeek (prefix) want it, or "
+        "in the user turn (ask); default: what is known of the provider, and ask at a base_url.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_short_form(cls, value: object) -> object:
+        if isinstance(value, dict | cls):
+            return value
+        provider, slash, name = value.partition("/") if isinstance(value, str) else ("", "", "")
+        if not slash:
+            raise ValueError("expected provider/model, such as openai/gpt-6-luna, or a mapping")
+        return {"provider": provider, "name": name}
+
+    @field_validator("base_url")
+    @classmethod
+    def _holds_no_secret(cls, base_url: str | None) -> str | None:
+        """Refuse a password or a key in a URL: it is shown, recorded and committed."""
+        address, _, query = (base_url or "").partition("?")
+        user, at, _ = re.sub(r"^\w*:?[/\\]*", "", address).partition("@")
+        if at and not re.search(r"[/\\#]", user):
+            what = "a password"
+        elif any(SECRET_PARAMETER.fullmatch(part.partition("=")[0]) for part in re.split("[&;#]", query)):
+            what = "a key"
+        else:
+            return base_url
+        raise PydanticCustomError(SECRET, f"must not hold {what}: name a variable that holds it with model.api_key_env")
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _is_a_variable(cls, name: str | None) -> str | None:
+        if name is not None and not VARIABLE.fullmatch(name):
+            raise PydanticCustomError(SECRET, "expected the name of an environment variable, not the key itself")
+        return name
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        reference = handler(core)
+        schema = handler.resolve_ref_schema(reference)
+        mapping = dict(schema)
+        schema.clear()
+        schema["anyOf"] = [{"type": "string", "pattern": f"^({'|'.join(PROVIDER_NAMES)})/."}, mapping]
+        return reference
+
+    def __str__(self) -> str:
+        return f"{self.provider}/{self.name}"
+
+
+TextField = Literal["system_prompt", "user_prompt_prefix", "user_prompt_suffix", "bot_reply_prefix"]
+EditField = Literal[TextField, "examples", "label_words"]
+TEXT_FIELDS: tuple[TextField, ...] = get_args(TextField)
 
 
 def _label_text(value: object) -> object:
@@ -210,7 +316,7 @@ class TuneSettings(_Strict):
     budget: TuneLimits = Field(default_factory=TuneLimits)
     samples: ShownSamples = Field(default_factory=ShownSamples, description="What the optimizer is shown.")
     edit: tuple[EditField, ...] = Field(
-        (*TEXT_FIELDS, "examples", "label_words"), description="What may be changed; what is not named stays."
+        get_args(EditField), description="What may be changed; what is not named stays."
     )
 
 
@@ -250,77 +356,3 @@ class PromptConfig(_Strict):
     def all_params(self) -> dict[str, Any]:
         """The parameters of the call: the model's own and the file's, which wins."""
         return {**self.model.params, **self.params}
-
-
-class ParsedPrompt:
-    """A prompt file as it was read: the validated values, and the lines they stand in."""
-
-    def __init__(self, config: PromptConfig, source: YamlSource, *, is_github: bool) -> None:
-        self.config = config
-        self.source = source
-        self.is_github = is_github
-
-    @property
-    def path(self) -> Path:
-        """The prompt file."""
-        return self.source.path
-
-    @property
-    def name(self) -> str:
-        """The prompt's name: as said in the file, else the file's stem."""
-        return self.config.name or stem_of(self.path)
-
-    def line(self, *place: str | int) -> int:
-        """Return the line of a value of the file, from 1."""
-        if self.is_github:
-            place = github_prompt.original_place(place, self.source.value)
-        return self.source.line(place)
-
-    def error(self, message: str, *place: str | int) -> PromptFileError:
-        """Return the error to raise for the value at ``place``."""
-        return PromptFileError(f"{self.path}:{self.line(*place)}: {message}")
-
-
-def parse_prompt_file(path: Path) -> ParsedPrompt:
-    """Read and validate a prompt file; raise PromptFileError with a line for every mistake."""
-    source = YamlSource.read(path)
-    if not isinstance(source.value, dict):
-        raise PromptFileError(f"{path}:1: expected a mapping with `model` and `prompt`, found {_kind(source.value)}")
-    is_github = github_prompt.is_github_form(source.value)
-    value = github_prompt.convert(source, [*PromptConfig.model_fields]) if is_github else source.value
-    try:
-        config = PromptConfig.model_validate(value)
-    except ValidationError as error:
-        lines = error_lines(
-            error,
-            source,
-            PromptConfig,
-            place_of=lambda place: github_prompt.original_place(place, source.value) if is_github else place,
-            other_keys=github_prompt.FOREIGN_KEYS if is_github else (),
-        )
-        raise PromptFileError("\n".join(lines)) from None
-    return ParsedPrompt(config, source, is_github=is_github)
-
-
-def stem_of(path: Path) -> str:
-    """Return the file's name without ``.prompt.yaml``."""
-    stem = re.sub(r"(\.prompt)?\.ya?ml$", "", path.name)
-    return stem if stem.strip(".") else path.name
-
-
-def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema of the prompt file, in our form and in GitHub's, for editors."""
-    own = PromptConfig.model_json_schema()
-    forms = {"PromptConfig": own, "GithubPrompt": github_prompt.json_schema(own["properties"])}
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "title": "pytest-promptfit prompt",
-        "if": {"type": "object", "required": ["messages"], "not": {"required": ["prompt"]}},
-        "then": {"$ref": "#/$defs/GithubPrompt"},
-        "else": {"$ref": "#/$defs/PromptConfig"},
-        "$defs": {**own.pop("$defs"), **forms},
-    }
-
-
-def _kind(value: object) -> str:
-    return "nothing" if value is None else f"a {type(value).__name__}"

@@ -19,15 +19,14 @@ from typing import TYPE_CHECKING
 from pytest_promptfit.errors import NoSamplesError, PromptFileError, PromptfitError
 from pytest_promptfit.files import expanded, is_file
 from pytest_promptfit.prompts.labels import MISSING, words_of
-from pytest_promptfit.prompts.mistakes import nearest, short
 from pytest_promptfit.prompts.tables import Row, read_rows
-from pytest_promptfit.prompts.yaml_source import shown_key
-from pytest_promptfit.text import nfc
+from pytest_promptfit.text import nearest, nfc, short, shown_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 
-    from pytest_promptfit.prompts.model import InlineSample, ParsedPrompt, SampleSource
+    from pytest_promptfit.prompts.model import InlineSample, SampleSource
+    from pytest_promptfit.prompts.read import ParsedPrompt
 
 SHORT_ID, LONG_ID = 10, 16
 SHOWN_TWINS = 6

@@ -17,9 +17,8 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from pytest_promptfit.errors import PromptFileError
-from pytest_promptfit.prompts.mistakes import short
 from pytest_promptfit.prompts.yaml_source import MAX_DEPTH, YamlSource, read_text
-from pytest_promptfit.text import LFS_POINTER, POINTER
+from pytest_promptfit.text import LFS_POINTER, POINTER, short
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

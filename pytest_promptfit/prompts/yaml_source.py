@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from pytest_promptfit.errors import PromptFileError
-from pytest_promptfit.text import git_mark
+from pytest_promptfit.text import git_mark, shown_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -31,9 +31,6 @@ MAX_DEPTH = 100
 
 LONGEST_NUMBER = 101
 """Characters of a value tagged as a number: turning a longer one into text, or back, may take for ever."""
-
-LONGEST_KEY = 100
-"""Characters of a key or a name that an error shows."""
 
 Reader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """PyYAML's safe loader, in C where there is one."""
@@ -189,14 +186,6 @@ def _line_too_deep(text: str, reader: type[yaml.SafeLoader]) -> int:
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
     return 0
-
-
-def shown_key(key: object, limit: int = LONGEST_KEY) -> str:
-    """Return a key as errors show it: cut, and quoted when it would break the line."""
-    text = str(key)
-    if len(text) > limit:
-        text = f"{text[:limit]}…"
-    return text if text.isprintable() else repr(text)
 
 
 class AliasBombError(ValueError):

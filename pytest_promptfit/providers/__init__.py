@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from pytest_promptfit.chat.reply import ChatReply, TokenLogprobs
     from pytest_promptfit.chat.request import ChatRequest
-    from pytest_promptfit.prompts.model_spec import ModelSpec
+    from pytest_promptfit.prompts.model import ModelSpec
 
     Wrap = Callable[[httpx2.AsyncBaseTransport], httpx2.AsyncBaseTransport]
     """Puts a transport around the one that sends: how recording gets between the SDK and the network."""

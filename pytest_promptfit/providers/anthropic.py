@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pytest_promptfit.chat.body import text_of
 from pytest_promptfit.chat.reply import ChatReply, StopReason
+from pytest_promptfit.chat.request import text_of
 from pytest_promptfit.providers import ApiKey, endpoint, is_own
 from pytest_promptfit.providers.replies import (
     count,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from pytest_promptfit.cassettes.cassette import Asked
     from pytest_promptfit.cassettes.recorder import Recorder
-    from pytest_promptfit.prompts.model_spec import ModelSpec
+    from pytest_promptfit.prompts.model import ModelSpec
     from pytest_promptfit.providers import Provider, Send, Wrap
 
     Answer = dict[str, Any] | CallError | BudgetExceeded

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pytest_promptfit.chat.body import parts_of, text_of
 from pytest_promptfit.chat.reply import ChatReply, StopReason, TokenLogprobs
+from pytest_promptfit.chat.request import parts_of, text_of
 from pytest_promptfit.providers import ApiKey, endpoint
 from pytest_promptfit.providers.replies import (
     count,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from pytest_promptfit.chat.label import LabelReader
     from pytest_promptfit.chat.reply import ChatReply, TokenLogprobs
     from pytest_promptfit.chat.request import ChatRequest
-    from pytest_promptfit.prompts.model_spec import ModelSpec
+    from pytest_promptfit.prompts.model import ModelSpec
     from pytest_promptfit.providers import Provider, Send, Wrap
     from pytest_promptfit.providers.own_transport import ModelFunction
 

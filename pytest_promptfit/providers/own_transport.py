@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     ModelFunction: TypeAlias = Callable[[dict[str, Any]], Said | Awaitable[Said]]
     """A model: the JSON body of a request → the reply."""
-    from pytest_promptfit.prompts.model_spec import ModelSpec
+    from pytest_promptfit.prompts.model import ModelSpec
     from pytest_promptfit.providers import Send
 
 CONNECTION_HEADERS = frozenset({"accept", "accept-encoding", "connection"})

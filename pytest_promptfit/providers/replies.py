@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pytest_promptfit.chat.body import parts_of, texts
 from pytest_promptfit.chat.reply import ToolCall
+from pytest_promptfit.chat.request import parts_of, texts
 from pytest_promptfit.errors import CallError
 from pytest_promptfit.text import one_line, scrubber
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from pytest_promptfit.chat.reply import StopReason
-    from pytest_promptfit.prompts.model_spec import ModelSpec
+    from pytest_promptfit.prompts.model import ModelSpec
     from pytest_promptfit.providers import Provider
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     import httpx2
 
-    from pytest_promptfit.prompts.model_spec import ModelSpec
+    from pytest_promptfit.prompts.model import ModelSpec
     from pytest_promptfit.providers import ApiKey, Send, Wrap
 
 

@@ -10,7 +10,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from pytest_promptfit.chat.body import size_of
+from pytest_promptfit.chat.request import size_of
 from pytest_promptfit.errors import BudgetExceeded
 from pytest_promptfit.providers.replies import reply_limit
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from pytest_promptfit.chat.reply import ChatReply
-    from pytest_promptfit.prompts.model_spec import ModelSpec
+    from pytest_promptfit.prompts.model import ModelSpec
 
 PRICE_LISTS = {"openai": "openai", "anthropic": "anthropic", "gemini": "google"}
 

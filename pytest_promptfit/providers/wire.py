@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_promptfit.cassettes.cassette import Asked
 from pytest_promptfit.chat.label import LabelReader
-from pytest_promptfit.chat.logprobs import label_probabilities
+from pytest_promptfit.chat.reply import has_thought_tag, label_probabilities, without_thought
 from pytest_promptfit.chat.request import ChatBuilder
-from pytest_promptfit.chat.thoughts import has_thought_tag, without_thought
 from pytest_promptfit.errors import CallError, PromptFileError
 from pytest_promptfit.prompts.labels import words_of
 from pytest_promptfit.providers.own import OURS
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
 
     from pytest_promptfit.chat.missing import Missing
     from pytest_promptfit.chat.reply import ChatReply
-    from pytest_promptfit.prompts.model import ParsedPrompt, Prompt, PromptConfig
-    from pytest_promptfit.prompts.model_spec import ModelSpec
+    from pytest_promptfit.prompts.model import ModelSpec, Prompt, PromptConfig
+    from pytest_promptfit.prompts.read import ParsedPrompt
     from pytest_promptfit.prompts.samples import Sample
     from pytest_promptfit.providers import Provider
     from pytest_promptfit.providers.own import Custom

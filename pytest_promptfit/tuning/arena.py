@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
     from pytest_promptfit.cassettes.cassette import Asked, Cassette, Recorded
     from pytest_promptfit.cassettes.recorder import Recorder
-    from pytest_promptfit.prompts.model import ParsedPrompt, Prompt
+    from pytest_promptfit.prompts.model import Prompt
+    from pytest_promptfit.prompts.read import ParsedPrompt
     from pytest_promptfit.prompts.samples import Sample
     from pytest_promptfit.providers.asking import Answer
     from pytest_promptfit.providers.own import Custom

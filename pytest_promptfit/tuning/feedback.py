@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from pytest_promptfit.evaluation.outcomes import Outcome
-    from pytest_promptfit.prompts.extraction import Extract
+    from pytest_promptfit.prompts.labels import Extract
     from pytest_promptfit.prompts.model import Prompt, TextField
     from pytest_promptfit.providers.wire import Wire
     from pytest_promptfit.tuning.steps import Rules

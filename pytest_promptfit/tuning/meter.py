@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from pytest_promptfit.chat.reply import ChatReply
-    from pytest_promptfit.prompts.model import TuneLimits
-    from pytest_promptfit.prompts.model_spec import ModelSpec
+    from pytest_promptfit.prompts.model import ModelSpec, TuneLimits
 
 
 TASK_CALLS, OPTIMIZER_CALLS = 600, 20

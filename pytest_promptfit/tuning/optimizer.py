@@ -11,8 +11,8 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from pytest_promptfit.cassettes.cassette import Asked
+from pytest_promptfit.chat.reply import without_thought
 from pytest_promptfit.chat.request import ChatRequest, Turn
-from pytest_promptfit.chat.thoughts import without_thought
 from pytest_promptfit.errors import CallError, PromptfitError
 from pytest_promptfit.providers.asking import ask_and_record
 from pytest_promptfit.providers.own import OURS
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from pytest_promptfit.cassettes.cassette import Recorded
     from pytest_promptfit.cassettes.recorder import Recorder
-    from pytest_promptfit.prompts.model_spec import ModelSpec
+    from pytest_promptfit.prompts.model import ModelSpec
     from pytest_promptfit.providers.asking import Answer
     from pytest_promptfit.providers.own import Custom
     from pytest_promptfit.tuning.meter import Meter

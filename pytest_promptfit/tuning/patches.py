@@ -10,8 +10,8 @@ import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, get_args
 
-from pytest_promptfit.prompts.mistakes import short
 from pytest_promptfit.prompts.model import TEXT_FIELDS, Prompt, TextField
+from pytest_promptfit.text import short
 from pytest_promptfit.tuning.optimizer import json_values
 from pytest_promptfit.tuning.steps import (
     MAX_WORDS,

@@ -16,7 +16,7 @@ from fractions import Fraction
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Final
 
-from pytest_promptfit.chat.logprobs import without_logprobs
+from pytest_promptfit.chat.reply import without_logprobs
 from pytest_promptfit.tuning.arena import ALTERNATIVES, known_outcomes
 
 if TYPE_CHECKING:

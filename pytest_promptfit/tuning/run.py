@@ -40,8 +40,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_promptfit.evaluation.baseline import Baseline
-    from pytest_promptfit.prompts.model import ParsedPrompt, Prompt
-    from pytest_promptfit.prompts.model_spec import ModelSpec
+    from pytest_promptfit.prompts.model import ModelSpec, Prompt
+    from pytest_promptfit.prompts.read import ParsedPrompt
     from pytest_promptfit.prompts.samples import SampleSet
     from pytest_promptfit.tuning.final import FinalVerdict
 

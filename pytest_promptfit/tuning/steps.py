@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from pytest_promptfit.prompts.labels import words_of
-from pytest_promptfit.prompts.mistakes import short
 from pytest_promptfit.prompts.model import TEXT_FIELDS, Prompt, TextField
+from pytest_promptfit.text import short
 from pytest_promptfit.tuning.candidates import Candidate, changed
 from pytest_promptfit.tuning.split import shuffled
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from random import Random
 
-    from pytest_promptfit.prompts.extraction import Extract
+    from pytest_promptfit.prompts.labels import Extract
     from pytest_promptfit.prompts.model import Prompt, TextField
 
 

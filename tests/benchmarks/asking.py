@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pytest_promptfit.prompts.model import parse_prompt_file
+from pytest_promptfit.prompts.read import parse_prompt_file
 from pytest_promptfit.prompts.samples import read_samples
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pytest_promptfit.prompts.model import ParsedPrompt
+    from pytest_promptfit.prompts.read import ParsedPrompt
     from pytest_promptfit.prompts.samples import SampleSet
 
 RETRIES = 6

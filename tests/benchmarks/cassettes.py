@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from pytest_promptfit.cassettes.cassette import Asked, Cassette, cassette_paths
 from pytest_promptfit.cassettes.recorder import Recorder, prune
-from pytest_promptfit.prompts.model import parse_prompt_file
+from pytest_promptfit.prompts.read import parse_prompt_file
 from pytest_promptfit.prompts.samples import read_samples
 from pytest_promptfit.providers.wire import Wire
 from tests.benchmarks.loopback_server import answer

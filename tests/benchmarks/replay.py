@@ -42,7 +42,7 @@ OWNERS_SHOWN = 12
 PAYLOADS = """
 import json
 from pathlib import Path
-from pytest_promptfit.prompts.model import parse_prompt_file
+from pytest_promptfit.prompts.read import parse_prompt_file
 from pytest_promptfit.prompts.samples import read_samples
 from pytest_promptfit.providers.wire import Wire
 

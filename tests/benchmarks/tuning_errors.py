@@ -21,7 +21,7 @@ from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from pytest_promptfit.evaluation.metrics import wilson_interval
-from pytest_promptfit.prompts.model import parse_prompt_file
+from pytest_promptfit.prompts.read import parse_prompt_file
 from pytest_promptfit.prompts.samples import read_samples
 from pytest_promptfit.providers.own import Custom
 from pytest_promptfit.tuning.run import TuneOptions, tune_prompt

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pytest_promptfit.chat.answers import QUOTED_CONTEXT
 from pytest_promptfit.chat.label import LabelReader
-from pytest_promptfit.chat.quoting import QUOTED_CONTEXT
 from pytest_promptfit.chat.request import ChatBuilder, Turn
 from pytest_promptfit.errors import CallError
-from pytest_promptfit.prompts import pattern
+from pytest_promptfit.prompts import labels
+from pytest_promptfit.prompts.labels import DEFAULT_EXTRACT, compiled, matches_of
 from pytest_promptfit.prompts.model import Prompt
-from pytest_promptfit.prompts.pattern import DEFAULT_EXTRACT, compiled, matches_of
 
 WORDS = {"0": "sincere", "1": "insincere"}
 
@@ -222,7 +222,7 @@ class TestPatternsWithoutEnd:
         ids=["a choice of the same", "a repeat in a repeat", "an end that never comes, on a megabyte"],
     )
     def test_are_given_up_and_said_in_a_line(self, monkeypatch: pytest.MonkeyPatch, extract: str, reply: str) -> None:
-        monkeypatch.setattr(pattern, "PATTERN_SECONDS", 0.1)
+        monkeypatch.setattr(labels, "PATTERN_SECONDS", 0.1)
         with pytest.raises(CallError, match=r"^extract: the pattern takes more than 0.1 s on this reply of [\d,]+ .*$"):
             read(reply, extract=extract)
 

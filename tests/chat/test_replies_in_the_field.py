@@ -10,9 +10,9 @@ import yaml
 from faulty_server import Answer, raw
 
 from pytest_promptfit import PromptfitError, evaluate, load_prompt
-from pytest_promptfit.chat.thoughts import split_thought
+from pytest_promptfit.chat.reply import split_thought
 from pytest_promptfit.evaluation.outcomes import count_missing
-from pytest_promptfit.prompts.model import parse_prompt_file
+from pytest_promptfit.prompts.read import parse_prompt_file
 from pytest_promptfit.providers.wire import provider_of
 from pytest_promptfit.tuning.steps import protected_pieces
 

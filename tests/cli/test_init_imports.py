@@ -10,7 +10,7 @@ import yaml
 from command_line import promptfit
 
 from pytest_promptfit import load_prompt
-from pytest_promptfit.prompts.model import parse_prompt_file
+from pytest_promptfit.prompts.read import parse_prompt_file
 from pytest_promptfit.prompts.samples import read_samples
 
 if TYPE_CHECKING:

@@ -30,7 +30,8 @@ with atheris.instrument_imports(include=["pytest_promptfit", "yaml"]):
     from pytest_promptfit.cassettes.cassette import Cassette
     from pytest_promptfit.cassettes.misses import Misses
     from pytest_promptfit.errors import PromptfitError
-    from pytest_promptfit.prompts.model import PromptConfig, parse_prompt_file
+    from pytest_promptfit.prompts.model import PromptConfig
+    from pytest_promptfit.prompts.read import parse_prompt_file
     from pytest_promptfit.prompts.samples import Sample, read_samples
     from pytest_promptfit.providers.wire import Wire
 

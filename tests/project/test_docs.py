@@ -16,7 +16,8 @@ from hook_examples import EXAMPLE, READ_JSON, SHORT
 from repository import ROOT
 
 from pytest_promptfit import load_prompt
-from pytest_promptfit.prompts.model import PromptConfig, parse_prompt_file
+from pytest_promptfit.prompts.model import PromptConfig
+from pytest_promptfit.prompts.read import parse_prompt_file
 from pytest_promptfit.prompts.samples import read_samples
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import pytest
 import vcr
 from examples import DRAFT, GOOD, TUNING, UPSET
 
-from pytest_promptfit.prompts.model import parse_prompt_file
+from pytest_promptfit.prompts.read import parse_prompt_file
 from pytest_promptfit.prompts.samples import read_samples
 from pytest_promptfit.providers.wire import Wire
 

@@ -16,7 +16,7 @@ from numbered_samples import numbered
 from pytest_promptfit import load_prompt
 from pytest_promptfit.cassettes.cassette import Asked
 from pytest_promptfit.cassettes.recorder import Recorder
-from pytest_promptfit.prompts.model import parse_prompt_file
+from pytest_promptfit.prompts.read import parse_prompt_file
 from pytest_promptfit.providers.wire import provider_of
 
 if TYPE_CHECKING:

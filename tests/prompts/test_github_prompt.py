@@ -11,7 +11,7 @@ from prompt_files import DOCUMENTED, FEW_SHOT
 
 from pytest_promptfit import load_prompt
 from pytest_promptfit.errors import PromptFileError
-from pytest_promptfit.prompts.model import ParsedPrompt, parse_prompt_file
+from pytest_promptfit.prompts.read import ParsedPrompt, parse_prompt_file
 from pytest_promptfit.prompts.samples import read_samples
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from prompt_files import SHORTEST, WHOLE
 
-from pytest_promptfit.prompts.model import ParsedPrompt, parse_prompt_file, stem_of
+from pytest_promptfit.prompts.read import ParsedPrompt, parse_prompt_file, stem_of
 from pytest_promptfit.prompts.samples import read_samples
 
 

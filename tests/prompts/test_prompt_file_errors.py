@@ -15,7 +15,7 @@ from places import places, put
 from prompt_files import ADDED, DOCUMENTED, FEW_SHOT, HEAD, NESTED_ALIASES, NESTED_MERGES, WHOLE, mistakes
 
 from pytest_promptfit.errors import PromptFileError
-from pytest_promptfit.prompts.model import parse_prompt_file
+from pytest_promptfit.prompts.read import parse_prompt_file
 from pytest_promptfit.prompts.samples import read_samples
 
 if TYPE_CHECKING:

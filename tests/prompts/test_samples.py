@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from pytest_promptfit.chat.request import ChatBuilder
 from pytest_promptfit.errors import PromptFileError
 from pytest_promptfit.prompts import samples as samples_module
-from pytest_promptfit.prompts.model import Prompt, parse_prompt_file
+from pytest_promptfit.prompts.model import Prompt
+from pytest_promptfit.prompts.read import parse_prompt_file
 from pytest_promptfit.prompts.samples import SampleSet, normal_form, read_samples, text_id
 from pytest_promptfit.text import nfc
 

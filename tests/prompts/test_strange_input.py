@@ -24,7 +24,8 @@ from pytest_promptfit.cassettes.cassette import Cassette
 from pytest_promptfit.cassettes.misses import Misses
 from pytest_promptfit.errors import CallError, PromptfitError
 from pytest_promptfit.evaluation.outcomes import Outcome
-from pytest_promptfit.prompts.model import PromptConfig, parse_prompt_file
+from pytest_promptfit.prompts.model import PromptConfig
+from pytest_promptfit.prompts.read import parse_prompt_file
 from pytest_promptfit.prompts.samples import Sample, normal_form, read_samples
 from pytest_promptfit.providers.wire import Wire
 
@@ -236,7 +237,7 @@ import json, resource, sys
 from pathlib import Path
 from pytest_promptfit.errors import PromptfitError
 from pytest_promptfit.cassettes.cassette import Cassette
-from pytest_promptfit.prompts.model import parse_prompt_file
+from pytest_promptfit.prompts.read import parse_prompt_file
 from pytest_promptfit.prompts.samples import read_samples
 
 resource.setrlimit(resource.RLIMIT_AS, (700_000_000, 700_000_000))

@@ -30,7 +30,7 @@ from faulty_server import (
 
 from pytest_promptfit.cassettes.cassette import ASKED, Asked, canonical_body
 from pytest_promptfit.errors import BudgetExceeded, CallError, CassetteError, PromptfitError
-from pytest_promptfit.prompts.model_spec import ModelSpec
+from pytest_promptfit.prompts.model import ModelSpec
 from pytest_promptfit.providers.asking import ask
 from pytest_promptfit.providers.usage import Limits, Usage, cost_usd
 from pytest_promptfit.providers.wire import provider_of

@@ -28,7 +28,7 @@ from faulty_server import (
 
 from pytest_promptfit.chat.request import ChatRequest, Turn
 from pytest_promptfit.errors import CallError
-from pytest_promptfit.prompts.model_spec import ModelSpec
+from pytest_promptfit.prompts.model import ModelSpec
 from pytest_promptfit.providers import Provider, local, unwrapped
 from pytest_promptfit.providers.local import find_gguf, serve, threads
 from pytest_promptfit.providers.usage import cost_usd
@@ -556,7 +556,7 @@ def test_replay_imports_no_sdk() -> None:
     code = """
 import sys
 from pathlib import Path
-from pytest_promptfit.prompts.model_spec import ModelSpec
+from pytest_promptfit.prompts.model import ModelSpec
 from pytest_promptfit.providers.wire import provider_of
 from pytest_promptfit.chat.request import ChatRequest, Turn
 for model in ("openai/m", "anthropic/claude-3-opus", "gemini/m", "local/m"):
@@ -726,7 +726,7 @@ def test_a_local_run_is_quiet_and_ends(smollm2: Path, tmp_path: Path) -> None:
 import asyncio, sys
 from pathlib import Path
 from pytest_promptfit.chat.request import ChatRequest, Turn
-from pytest_promptfit.prompts.model_spec import ModelSpec
+from pytest_promptfit.prompts.model import ModelSpec
 from pytest_promptfit.providers.wire import provider_of
 from pytest_promptfit.providers.local import _servers
 asked = provider_of(ModelSpec.model_validate(f"local/{sys.argv[1]}"), Path())

@@ -13,7 +13,7 @@ from pytest_promptfit import load_prompt
 from pytest_promptfit.cassettes.cassette import Asked
 from pytest_promptfit.cassettes.recorder import Recorder
 from pytest_promptfit.prompts.labels import words_of
-from pytest_promptfit.prompts.model import parse_prompt_file
+from pytest_promptfit.prompts.read import parse_prompt_file
 from pytest_promptfit.prompts.samples import read_samples
 from pytest_promptfit.providers.wire import provider_of
 

@@ -11,7 +11,7 @@ import yaml
 from faulty_server import Answer, chat
 from mood_project import Model, Project, Row
 
-from pytest_promptfit.prompts.model_spec import ModelSpec
+from pytest_promptfit.prompts.model import ModelSpec
 from pytest_promptfit.providers import usage
 from pytest_promptfit.providers.usage import cost_usd
 from pytest_promptfit.tuning import run

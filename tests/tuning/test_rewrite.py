@@ -17,7 +17,8 @@ from ruamel.yaml import YAML
 
 from pytest_promptfit.errors import PromptfitError
 from pytest_promptfit.prompts.labels import MISSING
-from pytest_promptfit.prompts.model import TEXT_FIELDS, Example, Prompt, parse_prompt_file
+from pytest_promptfit.prompts.model import TEXT_FIELDS, Example, Prompt
+from pytest_promptfit.prompts.read import parse_prompt_file
 from pytest_promptfit.tuning.rewrite import diff_lines, file_text, rewritten, write_rewritten
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from pytest_promptfit.chat.reply import ChatReply
 from pytest_promptfit.evaluation.outcomes import Outcome
+from pytest_promptfit.prompts.labels import DEFAULT_EXTRACT
 from pytest_promptfit.prompts.model import TEXT_FIELDS, Example, Prompt, PromptConfig
-from pytest_promptfit.prompts.pattern import DEFAULT_EXTRACT
 from pytest_promptfit.prompts.samples import Sample
 from pytest_promptfit.providers.wire import Wire
 from pytest_promptfit.tuning.feedback import choose_samples, feedback_messages

@@ -12,9 +12,8 @@ from faulty_server import Answer, chat, error, json_answer
 from tuning_models import TuningProject, by_examples, rows, tuning_project
 
 from pytest_promptfit.cassettes.cassette import Asked
-from pytest_promptfit.chat.logprobs import label_probabilities
-from pytest_promptfit.chat.reply import TokenLogprobs
-from pytest_promptfit.prompts.model import parse_prompt_file
+from pytest_promptfit.chat.reply import TokenLogprobs, label_probabilities
+from pytest_promptfit.prompts.read import parse_prompt_file
 from pytest_promptfit.providers.local import find_gguf
 from pytest_promptfit.providers.wire import Wire
 from pytest_promptfit.tuning.race import neglected, ranking_auc

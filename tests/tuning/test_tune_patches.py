@@ -13,8 +13,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from mail_prompt import PROMPT, SYSTEM
 
+from pytest_promptfit.prompts.labels import DEFAULT_EXTRACT
 from pytest_promptfit.prompts.model import TEXT_FIELDS, Prompt
-from pytest_promptfit.prompts.pattern import DEFAULT_EXTRACT
 from pytest_promptfit.tuning.patches import MAX_PATCHES, OPS, PATCH_SCHEMA, Applied, Patch, apply_patches, read_patches
 from pytest_promptfit.tuning.steps import Rules, literal_parts, protected_pieces, prune_steps, text_length
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mail_prompt import PROMPT, SYSTEM
 
+from pytest_promptfit.prompts.labels import DEFAULT_EXTRACT
 from pytest_promptfit.prompts.model import TEXT_FIELDS, Example, Prompt
-from pytest_promptfit.prompts.pattern import DEFAULT_EXTRACT
 from pytest_promptfit.tuning.steps import Rules, deterministic_steps, prune_steps, sentences
 
 if TYPE_CHECKING:

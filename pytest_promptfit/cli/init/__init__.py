@@ -18,7 +18,7 @@ from pytest_promptfit.cli.init.models import INSTALL_LOCAL, choose_model, is_dep
 from pytest_promptfit.cli.init.rows import as_csv, count_labels, draw, faults, similar_labels, without_twins
 from pytest_promptfit.cli.init.starter import FEW_SAMPLES, Starter, balance
 from pytest_promptfit.errors import PromptfitError
-from pytest_promptfit.prompts.model import parse_prompt_file
+from pytest_promptfit.prompts.read import parse_prompt_file
 from pytest_promptfit.prompts.samples import read_samples
 from pytest_promptfit.prompts.tables import read_rows
 from pytest_promptfit.providers.usage import estimate

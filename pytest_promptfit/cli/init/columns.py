@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING
 
 from pytest_promptfit.cli.init.names import Rank, is_id, is_index, rank_of_label, rank_of_text, words_in
 from pytest_promptfit.errors import PromptfitError
-from pytest_promptfit.prompts.mistakes import nearest
 from pytest_promptfit.prompts.samples import columns_in
-from pytest_promptfit.text import cut, plain
+from pytest_promptfit.text import cut, nearest, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -12,10 +12,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pytest_promptfit.errors import PromptfitError
-from pytest_promptfit.prompts.mistakes import short
-from pytest_promptfit.prompts.placeholders import filled, names_in, parts_of, value_at
+from pytest_promptfit.prompts.github import filled, names_in, parts_of, value_at
 from pytest_promptfit.prompts.tables import Row, read_rows
 from pytest_promptfit.prompts.yaml_source import YamlSource, read_text
+from pytest_promptfit.text import short
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from pytest_promptfit.errors import CallError, PromptfitError
-from pytest_promptfit.prompts.model_spec import PROVIDER_NAMES, ModelSpec
+from pytest_promptfit.prompts.model import PROVIDER_NAMES, ModelSpec
 from pytest_promptfit.providers.usage import PRICE_LISTS
 from pytest_promptfit.providers.wire import provider_of
 

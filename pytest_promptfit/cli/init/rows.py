@@ -9,8 +9,8 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from pytest_promptfit.prompts.labels import MISSING
-from pytest_promptfit.prompts.mistakes import short
 from pytest_promptfit.prompts.samples import columns_in, filled_in, normal_form, one_label, text_id, what_is_unclear
+from pytest_promptfit.text import short
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
