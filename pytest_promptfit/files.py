@@ -107,7 +107,8 @@ def alone_in(place: Path, on_wait: Callable[[], None] | None = None) -> Iterator
     """
     from filelock import FileLock, Timeout
 
-    path = _lock_path(place.resolve())
+    place = place.resolve()
+    path = place / ".promptfit.lock" if place.is_dir() else place.with_name(f".{place.name}.lock")
     path.parent.stat()  # filelock would make the folder
     lock = FileLock(path, mode=0o666, thread_local=False)  # another user of the same folder must be able to wait
     try:
@@ -123,7 +124,3 @@ def alone_in(place: Path, on_wait: Callable[[], None] | None = None) -> Iterator
         with suppress(OSError):  # Windows deletes no open file, and filelock deletes it there
             path.unlink()
         lock.release()
-
-
-def _lock_path(place: Path) -> Path:
-    return place / ".promptfit.lock" if place.is_dir() else place.with_name(f".{place.name}.lock")

@@ -262,7 +262,7 @@ def scrubber(secrets: Sequence[str]) -> Callable[[str], str]:
     def scrub(text: str) -> str:
         if not any(pattern.search(layer) for layer in _layers(text)):
             return text
-        return _cut(text, sorted(_places(text, pattern)))
+        return _redacted(text, sorted(_places(text, pattern)))
 
     return scrub
 
@@ -271,16 +271,12 @@ def _layers(text: str) -> Iterator[str]:
     """Yield a text as it is, with its escapes read, with those read that came out of it, and so on."""
     yield text
     for _ in range(MOST_LAYERS):
-        if not _may_hold_escapes(text):
+        if "\\" not in text and "%" not in text and "&" not in text:
             return
         before, text = text, ESCAPE.sub(lambda match: _read(match[0]), text)
         if text == before:
             return
         yield text
-
-
-def _may_hold_escapes(text: str) -> bool:
-    return "\\" in text or "%" in text or "&" in text
 
 
 def _read(escape: str) -> str:
@@ -327,7 +323,7 @@ def _next_layer(layer: str, begins: Sequence[int], ends: Sequence[int]) -> tuple
     return "".join(parts), [begins[start] for start, _ in places], [ends[end - 1] for _, end in places]
 
 
-def _cut(text: str, places: Sequence[tuple[int, int]]) -> str:
+def _redacted(text: str, places: Sequence[tuple[int, int]]) -> str:
     parts: list[str] = []
     done = 0
     for start, end in places:

@@ -239,7 +239,14 @@ class Source:
     def holds(self, words: str) -> bool:
         """Tell whether words stand in the sample, however they are written in either."""
         if words not in self._known:
-            self._known[words] = self._holds(words)
+            if words in self.text:
+                found = True
+            elif "<" in words and not spells_a_tag(self.text):
+                found = False
+            else:
+                said = folded(words)
+                found = bool(said) and said in self._folded
+            self._known[words] = found
         return self._known[words]
 
     def quotes(self, reply: str, start: int, end: int) -> bool:
@@ -248,19 +255,18 @@ class Source:
             return False
         if reply[start - 1 : start] in _AROUND and reply[end : end + 1] in _AROUND:
             return True
-        return self._shares_context(reply, start, end) or self._shares_folded_context(reply, start, end)
+        if self._shares_context(reply, start, end):
+            return True
+        room = 4 * QUOTED_CONTEXT
+        left, right = folded(reply[max(0, start - room) : start]), folded(reply[end : end + room])
+        said = folded(reply[start:end])
+        befores = range(max(0, QUOTED_CONTEXT - len(right)), min(QUOTED_CONTEXT, len(left)) + 1)
+        windows = (f"{left[len(left) - before :]}{said}{right[: QUOTED_CONTEXT - before]}" for before in befores)
+        return any(window in self._folded for window in windows)
 
     @cached_property
     def _folded(self) -> str:
         return folded(self.text)
-
-    def _holds(self, words: str) -> bool:
-        if words in self.text:
-            return True
-        if "<" in words and not spells_a_tag(self.text):
-            return False
-        said = folded(words)
-        return bool(said) and said in self._folded
 
     def _shares_context(self, reply: str, start: int, end: int) -> bool:
         """Tell whether the piece stands in the sample among enough of the same characters, or as all there is.
@@ -276,15 +282,3 @@ class Source:
         if not end - start < len(text) < end - start + QUOTED_CONTEXT:
             return False
         return any(reply.startswith(text, at) for at in range(max(0, end - len(text)), start + 1))
-
-    def _shares_folded_context(self, reply: str, start: int, end: int) -> bool:
-        room = 4 * QUOTED_CONTEXT
-        left, right = folded(reply[max(0, start - room) : start]), folded(reply[end : end + room])
-        said = folded(reply[start:end])
-        for before in range(QUOTED_CONTEXT + 1):
-            after = QUOTED_CONTEXT - before
-            if before <= len(left) and after <= len(right):
-                window = f"{left[len(left) - before :]}{said}{right[:after]}"
-                if window in self._folded:
-                    return True
-        return False

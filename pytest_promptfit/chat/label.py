@@ -9,7 +9,6 @@ import re
 import string
 import unicodedata
 from collections.abc import Callable
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pytest_promptfit.chat import answers
@@ -123,11 +122,6 @@ class LabelReader:
         """Return a reader of the same labels that finds them in another way."""
         return LabelReader(extract, self._labels, self._label_words)
 
-    @cached_property
-    def _mentions(self) -> re.Pattern[str]:
-        longest_first = sorted(self._exact, key=len, reverse=True)
-        return re.compile("|".join(rf"(?<!\w){re.escape(word)}(?!\w)" for word in longest_first), re.IGNORECASE)
-
     def label_of(self, said: str) -> str | None:
         """Return the label that words say, whatever their case and the marks around them."""
         said = said.strip()
@@ -146,7 +140,9 @@ class LabelReader:
             if len(reply) <= 2 * answers.LAST_WORDS
             else reply[: answers.LAST_WORDS] + reply[-answers.LAST_WORDS :]
         )
-        return {label for word in self._mentions.findall(ends) if (label := self.label_of(word)) is not None}
+        words = "|".join(map(re.escape, sorted(self._exact, key=len, reverse=True)))
+        found = re.findall(rf"(?<!\w)(?:{words})(?!\w)", ends, re.IGNORECASE)
+        return {label for word in found if (label := self.label_of(word)) is not None}
 
     def _forms(self, reply: str, calls: Sequence[ToolCall]) -> Iterator[tuple[list[Answer], Rivals]]:
         """Yield what a reply answers in each form that counts, in the order in which the forms count."""
@@ -159,26 +155,17 @@ class LabelReader:
         if self._is_label(reply):
             yield [Answer(reply, 0, reply, len(reply) - len(reply.lstrip()), framed=False)], _never
         if self.extract == DEFAULT_EXTRACT:
-            yield self._last_lines(reply), _same_form
-            yield self._in_objects(reply), _always
+            lines = answers.answer_lines(reply, self._is_label)
+            last = next(lines, None)  # where the last line with a word in it is no answer, none before it is one
+            yield [answer for answer in (last, *lines) if answer][::-1] if last else [], _same_form
+            objects = [(reply[start:end], start, value) for start, end, value in json_objects(reply)]
+            found = [answer for text, start, value in objects for answer in self._in_fields(text, start, value)]
+            yield found[-answers.MOST_ANSWERS :], _always
             said = [call.arguments for call in calls]
             yield [answer for text in said for answer in self._in_fields(text, -1, json_value(text))], _always
 
     def _is_label(self, said: str) -> bool:
         return self.label_of(said) is not None
-
-    def _last_lines(self, reply: str) -> list[Answer]:
-        """Return the lines that answer, where the last line with a word in it does."""
-        found: list[Answer] = []
-        for answer in answers.answer_lines(reply, self._is_label):
-            if answer is None and not found:
-                break
-            found += [answer] if answer else []
-        return found[::-1]
-
-    def _in_objects(self, reply: str) -> list[Answer]:
-        found = (self._in_fields(reply[start:end], start, value) for start, end, value in json_objects(reply))
-        return [answer for some in found for answer in some][-answers.MOST_ANSWERS :]
 
     def _in_fields(self, text: str, start: int, value: object) -> list[Answer]:
         """Return what the fields of a JSON object say: those that are named as an answer, else all of them."""

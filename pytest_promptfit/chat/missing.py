@@ -1,6 +1,6 @@
 """Why a reply has no label: a small set of causes, each with what a person can do about it, and their counts.
 
-Pure functions; ``label_reader`` reads labels, and what is proposed here was tried with it.
+Pure functions; ``label`` reads labels, and what is proposed here was tried with it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pytest_promptfit.prompts.labels import DEFAULT_EXTRACT, JsonPath, fields, i
 from pytest_promptfit.text import cut
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from pytest_promptfit.chat.label import LabelReader
     from pytest_promptfit.chat.reply import ChatReply, ToolCall
@@ -117,8 +117,12 @@ def _proposals(said: str, calls: Sequence[ToolCall], reader: LabelReader) -> Ite
     """Yield forms that models answer in, with the ``extract`` that reads each; whether it does is not known yet."""
     if reader.extract != DEFAULT_EXTRACT:
         yield "of the reply", DEFAULT_EXTRACT
-    for path in _paths(said, calls, reader):
-        yield f"{{{path}: …}}", JsonPath.model_validate({"json": path})
+    values = [value for _, _, value in json_objects(said)] + [json_value(call.arguments) for call in calls]
+    levels = (level for value in values for level in fields(value))
+    paths = (path for level in levels for path, word in level if reader.label_of(word) is not None)
+    for path in dict.fromkeys(paths):
+        if path.isprintable() and is_path(path):
+            yield f"{{{path}: …}}", JsonPath.model_validate({"json": path})
     for tag in dict.fromkeys(_TAGS.findall(said)):
         yield f"<{tag}>…</{tag}>", f"<{tag}>(.*?)</{tag}>"
     for answer in answers.answer_lines(said, lambda words: reader.label_of(words) is not None):
@@ -128,14 +132,6 @@ def _proposals(said: str, calls: Sequence[ToolCall], reader: LabelReader) -> Ite
     yield from _MARKED
     if reader.extract == DEFAULT_EXTRACT and len(reader.words) <= _MOST_WORDS and len(reader.mentioned(said)) == 1:
         yield "of a sentence", rf"\b({'|'.join(map(re.escape, reader.words))})\b"
-
-
-def _paths(said: str, calls: Sequence[ToolCall], reader: LabelReader) -> Iterable[str]:
-    values = [value for _, _, value in json_objects(said)]
-    values += [json_value(call.arguments) for call in calls]
-    levels = (level for value in values for level in fields(value))
-    found = (path for level in levels for path, word in level if reader.label_of(word) is not None)
-    return dict.fromkeys(path for path in found if path.isprintable() and is_path(path))
 
 
 def _as_written(extract: Extract) -> str:

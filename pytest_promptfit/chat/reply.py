@@ -9,12 +9,13 @@ import json
 import math
 import re
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
 from pytest_promptfit.chat.answers import Source, folded
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 StopReason = Literal["stop", "length", "content_filter", "other"]
 
@@ -60,11 +61,11 @@ class TokenLogprobs:
     alternatives: tuple[tuple[str, float], ...] = ()
 
 
-_TAG = re.compile(r"<(/?)(?:think|thinking|reasoning)\s*>|\[(/?)THINK\]", re.IGNORECASE)
+_THOUGHT_TAG = re.compile(r"<(/?)(?:think|thinking|reasoning)\s*>|\[(/?)THINK\]", re.IGNORECASE)
 _FINAL_CHANNEL = re.compile(r"<\|channel\|>\s*final\s*(?:<\|[^|<>]*\|>[^<]*)?<\|message\|>")
 """Where the answer begins in a reply whose server left the channels of the model's own form in the text."""
 
-_MOST_TAGS = 1000
+_MOST_THOUGHT_TAGS = 1000
 
 
 def may_hold_thought(text: str) -> bool:
@@ -75,7 +76,7 @@ def may_hold_thought(text: str) -> bool:
 
 def has_thought_tag(text: str) -> bool:
     """Tell whether a text, such as a pattern, speaks of the tags that thoughts stand in."""
-    return _TAG.search(text) is not None
+    return _THOUGHT_TAG.search(text) is not None
 
 
 def without_thought(reply: ChatReply, text: str, *, prefix: str = "") -> ChatReply:
@@ -103,43 +104,37 @@ def split_thought(said: str, text: str = "") -> tuple[str, str]:
     if final:
         thought = re.sub(r"<\|[^|<>]*\|>", " ", said[: final[0].start()]).strip()
         return thought, re.sub(r"<\|[^|<>]*\|>\s*$", "", said[final[0].end() :])
-    spans = list(_spans(said, text)) if _TAG.search(said) else []
+    spans = _spans(said, text) if _THOUGHT_TAG.search(said) else []
     if not spans:
         return "", said
-    thoughts = [_TAG.sub("", said[start:end]).strip() for start, end in spans]
+    thoughts = [_THOUGHT_TAG.sub("", said[start:end]).strip() for start, end in spans]
     return "\n\n".join(filter(None, thoughts)) or "(empty)", _outside(said, spans).lstrip()
 
 
-def _spans(said: str, text: str) -> Iterator[tuple[int, int]]:
-    """Yield where thoughts begin and end, in order; a tag that is quoted from the sample delimits nothing."""
+def _spans(said: str, text: str) -> list[tuple[int, int]]:
+    """Return where thoughts begin and end, in order; a tag that is quoted from the sample delimits nothing."""
+    source = Source(text) if may_hold_thought(folded(text)) else None
     opened: int | None = None
     found: list[tuple[int, int]] = []
-    for start, end, closes in _tags(said, text):
-        if not closes:
-            opened = start if opened is None else opened
+    for tag in islice(_THOUGHT_TAG.finditer(said), _MOST_THOUGHT_TAGS):
+        if source is not None and source.quotes(said, tag.start(), tag.end()):
+            continue
+        if not (tag[1] or tag[2]):
+            opened = tag.start() if opened is None else opened
         elif opened is not None:
-            found.append((opened, end))
+            found.append((opened, tag.end()))
             opened = None
         else:  # never opened: all before it is thought
-            found = [(0, end)]
+            found = [(0, tag.end())]
     if opened is not None and not _outside(said[:opened], found).strip():
         found.append((opened, len(said)))
-    yield from found
+    return found
 
 
 def _outside(said: str, spans: Sequence[tuple[int, int]]) -> str:
     """Return what stands in none of the spans."""
     starts, ends = [start for start, _ in spans], [end for _, end in spans]
     return "".join(said[left:right] for left, right in zip([0, *ends], [*starts, len(said)], strict=True))
-
-
-def _tags(said: str, text: str) -> Iterator[tuple[int, int, bool]]:
-    source = Source(text) if may_hold_thought(folded(text)) else None
-    for count, tag in enumerate(_TAG.finditer(said)):
-        if count == _MOST_TAGS:
-            return
-        if source is None or not source.quotes(said, tag.start(), tag.end()):
-            yield tag.start(), tag.end(), bool(tag[1] or tag[2])
 
 
 def label_probabilities(
@@ -184,29 +179,25 @@ def without_logprobs(body: str) -> str:
 
 
 def _token_at(tokens: Sequence[TokenLogprobs], reply: str, start: int) -> tuple[int | None, int]:
-    """Return which token holds the character ``start`` of the reply, and how many characters of it come before."""
+    """Return which token holds the character ``start`` of the reply, and how many characters of it come before.
+
+    The reply begins before the words that the model wrote where it has a prefix, and after a thought where it had one.
+    """
     written = "".join(token.text for token in tokens)
-    begins = _begins(written, reply)
-    if begins is None or start < 0:
+    said, shown = written.strip(), reply.strip()
+    if start < 0 or not said:
         return None, 0
-    left = start + begins
+    if said in reply:
+        left = start + len(written) - len(written.lstrip()) - reply.rindex(said)
+    elif shown and shown in written:
+        left = start + written.rindex(shown) - (len(reply) - len(reply.lstrip()))
+    else:
+        return None, 0
     for index, token in enumerate(tokens):
         if 0 <= left < len(token.text):
             return index, left
         left -= len(token.text)
     return None, 0
-
-
-def _begins(written: str, reply: str) -> int | None:
-    """Return where in the words that the model wrote the reply begins: before them where it has a prefix, after
-    a thought where it had one.
-    """
-    said = written.strip()
-    at = reply.rfind(said) if said else -1
-    if at >= 0:
-        return len(written) - len(written.lstrip()) - at
-    after_thought = written.rfind(reply.strip()) if said and reply.strip() else -1
-    return after_thought - (len(reply) - len(reply.lstrip())) if after_thought >= 0 else None
 
 
 def _continuation(token: str, skipped: int) -> str:

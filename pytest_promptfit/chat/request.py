@@ -70,7 +70,14 @@ class ChatBuilder:
         self._model = model
         self._params = params
         self._extract = extract
-        self._examples = tuple(self._example_turns(prompt, words))
+        self._examples = tuple(
+            turn
+            for example in prompt.examples
+            for turn in (
+                Turn("user", self._user_turn(example.text)),
+                Turn("assistant", example.reply or self._example_reply(words.get(example.label, example.label))),
+            )
+        )
 
     def request(self, text: str) -> ChatRequest:
         """Return the request that classifies ``text``."""
@@ -79,12 +86,6 @@ class ChatBuilder:
 
     def _user_turn(self, text: str) -> str:
         return f"{self._prefix}{text}{self._suffix}"
-
-    def _example_turns(self, prompt: Prompt, words: Mapping[str, str]) -> Iterable[Turn]:
-        for example in prompt.examples:
-            word = words.get(example.label, example.label)
-            yield Turn("user", self._user_turn(example.text))
-            yield Turn("assistant", example.reply or self._example_reply(word))
 
     def _example_reply(self, word: str) -> str:
         """Return the shortest reply that the prompt's own format asks for: ``Label: <label>word</label>``."""
@@ -129,12 +130,6 @@ def texts(parts: Iterable[Mapping[str, object]], kinds: Collection[str], names: 
     """Yield the words of the parts of some ``kinds``: of the first field of ``names`` that each has."""
     for part in parts:
         if part.get("type") in kinds:
-            yield from _words(next((part[name] for name in names if part.get(name)), ""))
-
-
-def _words(value: object) -> Iterator[str]:
-    """Yield the words of a part's field: text, or parts with text."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, list):
-        yield from (part["text"] for part in value if isinstance(part, dict) and isinstance(part.get("text"), str))
+            words = next((part[name] for name in names if part.get(name)), "")
+            said = [words] if isinstance(words, str) else [inner.get("text") for inner in parts_of(words)]
+            yield from (text for text in said if isinstance(text, str))

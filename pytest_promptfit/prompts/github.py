@@ -84,28 +84,31 @@ def is_github_form(value: Mapping[str, Any]) -> bool:
 
 def convert(source: YamlSource, ours: Sequence[str] = ()) -> dict[str, Any]:
     """Return the values of our own form, which has the keys ``ours``; raise PromptFileError for a mistake."""
-    value = source.value
-    own = {key: item for key, item in value.items() if key not in FOREIGN_KEYS and _may_be_ours(str(key), ours)}
+    value, known = source.value, [*ours, *FOREIGN_KEYS]
+    # A slip in a key of ours is a mistake; what is like none are keys that other tools put into these files.
+    own = {
+        key: item
+        for key, item in value.items()
+        if key not in FOREIGN_KEYS
+        and (key in ours or difflib.get_close_matches(str(key)[:100], known, n=1, cutoff=0.75))
+    }
     if isinstance(own.get("name"), str):
         own["name"] = re.sub(r"[/\\\x00-\x1f]+", "-", own["name"]).rstrip(". ")[:80]
     if "model" in own:
         own["model"] = _model(own["model"])
     given = own.get("params") or {}
     own["params"] = {**_params(source), **given} if isinstance(given, dict) else given
-    rows = _rows(source)
-    texts = _with_constants(source, _texts(source, value["messages"]), rows)
-    own["prompt"] = _prompt(source, texts, own.get("extract"))
-    if rows:
-        if "samples" in own:
-            raise _error(source, "samples", "expected either `testData` or `samples`")
-        samples = _samples(source, asked_parts(value["messages"])[1], rows)
-        own |= {"samples": samples} if samples else {}
-    return own
-
-
-def _may_be_ours(key: str, ours: Sequence[str]) -> bool:
-    """Tell a key of ours, or a slip in one, from those that other tools put into these files."""
-    return key in ours or bool(difflib.get_close_matches(key[:100], [*ours, *FOREIGN_KEYS], n=1, cutoff=0.75))
+    rows = value.get("testData") or []
+    if not isinstance(rows, list):
+        raise _error(source, "testData", "expected a list of `input` and `expected`")
+    for index, row in enumerate(rows):
+        if not isinstance(row, dict):
+            raise _error(source, "testData", "expected `input` and `expected`", index)
+    own["prompt"] = _prompt(source, _with_constants(source, _texts(source), rows), own.get("extract"))
+    if rows and "samples" in own:
+        raise _error(source, "samples", "expected either `testData` or `samples`")
+    samples = _samples(source, rows)
+    return {**own, "samples": samples} if samples else own
 
 
 def asked_parts(messages: Sequence[Mapping[str, Any]]) -> tuple[str, str, str]:
@@ -169,26 +172,18 @@ def _model(model: object) -> object:
 
 
 def _params(source: YamlSource) -> dict[str, Any]:
+    """Return ``modelParameters``, and ``responseFormat`` with ``jsonSchema`` as the parameter GitHub makes of them."""
     params = source.value.get("modelParameters") or {}
     if not isinstance(params, dict):
         raise _error(source, "modelParameters", "expected a mapping")
     named = {_snake_case(str(key)): item for key, item in params.items()}
-    return {**named, **_response_format(source)}
-
-
-def _snake_case(name: str) -> str:
-    return re.sub(r"[A-Z]", lambda capital: f"_{capital[0].lower()}", name)
-
-
-def _response_format(source: YamlSource) -> dict[str, Any]:
-    """Return ``responseFormat`` and ``jsonSchema`` as the parameter that GitHub makes of them."""
     kind = source.value.get("responseFormat", "text")
     if kind not in _FORMATS:
         raise _error(source, "responseFormat", f"expected {', '.join(_FORMATS)}")
     if kind == "text":
-        return {}
+        return named
     if kind == "json_object":
-        return {"response_format": {"type": kind}}
+        return {**named, "response_format": {"type": kind}}
     schema = source.value.get("jsonSchema")
     try:
         schema = json.loads(schema) if isinstance(schema, str) else schema
@@ -196,8 +191,12 @@ def _response_format(source: YamlSource) -> dict[str, Any]:
         schema = None
     if not isinstance(schema, dict):
         raise _error(source, "jsonSchema", "expected a JSON Schema, because responseFormat is json_schema")
-    named = schema if "schema" in schema else {"name": "reply", "schema": schema}
-    return {"response_format": {"type": kind, "json_schema": named}}
+    schema = schema if "schema" in schema else {"name": "reply", "schema": schema}
+    return {**named, "response_format": {"type": kind, "json_schema": schema}}
+
+
+def _snake_case(name: str) -> str:
+    return re.sub(r"[A-Z]", lambda capital: f"_{capital[0].lower()}", name)
 
 
 def _prompt(source: YamlSource, texts: Sequence[tuple[str, str]], extract: object) -> dict[str, Any]:
@@ -205,19 +204,30 @@ def _prompt(source: YamlSource, texts: Sequence[tuple[str, str]], extract: objec
     asking = [turn for turn in turns if turn[1] == "user"][-1:]
     if not asking or not names_in(asking[0][2]):
         raise _error(source, "messages", "expected the text as a variable such as {{input}} in the last user message")
-    index, _, text = asking[0]
+    last, _, text = asking[0]
     before, _, after = parts_of(text)
+    # The user and assistant messages before the last one are the few-shot turns.
+    shots = [turn for turn in turns if turn[0] < last]
+    if [role for _, role, _ in shots] != ["user", "assistant"] * (len(shots) // 2):
+        raise _error(source, "messages", "expected examples as pairs of a user and an assistant message")
+    examples = []
+    for (index, _, asked), (_, _, reply) in zip(shots[::2], shots[1::2], strict=True):
+        text = asked.removeprefix(before).removesuffix(after)
+        if len(text) + len(before) + len(after) != len(asked):
+            raise _error(source, "messages", "expected the example in the same words as the last user message", index)
+        examples.append({"text": text, "label": _label_said(reply, extract), "reply": reply.strip()})
     return {
         "system_prompt": "\n\n".join(text for role, text in texts if role == "system"),
         "user_prompt_prefix": before,
         "user_prompt_suffix": after,
-        "bot_reply_prefix": "".join(text.strip() for at, _, text in turns if at > index),
-        "examples": _examples(source, [turn for turn in turns if turn[0] < index], (before, after), extract),
+        "bot_reply_prefix": "".join(text.strip() for at, _, text in turns if at > last),
+        "examples": examples,
     }
 
 
-def _texts(source: YamlSource, messages: object) -> list[tuple[str, str]]:
+def _texts(source: YamlSource) -> list[tuple[str, str]]:
     """Return the role and the text of each message."""
+    messages = source.value["messages"]
     if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
         raise _error(source, "messages", "expected a list of messages with role and content")
     texts = []
@@ -256,22 +266,6 @@ def _with_constants(
     ]
 
 
-def _examples(
-    source: YamlSource, turns: Sequence[tuple[int, str, str]], around: tuple[str, str], extract: object
-) -> list[dict[str, Any]]:
-    """Pair up the user and assistant messages before the last one: they are the few-shot turns."""
-    if [role for _, role, _ in turns] != ["user", "assistant"] * (len(turns) // 2):
-        raise _error(source, "messages", "expected examples as pairs of a user and an assistant message")
-    before, after = around
-    examples = []
-    for (index, _, asked), (_, _, reply) in zip(turns[::2], turns[1::2], strict=True):
-        text = asked.removeprefix(before).removesuffix(after)
-        if len(text) + len(before) + len(after) != len(asked):
-            raise _error(source, "messages", "expected the example in the same words as the last user message", index)
-        examples.append({"text": text, "label": _label_said(reply, extract), "reply": reply.strip()})
-    return examples
-
-
 def _label_said(reply: str, extract: object) -> str:
     if isinstance(extract, dict):
         values = [value for _, _, value in json_objects(reply)]
@@ -282,16 +276,6 @@ def _label_said(reply: str, extract: object) -> str:
     except (regex.error, RecursionError, CallError):  # said where `extract` is read
         found = []
     return answer_of(found[-1])[1].strip() if found else reply.strip()
-
-
-def _rows(source: YamlSource) -> list[dict[str, Any]]:
-    rows = source.value.get("testData") or []
-    if not isinstance(rows, list):
-        raise _error(source, "testData", "expected a list of `input` and `expected`")
-    for index, row in enumerate(rows):
-        if not isinstance(row, dict):
-            raise _error(source, "testData", "expected `input` and `expected`", index)
-    return rows
 
 
 def _values(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -325,30 +309,27 @@ def _compared(keys: Mapping[str, Any]) -> list[str]:
     return [str(one["equals"]) for one in exact if isinstance(one, dict) and "equals" in one]
 
 
-def _samples(source: YamlSource, asked: str, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _samples(source: YamlSource, rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return the rows as samples; none where no row says what is expected."""
-    label, constants = _label_field(source.value), [text for text in _compared(source.value) if not names_in(text)]
-    labels = [value_at(row, label) for row in rows]
-    if len(constants) == 1:
-        labels = [constants[0] if found is None else found for found in labels]
-    if all(found is None for found in labels):
+    field, constants = _label_field(source.value), [text for text in _compared(source.value) if not names_in(text)]
+    default = constants[0] if len(constants) == 1 else None
+    labels = [default if found is None else found for found in (value_at(row, field) for row in rows)]
+    if all(label is None for label in labels):
         return []
-    return [_sample(source, (asked, label), row, labels[index], index) for index, row in enumerate(rows)]
-
-
-def _sample(
-    source: YamlSource, fields: tuple[str, str], row: Mapping[str, Any], label: object, index: int
-) -> dict[str, Any]:
-    asked, field = fields
-    values, names = _values(row), names_in(asked)
-    found = {name: value_at(values, name) for name in names}
-    if label is None or any(name not in values and found[name] is None for name in names):
-        named = ", ".join(f"`{name}`" for name in names)
-        raise _error(source, "testData", f"expected {named} and `{field}`", index)
-    rest = {key: item for key, item in row.items() if key in _OWN_FIELDS}
-    if [*found] == [asked.strip("{} ")] and not isinstance(found[names[0]], int | float):
-        return {"text": found[names[0]], "label": label, **rest}  # what is no text is told at its own line
-    return {"text": filled(asked, lambda name: str(found[name])), "label": label, **rest}
+    asked = asked_parts(source.value["messages"])[1]
+    names, samples = names_in(asked), []
+    for index, (row, label) in enumerate(zip(rows, labels, strict=True)):
+        values = _values(row)
+        found = {name: value_at(values, name) for name in names}
+        if label is None or any(name not in values and found[name] is None for name in names):
+            named = ", ".join(f"`{name}`" for name in names)
+            raise _error(source, "testData", f"expected {named} and `{field}`", index)
+        text: object = found[names[0]]
+        # A number is text too; what else is none is told at its own line.
+        if names != [asked.strip("{} ")] or isinstance(text, int | float):
+            text = filled(asked, {name: str(value) for name, value in found.items()}.__getitem__)
+        samples.append({"text": text, "label": label, **{key: row[key] for key in row if key in _OWN_FIELDS}})
+    return samples
 
 
 def _error(source: YamlSource, key: str, message: str, *place: int) -> PromptFileError:

@@ -129,17 +129,23 @@ def _mistakes(error: ValidationError, source: YamlSource) -> Iterator[str]:
             yield f"{source.path}:{line}: and {len(found) - at} more mistakes"
             return
         # Finding the nearest known key costs far more than all else, so it is done for those that are shown.
-        known = [*_known_keys(detail["loc"][:-1]), *(foreign if len(place) == 1 else ())]
-        message = f"{source.path}:{line}: {_message(detail, place, known)}"
+        message = f"{source.path}:{line}: {_message(detail, place, foreign)}"
         if message not in shown:
             shown[message] = None
             yield message
 
 
-def _message(detail: ErrorDetails, place: Place, known: Sequence[str]) -> str:
+def _message(detail: ErrorDetails, place: Place, foreign: Sequence[str]) -> str:
+    """Return one mistake in words; at the top of a file it may have ``foreign`` keys besides ours."""
     field = ".".join(map(shown_key, place))
     kind, context = detail["type"], detail.get("ctx", {})
     if kind == "extra_forbidden":
+        model: Any = PromptConfig
+        for step in detail["loc"][:-1]:
+            if isinstance(step, str) and step in model.model_fields:
+                model = _model_inside(model.model_fields[step].annotation) or model
+        keys = [field.alias or name for name, field in model.model_fields.items()]
+        known = [*(key for key in keys if key not in _INTERNAL_STEPS), *(foreign if len(place) == 1 else ())]
         return f"{field}: unknown key{nearest(str(place[-1]), known)}"
     if kind == "missing":
         return f"{field}: missing: expected it here"
@@ -150,16 +156,6 @@ def _message(detail: ErrorDetails, place: Place, known: Sequence[str]) -> str:
     expected = _EXPECTED.get(kind)
     what = expected.format(**context) if expected else detail["msg"].lower()
     return f"{field}: {short(detail['input'])}: expected {what}"
-
-
-def _known_keys(place: Sequence[str | int]) -> list[str]:
-    """Return the keys of the model that sits at ``place`` of the file's."""
-    model: Any = PromptConfig
-    for step in place:
-        if isinstance(step, str) and step in model.model_fields:
-            model = _model_inside(model.model_fields[step].annotation) or model
-    names = (field.alias or name for name, field in model.model_fields.items())
-    return [name for name in names if name not in _INTERNAL_STEPS]
 
 
 def _model_inside(annotation: Any) -> Any:

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from numbers import Integral
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,7 +89,14 @@ class SampleSet:
 def read_samples(parsed: ParsedPrompt) -> SampleSet:
     """Read all samples of a prompt file; raise PromptFileError with ``file:line`` for the first mistake."""
     config = parsed.config
-    found = [*_canonicals(parsed), *_labeled(parsed)]
+    found = [
+        _inline(parsed, item.model_copy(update={"canonical": True}), ("canonical", at))
+        for at, item in enumerate(config.canonical)
+    ]
+    if (source := config.samples) is not None:
+        path = data_path(parsed)
+        inline = (_inline(parsed, item, ("samples", at)) for at, item in enumerate(source.inline))
+        found += _rows(parsed, source, path) if path else inline
     if not found:
         error = parsed.error("samples: none: expected `samples` or `canonical` with at least one sample", "samples")
         raise NoSamplesError(str(error)) if config.samples is None else error
@@ -136,7 +144,11 @@ def _sample_set(parsed: ParsedPrompt, found: Sequence[Sample], labels: tuple[str
     forms = [normal_form(sample.text) for sample in found]
     kept, warnings = _without_duplicates(_with_distinct_ids(found, forms), forms)
     labels = labels or tuple(sorted({sample.label for sample in kept}))
-    _check_labels(kept, labels)
+    known = set(labels)
+    for sample in kept:
+        if sample.label not in known:
+            hint = nearest(sample.label, labels)
+            raise PromptFileError(f"{sample.place}: label: {short(sample.label)} is not one of `labels`{hint}")
     check_prompt_labels(parsed, labels)
     return SampleSet(tuple(kept), labels, tuple(warnings))
 
@@ -155,27 +167,6 @@ def normal_form(text: str) -> str:
     return _WHITE_SPACE.sub(" ", nfc(text)).strip()
 
 
-def _canonicals(parsed: ParsedPrompt) -> Iterable[Sample]:
-    for index, item in enumerate(parsed.config.canonical):
-        yield _inline(parsed, item.model_copy(update={"canonical": True}), ("canonical", index))
-
-
-def _labeled(parsed: ParsedPrompt) -> Iterable[Sample]:
-    source = parsed.config.samples
-    if source is None:
-        return
-    path = data_path(parsed)
-    if path is None:
-        for index, item in enumerate(source.inline):
-            yield _inline(parsed, item, ("samples", index))
-        return
-    if not is_file(path):
-        what = "not a regular file: expected one" if _exists(path) else "no such file: expected it"
-        where = shown_key(path, limit=LONGEST_PATH)
-        raise parsed.error(f"samples.file: {short(source.file)}: {what} at {where}", "samples", "file")
-    yield from _rows(parsed, source, path)
-
-
 def data_path(parsed: ParsedPrompt) -> Path | None:
     """Return where the data file should be; ``None`` when the samples are inline."""
     file = parsed.config.samples.file if parsed.config.samples else None
@@ -189,40 +180,34 @@ def data_path(parsed: ParsedPrompt) -> Path | None:
         return path
 
 
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except (OSError, ValueError):
-        return False
-
-
 def _inline(parsed: ParsedPrompt, item: InlineSample, place: tuple[str | int, ...]) -> Sample:
     line = parsed.line(*place)
     sample = Sample("", item.text, item.label, item.note, item.canonical, str(parsed.path), line)
     return _checked(sample, item.id)
 
 
-def _rows(parsed: ParsedPrompt, source: SampleSource, path: Path) -> Iterable[Sample]:
+def _rows(parsed: ParsedPrompt, source: SampleSource, path: Path) -> Iterator[Sample]:
+    if not is_file(path):
+        # Path.exists raises for a name that the system refuses.
+        what = "not a regular file: expected one" if os.path.exists(path) else "no such file: expected it"  # noqa: PTH110
+        where = shown_key(path, limit=LONGEST_PATH)
+        raise parsed.error(f"samples.file: {short(source.file)}: {what} at {where}", "samples", "file")
     columns, rows = read_rows(path)
     _refuse_missing_header(source, path, columns, rows)
     text_of = _text_reader(parsed, source.text, columns)
     label_of = _column_reader(parsed, "label", source.label, columns)
-    note_of = _optional_reader(parsed, "note", source.note, columns)
+    note_of = _column_reader(parsed, "note", source.note or None, columns)
     id_of = _column_reader(parsed, "id", source.id, columns) if source.id else None
-    canonical_of = _optional_reader(parsed, "canonical", source.canonical, columns)
+    canonical_of = _column_reader(parsed, "canonical", source.canonical or None, columns)
     shown = str(path)
     for row in rows:
-        canonical = _yes_no(shown, row, canonical_of(row.cells))
-        sample = Sample(
-            "",
-            text_of(row.cells),
-            one_label(label_of(row.cells)),
-            note_of(row.cells).strip(),
-            canonical,
-            shown,
-            row.line,
-        )
-        yield _checked(sample, id_of(row.cells) if id_of else None)
+        cells, canonical = row.cells, canonical_of(row.cells)
+        is_canonical = canonical.strip().casefold() in _YES
+        if not is_canonical and canonical.strip().casefold() not in _NO:
+            raise PromptFileError(f"{path}:{row.line}: canonical: {short(canonical)}: expected yes or no")
+        label, note = one_label(label_of(cells)), note_of(cells).strip()
+        sample = Sample("", text_of(cells), label, note, is_canonical, shown, row.line)
+        yield _checked(sample, id_of(cells) if id_of else None)
 
 
 def _refuse_missing_header(source: SampleSource, path: Path, columns: Sequence[str], rows: Sequence[Row]) -> None:
@@ -282,16 +267,12 @@ def _checked(sample: Sample, own_id: str | None) -> Sample:
             raise PromptFileError(f"{sample.place}: {field}: half a surrogate pair: expected whole characters")
     if own_id is None:
         return sample
-    clean = _clean_id(own_id)
+    # As ``path::id`` can select it: no brackets, no ``::``, no control characters.
+    printable = "".join(char if char.isprintable() else "_" for char in own_id.strip())
+    clean = re.sub(r":{2,}", ":", printable.replace("[", "(").replace("]", ")"))
     if not clean:
         raise PromptFileError(f"{sample.place}: id: empty: expected an id for every sample, or no `id` at all")
     return replace(sample, id=clean)
-
-
-def _clean_id(own_id: str) -> str:
-    """Return an id that ``path::id`` can select: no brackets, no ``::``, no control characters."""
-    printable = "".join(char if char.isprintable() else "_" for char in own_id.strip())
-    return re.sub(r":{2,}", ":", printable.replace("[", "(").replace("]", ")"))
 
 
 def _with_distinct_ids(samples: Sequence[Sample], forms: Sequence[str]) -> list[Sample]:
@@ -314,7 +295,12 @@ def _without_duplicates(samples: Sequence[Sample], forms: Sequence[str]) -> tupl
     labels: dict[str, Sample] = {}
     twins: list[tuple[Sample, Sample]] = []
     for sample, text in zip(samples, forms, strict=True):
-        _refuse_contradiction(labels.setdefault(text, sample), sample)
+        other = labels.setdefault(text, sample)
+        if other.label != sample.label:
+            raise PromptFileError(
+                f"{sample.place}: label: {short(sample.label)}, but the same text has the label {short(other.label)} "
+                f"at {other.place}: expected one label for {_cut(sample.text)}"
+            )
         twin = texts.setdefault((sample.canonical, text), sample)
         if twin is not sample:
             twins.append((sample, twin))
@@ -338,22 +324,6 @@ def _twin_lines(twins: Sequence[tuple[Sample, Sample]]) -> Iterator[str]:
         rest = ", …" if len(twins) > SHOWN_TWINS else ""
         more = f"; so are {len(twins) - 1:,} more, in line{'s' if len(twins) > 2 else ''} {shown}{rest}"
     yield f"{sample.place}: the same sample as {twin.place}: counted once{more}"
-
-
-def _refuse_contradiction(earlier: Sample, sample: Sample) -> None:
-    if earlier.label != sample.label:
-        raise PromptFileError(
-            f"{sample.place}: label: {short(sample.label)}, but the same text has the label {short(earlier.label)} "
-            f"at {earlier.place}: expected one label for {_cut(sample.text)}"
-        )
-
-
-def _check_labels(samples: Iterable[Sample], labels: Sequence[str]) -> None:
-    known = set(labels)
-    for sample in samples:
-        if sample.label not in known:
-            hint = nearest(sample.label, labels)
-            raise PromptFileError(f"{sample.place}: label: {short(sample.label)} is not one of `labels`{hint}")
 
 
 def check_prompt_labels(parsed: ParsedPrompt, labels: Sequence[str]) -> None:
@@ -402,33 +372,18 @@ def filled_in(template: str, cells: Mapping[str, str]) -> str:
     return _PLACEHOLDER.sub(lambda name: cells[name[1]], template)
 
 
-def _optional_reader(
+def _column_reader(
     parsed: ParsedPrompt, field: str, column: str | None, columns: Sequence[str]
 ) -> Callable[[Mapping[str, str]], str]:
-    """Return the reader of a column that may be absent: one not named is taken when it has the field's name."""
+    """Return the reader of a column; one not named is taken when it has the field's name, and may be absent."""
     if column is None and field not in columns:
         return lambda _: ""
-    return _column_reader(parsed, field, column or field, columns)
-
-
-def _column_reader(
-    parsed: ParsedPrompt, field: str, column: str, columns: Sequence[str]
-) -> Callable[[Mapping[str, str]], str]:
-    if column not in columns:
+    name = field if column is None else column
+    if name not in columns:
         file = parsed.config.samples.file if parsed.config.samples else ""
-        raise parsed.error(
-            f"samples.{field}: {short(column)}: no such column in {shown_key(file)}{nearest(column, columns)}",
-            "samples",
-            field,
-        )
-    return lambda cells: cells[column]
-
-
-def _yes_no(path: str, row: Row, value: str) -> bool:
-    folded = value.strip().casefold()
-    if folded in _YES or folded in _NO:
-        return folded in _YES
-    raise PromptFileError(f"{path}:{row.line}: canonical: {short(value)}: expected yes or no")
+        message = f"samples.{field}: {short(name)}: no such column in {shown_key(file)}{nearest(name, columns)}"
+        raise parsed.error(message, "samples", field)
+    return itemgetter(name)
 
 
 def _cut(text: str, limit: int = 40) -> str:

@@ -21,7 +21,7 @@ from pytest_promptfit.prompts.yaml_source import MAX_DEPTH, YamlSource, read_tex
 from pytest_promptfit.text import LFS_POINTER, POINTER, short
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from pathlib import Path
 
 
@@ -64,58 +64,49 @@ _MARKED = {'"': '""', "\\": "\\"}
 """What marks a quote in a cell where no second quote does, and what that stands for."""
 
 
-def _read_csv(path: Path) -> tuple[list[str], list[Row]]:
+def _read_separated(path: Path) -> tuple[list[str], list[Row]]:
     text = read_text(path)
-    return _read_separated(path, text, _separator(text))
+    told = _EXCELS_LINE.match(text)
+    separator = "\t" if path.suffix.lower() == ".tsv" else told[1] if told else _separator(text)
+    usual = csv.field_size_limit(LONGEST_CELL)
+    try:
+        lines = _cells(path, text[told.end() :] if told else text, separator, 2 if told else 1)
+    finally:
+        csv.field_size_limit(usual)
+    if not lines:
+        raise PromptFileError(f"{path}:1: empty: expected a first line with the names of the columns")
+    (head, columns), *rest = lines
+    if sum(not column for column in columns) > 1:  # named as pandas does; a single one is an index, and stays
+        columns = [column or f"Unnamed: {at}" for at, column in enumerate(columns)]
+    twice = next((column for column, times in Counter(columns).items() if times > 1), None)
+    if twice is not None:
+        raise PromptFileError(f"{path}:{head}: {short(twice)}: two columns have this name: expected different names")
+    for line, cells in rest:
+        if len(cells) != len(columns):
+            raise PromptFileError(
+                f"{path}:{line}: {len(cells)} cells: expected {len(columns)} "
+                "(a text with the separator or a line break in it needs double quotes)"
+            )
+    return columns, [Row(dict(zip(columns, cells, strict=True)), line) for line, cells in rest]
 
 
 def _separator(text: str) -> str:
     """Return what gives the first rows as many cells as the names of the columns, and most of them."""
-    if told := _EXCELS_LINE.match(text):
-        return told[1]
-    columns = {mark: _even_columns(text, mark) for mark in SEPARATORS}
+    head = text[:SNIFFED_LETTERS]
+    columns = {}
+    for mark in SEPARATORS:
+        reader = csv.reader(io.StringIO(head, newline=""), delimiter=mark, strict=True)
+        lengths: list[int] = []
+        with suppress(csv.Error):
+            lengths += (len(cells) for cells in islice(filter(None, reader), SNIFFED_ROWS))
+        if len(head) < len(text) and len(lengths) < SNIFFED_ROWS:
+            lengths = lengths[:-1]  # the last row was cut
+        columns[mark] = lengths[0] if len(set(lengths)) == 1 else 0
     found = max(SEPARATORS, key=lambda mark: columns[mark])
     if columns[found] > 1:
         return found
-    head = text.lstrip().partition("\n")[0]
-    return next((mark for mark in ",;\t|" if mark in head), ",")
-
-
-def _even_columns(text: str, mark: str) -> int:
-    """Return how many cells every one of the first rows has when ``mark`` separates them; 0 where they differ."""
-    head = text[:SNIFFED_LETTERS]
-    reader = csv.reader(io.StringIO(head, newline=""), delimiter=mark, strict=True)
-    lengths: list[int] = []
-    with suppress(csv.Error):
-        lengths += (len(cells) for cells in islice(filter(None, reader), SNIFFED_ROWS))
-    if len(head) < len(text) and len(lengths) < SNIFFED_ROWS:
-        lengths = lengths[:-1]  # the last row was cut
-    return lengths[0] if len(set(lengths)) == 1 else 0
-
-
-def _read_tsv(path: Path) -> tuple[list[str], list[Row]]:
-    return _read_separated(path, read_text(path), "\t")
-
-
-def _read_separated(path: Path, text: str, delimiter: str) -> tuple[list[str], list[Row]]:
-    usual = csv.field_size_limit(LONGEST_CELL)
-    told = _EXCELS_LINE.match(text)
-    try:
-        rows = _cells(path, text[told.end() :] if told else text, delimiter, 2 if told else 1)
-    finally:
-        csv.field_size_limit(usual)
-    if not rows:
-        raise PromptFileError(f"{path}:1: empty: expected a first line with the names of the columns")
-    head, columns = rows[0][0], _named(rows[0][1])
-    _refuse_repeated(path, head, columns)
-    return columns, [_csv_row(path, columns, line, cells) for line, cells in rows[1:]]
-
-
-def _named(columns: Sequence[str]) -> list[str]:
-    """Name the columns that have no name, as pandas does; a single one is an index, and stays."""
-    if sum(not column for column in columns) < 2:
-        return list(columns)
-    return [column or f"Unnamed: {at}" for at, column in enumerate(columns)]
+    first = text.lstrip().partition("\n")[0]
+    return next((mark for mark in ",;\t|" if mark in first), ",")
 
 
 def _cells(path: Path, text: str, delimiter: str, start: int) -> list[tuple[int, list[str]]]:
@@ -134,31 +125,12 @@ def _cells(path: Path, text: str, delimiter: str, start: int) -> list[tuple[int,
     return rows
 
 
-def _csv_row(path: Path, columns: Sequence[str], line: int, cells: Sequence[str]) -> Row:
-    if len(cells) != len(columns):
-        raise PromptFileError(
-            f"{path}:{line}: {len(cells)} cells: expected {len(columns)} "
-            "(a text with the separator or a line break in it needs double quotes)"
-        )
-    return Row(dict(zip(columns, cells, strict=True)), line)
-
-
-def _refuse_repeated(path: Path, line: int, columns: Sequence[str]) -> None:
-    twice = next((column for column, times in Counter(columns).items() if times > 1), None)
-    if twice is not None:
-        raise PromptFileError(f"{path}:{line}: {short(twice)}: two columns have this name: expected different names")
-
-
-def _read_jsonl(path: Path) -> tuple[list[str], list[Row]]:
-    values = []
-    for number, line in enumerate(read_text(path).split("\n"), 1):
-        if line.strip():
-            values.append((_parse_json(path, line, number), number))
-    return _from_objects(path, values)
-
-
 def _read_json(path: Path) -> tuple[list[str], list[Row]]:
+    """Read one list, or of a ``.jsonl`` an object a line."""
     text = read_text(path)
+    if path.suffix.lower() == ".jsonl":
+        lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+        return _from_objects(path, [(_parse_json(path, line, number), number) for number, line in lines])
     values = _parse_json(path, text, 1)
     if not isinstance(values, list):
         raise PromptFileError(f"{path}:1: expected a list of objects, one a sample")
@@ -269,9 +241,9 @@ def _cell(value: object) -> str:
 
 
 _READERS: dict[str, Callable[[Path], tuple[list[str], list[Row]]]] = {
-    ".csv": _read_csv,
-    ".tsv": _read_tsv,
-    ".jsonl": _read_jsonl,
+    ".csv": _read_separated,
+    ".tsv": _read_separated,
+    ".jsonl": _read_json,
     ".json": _read_json,
     ".yaml": _read_yaml,
     ".yml": _read_yaml,

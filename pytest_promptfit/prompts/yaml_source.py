@@ -81,8 +81,15 @@ class YamlSource:
         self.path = path
         self._indexed: dict[int, dict[str, tuple[int, yaml.Node]]] = {}
         try:
-            _check_depth(text, path)
-            self._root, self.value = _load(text, path)
+            if too_deep := line_too_deep(text):
+                raise PromptFileError(f"{path}:{too_deep}: nested deeper than {MAX_DEPTH} levels")
+            loader = _Loader(text)
+            try:
+                self._root: yaml.Node | None = loader.get_single_node()
+                _check_tree(self._root, text, path)
+                self.value: Any = None if self._root is None else loader.construct_document(self._root)
+            finally:
+                loader.dispose()
         except yaml.YAMLError as error:
             raise _yaml_error(path, text, error) from None
         except (RecursionError, ValueError) as error:
@@ -97,28 +104,18 @@ class YamlSource:
         """Return the line (from 1) of the value at ``place``, or of the nearest value around it."""
         node, line = self._root, 1
         for step in place:
-            found = self._child(node, step)
-            if found is not None:
-                line, node = found
+            if isinstance(node, yaml.MappingNode):
+                if id(node) not in self._indexed:  # each of a hundred thousand mistakes is looked up
+                    self._indexed[id(node)] = {
+                        key.value: (key.start_mark.line + 1, value)
+                        for key, value in node.value
+                        if isinstance(key, yaml.ScalarNode)
+                    }
+                line, node = self._indexed[id(node)].get(str(step), (line, node))
+            elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+                node = node.value[step]
+                line = node.start_mark.line + 1
         return line
-
-    def _child(self, node: yaml.Node | None, step: str | int) -> tuple[int, yaml.Node] | None:
-        if isinstance(node, yaml.MappingNode):
-            return self._children(node).get(str(step))
-        if isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
-            value = node.value[step]
-            return value.start_mark.line + 1, value
-        return None
-
-    def _children(self, node: yaml.MappingNode) -> dict[str, tuple[int, yaml.Node]]:
-        """Return a mapping's values by key: each of a hundred thousand mistakes is looked up."""
-        if id(node) not in self._indexed:
-            self._indexed[id(node)] = {
-                key.value: (key.start_mark.line + 1, value)
-                for key, value in node.value
-                if isinstance(key, yaml.ScalarNode)
-            }
-        return self._indexed[id(node)]
 
     def item_lines(self) -> list[int]:
         """Return the line of each item of a document that is a list."""
@@ -142,22 +139,6 @@ def read_text(path: Path) -> str:
     if mark := git_mark(text):
         raise PromptFileError(f"{path}:{mark[0]}: {mark[1]}")
     return text
-
-
-def _load(text: str, path: Path) -> tuple[yaml.Node | None, Any]:
-    loader = _Loader(text)
-    try:
-        root = loader.get_single_node()
-        _check_tree(root, text, path)
-        return root, None if root is None else loader.construct_document(root)
-    finally:
-        loader.dispose()
-
-
-def _check_depth(text: str, path: Path) -> None:
-    line = line_too_deep(text)
-    if line:
-        raise PromptFileError(f"{path}:{line}: nested deeper than {MAX_DEPTH} levels")
 
 
 def line_too_deep(text: str) -> int:
@@ -214,25 +195,20 @@ def values_of(root: yaml.Node | None, text: str) -> Iterator[yaml.Node]:
 
 
 def _check_tree(root: yaml.Node | None, text: str, path: Path) -> None:
+    """Refuse a bomb, and a mapping that says a key twice or has a key that is no word."""
     try:
         for node in values_of(root, text):
-            if isinstance(node, yaml.MappingNode):
-                _check_keys(node, path)
+            lines: dict[str, int] = {}
+            for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+                line = key.start_mark.line + 1
+                if not isinstance(key, yaml.ScalarNode):
+                    raise PromptFileError(f"{path}:{line}: a key must be a word, not a list or mapping")
+                if key.value in lines and key.value != "<<":
+                    said = f"said twice, first in line {lines[key.value]}: keep one"
+                    raise PromptFileError(f"{path}:{line}: {shown_key(key.value)}: {said}")
+                lines[key.value] = line
     except AliasBombError as error:
         raise PromptFileError(f"{path}:1: {error}") from None
-
-
-def _check_keys(node: yaml.MappingNode, path: Path) -> None:
-    lines: dict[str, int] = {}
-    for key, _ in node.value:
-        if not isinstance(key, yaml.ScalarNode):
-            raise PromptFileError(f"{path}:{key.start_mark.line + 1}: a key must be a word, not a list or mapping")
-        line = key.start_mark.line + 1
-        if key.value in lines and key.value != "<<":
-            raise PromptFileError(
-                f"{path}:{line}: {shown_key(key.value)}: said twice, first in line {lines[key.value]}: keep one"
-            )
-        lines[key.value] = line
 
 
 def _yaml_error(path: Path, text: str, error: yaml.YAMLError) -> PromptFileError:
