@@ -36,7 +36,7 @@ def replace_whole(path: Path, content: bytes) -> None:
     Raises:
         OSError: it cannot be written; the file is as it was.
     """
-    temporary = temporary_of(path)
+    temporary = path.with_name(f".{path.name}.tmp")  # the same each time: what a killed write left is replaced
     try:
         temporary.unlink(missing_ok=True)
         with temporary.open("xb") as sink:
@@ -75,11 +75,6 @@ def is_file(path: Path) -> bool:
         return path.is_file()
     except (OSError, ValueError):  # a name too long, a folder that may not be read, a NUL
         return False
-
-
-def temporary_of(path: Path) -> Path:
-    """Return where a file's new content is written before it takes the file's place."""
-    return path.with_name(f".{path.name}.tmp")
 
 
 def sync_folder(folder: Path) -> None:

@@ -254,6 +254,7 @@ CONTROLS = dict(zip("abfnrtv", "\a\b\f\n\r\t\v", strict=True))
 def scrubber(secrets: Sequence[str]) -> Callable[[str], str]:
     """Return what replaces every secret in a text, however JSON, URLs, HTML and programs may spell it."""
     wanted = {form for secret in secrets if len(secret) >= SHORTEST_SECRET for form in _layers(secret)}
+    # Longest first: one key may begin with another.
     forms = sorted((form for form in wanted if len(form) >= SHORTEST_SECRET), key=len, reverse=True)
     if not forms:
         return lambda text: text

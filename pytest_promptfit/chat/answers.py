@@ -76,6 +76,7 @@ def _blanks(said: str) -> int:
     return len(said) - len(said.lstrip())
 
 
+# What an answer is called before it is said.
 _KEYS = frozenset(
     [
         "label",
@@ -101,7 +102,6 @@ _KEYS = frozenset(
         "choice",
     ]
 )
-"""What an answer is called before it is said."""
 
 _NEGATIONS = frozenset(
     ["not", "no", "never", "wrong", "incorrect", "isn", "don", "doesn", "can", "cannot", "unlike", "false", "rejected"]
@@ -207,8 +207,8 @@ _AROUND = frozenset(_QUOTES + "[](){}")
 _DROPPED = dict.fromkeys(map(ord, _QUOTES + "[](){}\\*_"))
 _JSON_ESCAPE = re.compile(r"\\u([0-9a-fA-F]{4})")
 
+# Characters that are normalised at once: on a run of combining characters that takes the square of their number.
 _PIECE = 512
-"""Characters that are normalised at once: on a run of combining characters that takes the square of their number."""
 
 
 def folded(text: str) -> str:

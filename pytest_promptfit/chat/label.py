@@ -37,8 +37,8 @@ MARKS = string.punctuation + "‘’‚“”„‹›«»–—…·¡¿、。�
 Doubt = Literal["", "word", "contradiction"]
 """What stands in the way of a label in the form that it is read from: another word there, or two answers."""
 
+# What joins two answers to one choice, ``or`` in any language, and is no sentence between them.
 _ONE_MORE = re.compile(r"[^\w.:;!?]*(?:\w+[^\w.:;!?]*)?")
-"""What joins two answers to one choice, ``or`` in any language, and is no sentence between them."""
 
 _LONGEST_JOIN = 24
 
@@ -69,9 +69,11 @@ class LabelReader:
         self._exact: dict[str, str] = {}
         for label in labels:
             self._exact.setdefault(label, label)
+        # A word wins over another label of that name: it is what the model was told to say.
         self._exact.update({word: label for label, word in words_of(labels, label_words).items()})
         self._cased = _unambiguous(self._exact, "")
         self._bare = _unambiguous(self._exact, MARKS)
+        # Whole replies are asked for too, and folding a long one takes time: room for marks and letters in pieces.
         self._longest = 4 * max(map(len, self._exact), default=0) + 64
 
     def read(self, reply: str, text: str, calls: Sequence[ToolCall] = ()) -> str | None:
@@ -159,8 +161,7 @@ class LabelReader:
             last = next(lines, None)  # where the last line with a word in it is no answer, none before it is one
             yield [answer for answer in (last, *lines) if answer][::-1] if last else [], _same_form
             objects = [(reply[start:end], start, value) for start, end, value in json_objects(reply)]
-            found = [answer for text, start, value in objects for answer in self._in_fields(text, start, value)]
-            yield found[-answers.MOST_ANSWERS :], _always
+            yield [answer for found in objects for answer in self._in_fields(*found)], _always
             said = [call.arguments for call in calls]
             yield [answer for text in said for answer in self._in_fields(text, -1, json_value(text))], _always
 
@@ -181,7 +182,7 @@ class LabelReader:
         values = [(reply[start:end], start, value) for start, end, value in json_objects(reply)]
         values += [(call.arguments, -1, json_value(call.arguments)) for call in calls]
         found = ((text, start, scalar(path.find(value))) for text, start, value in values)
-        return [_in_json(text, start, said) for text, start, said in found if said is not None][-answers.MOST_ANSWERS :]
+        return [_in_json(text, start, said) for text, start, said in found if said is not None]
 
     def _parted(self, reply: str, found: Sequence[Answer], source: Source) -> tuple[list[Answer], list[Answer]]:
         """Return the model's own answers, and those that stand in the sample.

@@ -41,8 +41,8 @@ _SAYS: dict[Cause, str] = {
 _LONGEST_DETAIL, _SHORT_REPLY_WORDS, _MOST_WORDS = 60, 4, 12
 _MOST_PROPOSALS = 20
 _MOST_NAMED = 3
+# Characters at either end of a reply in which a form is looked for: a pattern may take the square of them.
 _LOOKED_AT = 4000
-"""Characters at either end of a reply in which a form is looked for: a pattern may take the square of them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,8 +62,8 @@ class TokenLogprobs:
 
 
 _THOUGHT_TAG = re.compile(r"<(/?)(?:think|thinking|reasoning)\s*>|\[(/?)THINK\]", re.IGNORECASE)
+# Where the answer begins in a reply whose server left the channels of the model's own form in the text.
 _FINAL_CHANNEL = re.compile(r"<\|channel\|>\s*final\s*(?:<\|[^|<>]*\|>[^<]*)?<\|message\|>")
-"""Where the answer begins in a reply whose server left the channels of the model's own form in the text."""
 
 _MOST_THOUGHT_TAGS = 1000
 
@@ -108,6 +108,7 @@ def split_thought(said: str, text: str = "") -> tuple[str, str]:
     if not spans:
         return "", said
     thoughts = [_THOUGHT_TAG.sub("", said[start:end]).strip() for start, end in spans]
+    # Tags with nothing between them are a thought too: with no word for it they would stay in the reply.
     return "\n\n".join(filter(None, thoughts)) or "(empty)", _outside(said, spans).lstrip()
 
 

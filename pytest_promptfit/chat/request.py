@@ -98,8 +98,8 @@ class ChatBuilder:
         return f"{self.reply_prefix}{asked[1]}<label>{word}</label>" if asked else f"{self.reply_prefix}{word}"
 
 
+# The tag that a prompt asks for, with the word before it: ``Label: <label>``.
 _TAG = re.compile(r"((?:\w+: ?)?)<label>")
-"""The tag that a prompt asks for, with the word before it: ``Label: <label>``."""
 
 
 def messages_of(payload: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -67,11 +67,11 @@ GITHUB_MODELS_URL = "https://models.github.ai/inference"
 FOREIGN_KEYS = ("messages", "modelParameters", "testData", "evaluators", "responseFormat", "jsonSchema")
 _PLACES = {"prompt": "messages", "params": "modelParameters", "samples": "testData"}
 _OWN_FIELDS = ("note", "id", "canonical")
+# Where a row of test data may keep its variables, besides at its top.
 _GROUPS = ("inputs", "input", "variables", "vars")
-"""Where a row of test data may keep its variables, besides at its top."""
 
+# How people name what the reply should be, however they spell it.
 _LABELS = ("expected", "label", "expected_output", "expected_label", "output", "answer", "ideal", "target", "reference")
-"""How people name what the reply should be, however they spell it."""
 
 _ROLES = ("system", "user", "assistant")
 _FORMATS = ("text", "json_object", "json_schema")
@@ -92,7 +92,7 @@ def convert(source: YamlSource, ours: Sequence[str] = ()) -> dict[str, Any]:
         if key not in FOREIGN_KEYS
         and (key in ours or difflib.get_close_matches(str(key)[:100], known, n=1, cutoff=0.75))
     }
-    if isinstance(own.get("name"), str):
+    if isinstance(own.get("name"), str):  # there it may be anything, here recordings get a folder of that name
         own["name"] = re.sub(r"[/\\\x00-\x1f]+", "-", own["name"]).rstrip(". ")[:80]
     if "model" in own:
         own["model"] = _model(own["model"])
@@ -168,6 +168,7 @@ def _model(model: object) -> object:
         return f"openai/{model}"
     if maker in PROVIDER_NAMES:
         return model
+    # GitHub names what it serves by its maker, and serves all of it in OpenAI's protocol.
     return {"provider": "openai", "name": model, "base_url": GITHUB_MODELS_URL, "api_key_env": "GITHUB_TOKEN"}
 
 

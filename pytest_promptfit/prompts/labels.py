@@ -107,6 +107,7 @@ class JsonPath(BaseModel):
         for step in self.steps:
             if isinstance(value, dict):
                 value = value.get(step)
+            # int() refuses a number of thousands of digits; no list is longer than nine of them say.
             elif isinstance(value, list) and step.isdecimal() and int(step[:9]) < len(value):
                 value = value[int(step[:9])]
             else:
@@ -158,6 +159,7 @@ def json_objects(text: str) -> Iterator[tuple[int, int, Any]]:
     decoder = json.JSONDecoder(strict=False)  # line breaks inside strings are what weak models write
     found = failed = wasted = 0
     start = text.find("{")
+    # Braces that open nothing are each read up to where they fail: without an end that takes the square of the text.
     while start >= 0 and found < MOST_OBJECTS and failed <= _MOST_FAILED and wasted <= 2 * len(text) + 1000:
         end = start + 1
         try:

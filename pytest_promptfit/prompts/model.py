@@ -165,7 +165,7 @@ def _label_text(value: object) -> object:
         return str(value).lower()
     if isinstance(value, int):
         return str(value)
-    if isinstance(value, float):
+    if isinstance(value, float):  # nobody knows any more whether 1.0 or 1.00 was written
         raise ValueError("expected a label: put it in quotes")
     label = nfc(value.strip()) if isinstance(value, str) else value
     if label == MISSING:

@@ -110,6 +110,7 @@ _EXPECTED = {
     "string_too_long": "at most {max_length} characters",
     "string_pattern_mismatch": "a name that a folder can have: no slashes, no dot or space at its end",
 }
+# Steps of pydantic's that no file has: the key of a mapping, which form of samples or extract was tried.
 _INTERNAL_STEPS = ("inline", "[key]", "[pattern]", "[json]")
 _SHOWN_MISTAKES = 50
 

@@ -36,14 +36,14 @@ SHOWN_TWINS = 6
 LONGEST_PATH = 1000
 """Characters of a path that an error shows."""
 
+# White space that is not one space already: splitting a text of 100 MB into words would take gigabytes.
 _WHITE_SPACE = re.compile(r"\s{2,}|[^\S ]")
-"""White space that is not one space already: splitting a text of 100 MB into words would take gigabytes."""
 
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _BETWEEN_LABELS = re.compile(r"\s*[,;|/\n]\s*")
+# How pandas and numpy write a value that is missing, in small letters.
 _NOT_A_NUMBER = {"nan", ".nan", "<na>", "nat"}
-"""How pandas and numpy write a value that is missing, in small letters."""
 
 _YES = {"1", "true", "yes", "y", "x"}
 _NO = {"", "0", "false", "no", "n"}
@@ -140,7 +140,12 @@ def _given(item: object, place: str) -> Sample:
 
 def _sample_set(parsed: ParsedPrompt, found: Sequence[Sample], labels: tuple[str, ...]) -> SampleSet:
     """Return the samples with an id each, and once each, when all is right with them."""
-    refuse_unclear_labels(found, labels)
+    # A label that stands for none or for several is a mistake, unless the prompt file names it: then it is meant so.
+    said = {sample.label for sample in found}
+    unclear = {label: why for label in said.difference(labels) if (why := what_is_unclear(label, said))}
+    for sample in found:
+        if sample.label in unclear:
+            raise PromptFileError(f"{sample.place}: label: {short(sample.label)} {unclear[sample.label]}")
     forms = [normal_form(sample.text) for sample in found]
     kept, warnings = _without_duplicates(_with_distinct_ids(found, forms), forms)
     labels = labels or tuple(sorted({sample.label for sample in kept}))
@@ -173,9 +178,9 @@ def data_path(parsed: ParsedPrompt) -> Path | None:
     if file is None:
         return None
     path = parsed.path.parent / expanded(file)
-    short = os.path.normpath(path)
+    direct = os.path.normpath(path)
     try:  # behind a symbolic link `..` leads elsewhere
-        return Path(short) if os.path.realpath(short) == os.path.realpath(path) else path
+        return Path(direct) if os.path.realpath(direct) == os.path.realpath(path) else path
     except ValueError:  # a NUL
         return path
 
@@ -234,15 +239,6 @@ def _json_list(label: str) -> list[object]:
     except (ValueError, RecursionError):
         found = None
     return found if isinstance(found, list) else []
-
-
-def refuse_unclear_labels(samples: Sequence[Sample], named: Sequence[str]) -> None:
-    """Raise PromptFileError for a label that stands for none or for several; those ``named`` are meant so."""
-    labels = {sample.label for sample in samples}
-    unclear = {label: why for label in labels.difference(named) if (why := what_is_unclear(label, labels))}
-    for sample in samples:
-        if sample.label in unclear:
-            raise PromptFileError(f"{sample.place}: label: {short(sample.label)} {unclear[sample.label]}")
 
 
 def what_is_unclear(label: str, labels: Container[str]) -> str:

@@ -55,13 +55,13 @@ SEPARATORS = "\t,;|"
 SNIFFED_LETTERS, SNIFFED_ROWS = 2**16, 20
 """How much of a csv is looked at to tell what separates its cells."""
 
+# The first line with which a csv tells Excel, and nobody else, what separates its cells.
 _EXCELS_LINE = re.compile(r'"?sep=([^"\r\n])"?\r?\n', re.IGNORECASE)
-"""The first line with which a csv tells Excel, and nobody else, what separates its cells."""
 
 
 _BACKSLASH = re.compile(r'\\(["\\])')
+# What marks a quote in a cell where no second quote does, and what that stands for.
 _MARKED = {'"': '""', "\\": "\\"}
-"""What marks a quote in a cell where no second quote does, and what that stands for."""
 
 
 def _read_separated(path: Path) -> tuple[list[str], list[Row]]:
@@ -196,6 +196,7 @@ def _read_parquet(path: Path) -> tuple[list[str], list[Row]]:
 
         # Nullable types keep whole numbers whole where a column has gaps.
         frame = pd.read_parquet(path, dtype_backend="numpy_nullable")
+        # An index with a name was a column before somebody made it the index.
         frame = frame.reset_index() if any(frame.index.names) else frame
     except ImportError:
         raise PromptFileError(

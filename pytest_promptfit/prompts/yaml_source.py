@@ -45,6 +45,7 @@ def _guarded(construct: Callable[[Any, Any], Any], kind: str) -> Callable[[Any, 
         try:
             if len(node.value) <= LONGEST_NUMBER:
                 return construct(loader, node)
+        # PyYAML leaves it at what Python's own int, float and datetime raise.
         except (AttributeError, IndexError, KeyError, OverflowError, ValueError):
             pass
         raise yaml.constructor.ConstructorError(None, None, f"not a value of the type !!{kind}", node.start_mark)
