@@ -1,6 +1,6 @@
 """What a run collects and selects, held against what a version would have: ini file, conftest.py, prompt files.
 
-What a prompt file itself says is in ``contract``; here is what may keep it, or its cases, from being judged at all.
+What a prompt file itself says is in ``reference``; here is what may keep it, or its cases, from being judged at all.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
-"""What a session leaves behind for people and machines: printed between and behind pytest's own summary, or written.
+"""What a session tells people and machines: the live line, what stands in and behind pytest's summary, the files.
 
-Which words are said is decided in ``report``; here they meet the terminal, the environment and the disk.
+Which words are said is decided in ``reports``; here they meet the terminal, the environment and the disk.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,10 +15,11 @@ import pytest
 
 from pytest_promptfit.errors import PromptfitError
 from pytest_promptfit.prompts.read import parse_prompt_file
+from pytest_promptfit.providers.usage import Pace
 from pytest_promptfit.reports import github, terminal, tuning
 from pytest_promptfit.reports import machine as json_report
 from pytest_promptfit.reports.verdict import verdict_lines
-from pytest_promptfit.text import plain, relative_to, with_short_paths, wrapped
+from pytest_promptfit.text import fitted, plain, relative_to, with_short_paths, wrapped
 from pytest_promptfit.tuning.result import TuneFailure, TuneResult
 
 if TYPE_CHECKING:
@@ -28,6 +30,10 @@ if TYPE_CHECKING:
     from pytest_promptfit.evaluation.verdicts import PromptResult
     from pytest_promptfit.reports.change import Change
     from pytest_promptfit.reports.page.tuning import Tuning
+
+REDRAW_SECONDS = 0.1
+LINE_SECONDS = 15.0
+"""How often the live line is renewed on a terminal, and a line written elsewhere."""
 
 FEW_MISSES = 3
 """So many failed samples are told in full; more are rows of the summary's table."""
@@ -150,6 +156,75 @@ class LastWord:
             if failed:
                 stats["failed"] = failed
             self._reports.print_verdicts(terminalreporter)
+
+
+class Progress:
+    """Shows how many replies have arrived; called from the thread that asks."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self._config = config
+        self._shown = 0.0
+        self._pace = Pace()
+        self._is_open = False
+
+    def line(self, text: str) -> None:
+        """Show what a long run is at."""
+        now = time.monotonic()
+        reporter = self._reporter()
+        if reporter is None or now - self._shown < (REDRAW_SECONDS if reporter.isatty else LINE_SECONDS):
+            return
+        self._shown = now
+        self._write(reporter, plain(text))
+
+    def show(self, done: int, total: int) -> None:
+        """Show that ``done`` of ``total`` replies have arrived; none have when the model is only started."""
+        now = time.monotonic()
+        if done:  # how long a model takes to start says nothing of its pace
+            self._pace.note(now, done)
+        reporter = self._reporter()
+        if reporter is None:
+            return
+        pause = REDRAW_SECONDS if reporter.isatty else LINE_SECONDS
+        if 0 < done < total and now - self._shown < pause:
+            return
+        self._shown = now
+        self._write(reporter, progress_line(done, total, self._pace))
+
+    def say(self, message: str) -> None:
+        """Write a line, such as that another run holds the cassette."""
+        reporter = self._reporter()
+        if reporter is not None:
+            self.finish()
+            reporter.write_line(plain(message))
+
+    def finish(self) -> None:
+        """End the line that was being rewritten."""
+        reporter = self._reporter()
+        if self._is_open and reporter is not None:
+            reporter.write_line("")
+        self._is_open = False
+        self._pace = Pace()
+
+    def _write(self, reporter: TerminalReporter, line: str) -> None:
+        if reporter.isatty:
+            # A line that wraps cannot be rewritten.
+            reporter.rewrite(fitted(line, self._config.get_terminal_writer().fullwidth - 1), erase=True)
+            self._is_open = True
+        else:
+            reporter.write_line(line)
+
+    def _reporter(self) -> TerminalReporter | None:
+        reporter: TerminalReporter | None = self._config.pluginmanager.get_plugin("terminalreporter")
+        return None if reporter is None or reporter.verbosity < 0 else reporter
+
+
+def progress_line(done: int, total: int, pace: Pace, width: int = 24) -> str:
+    """Return a bar, the counts, the replies a second and the time that is left."""
+    filled = width * done // total
+    left = pace.left(total - done)
+    rate = f", {pace.rate:.1f}/s" if pace.rate else ""
+    said = f"{rate}{f', {left} left' if left else ''}" if done else ", starting the model"
+    return f"asking [{'#' * filled}{'.' * (width - filled)}] {done}/{total}{said}"
 
 
 def price_of_call(path: str, tokens_in: float, tokens_out: float) -> float | None:

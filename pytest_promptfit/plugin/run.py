@@ -167,8 +167,7 @@ class PromptRun:
         against = self._settings.against
         if against is None:
             return []
-        from pytest_promptfit.evaluation.contract import Contract
-        from pytest_promptfit.evaluation.reference import references, unheld
+        from pytest_promptfit.evaluation.reference import Contract, references, unheld
 
         missing = unheld(self.old, self.sample_set.samples)
         others = replayed(self.parsed, self.sample_set.labels, missing, self.recordings, custom=self._custom)

@@ -1,6 +1,6 @@
 """The state of one pytest session with ``--promptfit``: which prompt files run, and what came of them.
 
-Registered by ``plugin`` when the flag is given. Collection and cases are in ``cases``, reports in ``report``.
+Registered by ``plugin`` when the flag is given. Collection and cases are in ``cases``, reports in ``reports``.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from pytest_promptfit.evaluation.verdicts import settled
 from pytest_promptfit.plugin import xdist as distributed
 from pytest_promptfit.plugin.cases import CONTRACT, CaseReports, GateCase, PromptFile, SampleCase, TuneCase, told
 from pytest_promptfit.plugin.hooks import custom_of
-from pytest_promptfit.plugin.paths_given import (
+from pytest_promptfit.plugin.reports import LastWord, Progress, Reports
+from pytest_promptfit.plugin.run import PromptRun, RunSettings, write_accepted
+from pytest_promptfit.plugin.selection import (
     is_prompt_file,
+    narrowed_selection,
     paths_given,
     refuse_options_by_the_change,
     refuse_other_names,
     where_prompts_are,
 )
-from pytest_promptfit.plugin.progress import Progress
-from pytest_promptfit.plugin.reports import LastWord, Reports
-from pytest_promptfit.plugin.run import PromptRun, RunSettings, write_accepted
 from pytest_promptfit.text import plain, relative_to, with_short_paths
 from pytest_promptfit.tuning.result import TuneFailure, TuneResult
 
@@ -111,8 +111,6 @@ class PromptfitSession:
             if run.refusal and not distributed.is_worker(self._config):
                 raise pytest.UsageError(plain(run.refusal))
         if self._settings.against and not self._config.option.collectonly:
-            from pytest_promptfit.plugin.held_selection import narrowed_selection
-
             with _as_usage_error():
                 self._narrowed.update(
                     dict.fromkeys(narrowed_selection(self._config, self._settings.against, self._runs))

@@ -9,7 +9,7 @@ import pytest
 from mood_project import MOODS
 from numbered_samples import numbered, wrong_about
 
-from pytest_promptfit.plugin.progress import progress_line
+from pytest_promptfit.plugin.reports import progress_line
 from pytest_promptfit.providers.usage import Pace, duration
 from pytest_promptfit.text import fitted, wrapped
 
