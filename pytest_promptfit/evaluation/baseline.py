@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 VERSION = 1
 
+USUAL_ALPHA = 0.05
+"""The level of a comparison where no gate says another one."""
 
 THEIRS = re.compile(r"^<{7}[^\n]*\n(.*?)(?:^\|{7}[^\n]*\n.*?)?^={7}\n.*?^>{7}[^\n]*\n", re.MULTILINE | re.DOTALL)
 
@@ -80,7 +82,7 @@ class Comparison:
     """The accuracy over all that was accepted, shared or not."""
     other_models: tuple[str, ...] = ()
     """Models other than this run's that the outcomes were accepted from."""
-    alpha: float | None = 0.05
+    alpha: float | None = USUAL_ALPHA
     accepted: Baseline | None = None
     """The accepted outcomes themselves."""
 
@@ -113,6 +115,11 @@ class Comparison:
     def p_of_change(self) -> float:
         """The one-sided mid-p of the way it went: of a gain where more cases were fixed than broken."""
         return mcnemar_midp(*sorted((len(self.broken), len(self.fixed)), reverse=True))
+
+    @property
+    def is_excused_by_alpha(self) -> bool:
+        """Whether the drop is one by the usual level, and none by the lower one that the gate was given."""
+        return self.alpha is not None and self.alpha < self.p_value <= USUAL_ALPHA
 
     @property
     def can_fail(self) -> bool:
@@ -168,7 +175,7 @@ def parse_baseline(text: str, shown: str) -> Baseline:
 
 
 def compare(
-    baseline: Baseline, evaluation: Evaluation, *, reference: str = "its baseline", alpha: float | None = 0.05
+    baseline: Baseline, evaluation: Evaluation, *, reference: str = "its baseline", alpha: float | None = USUAL_ALPHA
 ) -> Comparison:
     """Pair the labeled outcomes of an evaluation with the accepted ones."""
     now = {outcome.sample.case_name: outcome for outcome in evaluation.labeled}

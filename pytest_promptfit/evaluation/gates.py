@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from pytest_promptfit.errors import HookError
+from pytest_promptfit.evaluation.baseline import USUAL_ALPHA
 from pytest_promptfit.evaluation.metrics import detectable_drop, least_broken, wilson_interval
 from pytest_promptfit.text import percent, plain, points, probability
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from pytest_promptfit.prompts.model import Gates
 
 SHOWN = 10
+"""Names that are listed of many."""
 
 
 @dataclass(frozen=True)
@@ -157,7 +159,7 @@ def judge_regression(comparison: Comparison, *, level: float, tests: int = 1) ->
     if not comparison.shared:
         return GateResult("regression", None, f"no labeled sample is in {comparison.reference}")
     if comparison.alpha is None or not comparison.can_fail:
-        least = least_broken(comparison.alpha or 0.05)
+        least = least_broken(comparison.alpha or USUAL_ALPHA)
         few = f"{comparison.shared} shared samples are too few: a drop shows with at least {least} broken ones"
         return GateResult("regression", None, few)
     if comparison.is_unchanged:
@@ -168,7 +170,8 @@ def judge_regression(comparison: Comparison, *, level: float, tests: int = 1) ->
     direction = "worse" if comparison.change < 0 else "better" if comparison.change > 0 else "neither better nor worse"
     moved = f" by {abs(comparison.change) * 100:.1f} points" if comparison.change else ""
     among = f" ({comparison.alpha:g} shared among {tests} comparisons, Benjamini-Hochberg)" if tests > 1 else ""
-    beyond = "" if failed or comparison.change >= 0 else ", within chance"
+    why = "above the file's own alpha" if comparison.is_excused_by_alpha else "within chance"
+    beyond = "" if failed or comparison.change >= 0 else f", {why}"
     detail = (
         f"{direction} than {comparison.reference}{moved}{beyond} (95 % interval {low} to {high}), "
         f"fixed {len(comparison.fixed)}, broke {len(comparison.broken)} of {comparison.shared}, "

@@ -36,6 +36,9 @@ CONTRACT_SHOWN = 3
 PART = "samples are not selected: run the whole file"
 """Why the contract is not held: whoever deselects a sample takes it from the contract."""
 
+DESELECTED = "deselected in this run"
+"""Why a gate decides nothing whose case is not selected: pytest's exit code does not know it."""
+
 OWN = "its baseline"
 """What the committed baseline beside a prompt file is called where it is compared with."""
 
@@ -76,6 +79,10 @@ class PromptResult:
     """The committed baseline."""
     against: tuple[str, ...] = ()
     """The git refs that it was judged by."""
+    deselected: tuple[str, ...] = ()
+    """The gates whose cases are not selected."""
+    worse_than: tuple[str, ...] = ()
+    """The references of the comparisons that are worse beyond chance, whether or not the gate's case is selected."""
 
     def gate(self, name: str) -> GateResult:
         """Return the verdict of a gate."""
@@ -98,8 +105,13 @@ class PromptResult:
 
     @property
     def is_worse(self) -> bool:
-        """Whether the regression gate fails."""
-        return any(gate.name == "regression" and gate.passed is False for gate in self.gates)
+        """Whether it is worse beyond chance than anything that the regression gate compares it with."""
+        return bool(self.worse_than)
+
+    @property
+    def is_undecided(self) -> bool:
+        """Whether gates could be judged and their cases are deselected: then nothing says that the file passes."""
+        return bool(self.deselected) and not why_not_judged(self.evaluation, self.unselected)
 
     @cached_property
     def refusal(self) -> str:
@@ -173,12 +185,13 @@ def judge(
     known_cases: tuple[str, ...],
     update: UpdateMode = "no",
     against: Sequence[Reference] = (),
-    holds_contract: bool = True,
+    deselected: Sequence[str] = (),
 ) -> PromptResult:
     """Judge an evaluation by its own gates and committed baseline, and by each git ref in ``against``.
 
     ``baseline`` is ``None`` where there is none yet; ``added_gates`` are other plugins'. Where several judge the
-    same gate the strictest counts. With ``holds_contract`` a sample that is not selected is taken from the contract.
+    same gate the strictest counts. Gates that are ``deselected`` decide nothing; where the one of the contract is not,
+    a sample that is not selected is taken from the contract.
     How many comparisons share their alpha is known later: see ``settled``.
     """
     own = Reference(OWN, evaluation, baseline, gates)
@@ -191,6 +204,7 @@ def judge(
         update=update,
         baseline=baseline,
         against=tuple(one.name for one in against),
+        deselected=tuple(deselected),
     )
     found = [gate for one in (own, *against[:1]) for gate in _floors_of(one, result.unselected)]
     if any(one.gates.regression for one in (own, *against)):
@@ -198,10 +212,16 @@ def judge(
         found.append(GateResult("regression", None, reason or _without_baseline(against)))
     found += judge_added(added_gates, evaluation, baseline, unselected=result.unselected)
     unheld = len(known_cases) - len(evaluation.outcomes)
-    found += _contract([one for one in against if one.loosened is not None], unheld, fails=holds_contract)
+    found += _contract([one for one in against if one.loosened is not None], unheld, fails="contract" not in deselected)
     names = dict.fromkeys(gate.name for gate in found)
-    counted = tuple(strictest([gate for gate in found if gate.name == name]) for name in names)
-    return settled([replace(result, gates=counted)])[0]
+    counted = (strictest([gate for gate in found if gate.name == name]) for name in names)
+    return settled([replace(result, gates=tuple(_decided(gate, result) for gate in counted))])[0]
+
+
+def _decided(gate: GateResult, result: PromptResult) -> GateResult:
+    """Return a gate's verdict, which is none where its case is deselected."""
+    is_deselected = gate.passed is not None and gate.name in result.deselected
+    return GateResult(gate.name, None, DESELECTED) if is_deselected else gate
 
 
 def settled(results: Sequence[PromptResult], *, tests: int = 0) -> list[PromptResult]:
@@ -233,13 +253,15 @@ def _with_regression(result: PromptResult, level_of: dict[int, float], tests: in
     ]
     if not judged:
         return result
-    failing = [pair for pair in judged if pair[1].passed is False]
+    failing = [(one, gate) for one, gate in judged if gate.passed is False]
     # What the gate's line says is of the comparison that the verdict speaks of.
     if failing:
         counted = min(failing, key=lambda pair: result.weight(pair[0]))[1]
     else:
         counted = strictest([gate for _, gate in judged])
-    return replace(result, gates=tuple(counted if gate.name == "regression" else gate for gate in result.gates))
+    counted = _decided(counted, result)
+    gates = tuple(counted if gate.name == "regression" else gate for gate in result.gates)
+    return replace(result, gates=gates, worse_than=tuple(one.reference for one, _ in failing))
 
 
 def _judged(result: PromptResult) -> list[Comparison]:

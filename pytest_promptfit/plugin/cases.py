@@ -27,9 +27,6 @@ if TYPE_CHECKING:
     from pytest_promptfit.prompts.samples import Sample
 
 
-CONTRACT = "gate-contract"
-"""The case of the gate that holds a change to another version's contract."""
-
 Kind = Literal["", "missed", "xpassed", "stopped", "unrecorded"]
 """What a case comes to that pytest has no exception for; ``""`` where its own words do."""
 
@@ -162,31 +159,32 @@ class SampleCase(_Case):
         if verdict == "xfailed":
             pytest.xfail(f"{outcome.status}, as in the baseline" if not result.accepts else "accepted")
         if verdict in ("failed", "xfailed"):  # --runxfail makes pytest.xfail return
-            accepting = "--promptfit-update=force" if result.is_worse else "--promptfit-update"
-            raise CaseFailure("\n".join(failure_lines(outcome, self.shown_path, self.name, accepting)))
+            raise CaseFailure("\n".join(failure_lines(result, self.name, self.shown_path)))
 
 
 class GateCase(_Case):
     """A gate over all labeled samples of the file."""
 
+    gate: str
+
     @classmethod
     def of(cls, parent: PromptFile, name: str) -> GateCase:
         """Return the case of a gate."""
         case: GateCase = cls.from_parent(parent, name=f"gate-{name}")
-        case.run = parent.run
+        case.run, case.gate = parent.run, name
         case.line = parent.run.parsed.line("gates", name) - 1
         case.add_marker("gate")
         return case
 
     def runtest(self) -> None:
         """Report the verdict of the gate; one that cannot be judged is skipped and says why."""
-        unheld = self.run.unselected if self.name == CONTRACT else 0
+        unheld = self.run.unselected if self.gate == "contract" else 0
         if unheld:
             raise CaseFailure(f"{self.shown_path}: gate contract: {unheld} {PART}")
         result = self.run.result_for_gate()
         if isinstance(result, str):
             pytest.skip(result)
-        gate = result.gate(self.name.removeprefix("gate-"))
+        gate = result.gate(self.gate)
         self.user_properties.append(("detail", gate.detail))
         if gate.passed is None:
             pytest.skip(gate.detail)
@@ -196,7 +194,7 @@ class GateCase(_Case):
             return
         if gate.name == "regression" and result.accepts:
             pytest.xfail(f"accepted by --promptfit-update=force: {gate.detail}")
-        raise CaseFailure("\n".join(gate_lines(gate, self.shown_path)))
+        raise CaseFailure("\n".join(gate_lines(gate, result, self.shown_path)))
 
 
 class CaseReports:

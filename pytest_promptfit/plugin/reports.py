@@ -102,7 +102,7 @@ class Reports:
         if lines:
             reporter.write_sep("=", "verdict")
         for line, fails in lines:
-            self._print(reporter, line, bold=True, red=fails, green=not fails)
+            self._print(reporter, line, bold=True, red=fails is True, green=fails is False)
 
     def _print(self, reporter: TerminalReporter, line: str, **markup: bool) -> None:
         for part in wrapped(with_short_paths(line, self._folder), self._width(reporter)):

@@ -63,8 +63,8 @@ class PromptRun:
         self.path = path
         self.added_gates: tuple[Gate, ...] = ()
         self.selected: tuple[Sample, ...] = ()
-        self.holds_contract = False
-        """Whether the case of gate-contract is selected."""
+        self.selected_gates: set[str] = set()
+        """The gates whose cases are selected."""
         self.refusal = ""
         self.tests = 0
         """How many comparisons share the alpha of a run that pytest-xdist spreads; 0: all of them are here."""
@@ -158,7 +158,7 @@ class PromptRun:
             known_cases=tuple(sample.case_name for sample in self.sample_set.samples),
             update=self._settings.update,
             against=self._references(evaluation),
-            holds_contract=self.holds_contract,
+            deselected=tuple(name for name in self.gate_names if name not in self.selected_gates),
         )
         return settled([result], tests=self.tests)[0]
 

@@ -17,7 +17,7 @@ from pytest_promptfit.errors import CassetteError, PromptfitError, told_in_one_l
 from pytest_promptfit.evaluation.forward import Asking
 from pytest_promptfit.evaluation.verdicts import settled
 from pytest_promptfit.plugin import xdist as distributed
-from pytest_promptfit.plugin.cases import CONTRACT, CaseReports, GateCase, PromptFile, SampleCase, TuneCase, told
+from pytest_promptfit.plugin.cases import CaseReports, GateCase, PromptFile, SampleCase, TuneCase, told
 from pytest_promptfit.plugin.hooks import custom_of
 from pytest_promptfit.plugin.reports import LastWord, Progress, Reports
 from pytest_promptfit.plugin.run import PromptRun, RunSettings, write_accepted
@@ -101,7 +101,7 @@ class PromptfitSession:
                 selected.setdefault(item.path, []).append(item.sample)
             elif isinstance(item, GateCase):
                 selected.setdefault(item.path, [])
-                self._runs[item.path].holds_contract |= item.name == CONTRACT
+                self._runs[item.path].selected_gates.add(item.gate)
         for path, samples in selected.items():
             run = self._runs[path]
             # --keep-duplicates collects a file as often as it is named.
@@ -171,7 +171,7 @@ class PromptfitSession:
         reports = self._reports
         reports.results = sorted(settled([*sent, *results]), key=lambda result: result.evaluation.path)
         reports.tuned, reports.tunings = self._tune_entries(), self._tunings()
-        if sum(result.is_worse for result in reports.results) > sum(result.is_worse for result in [*sent, *results]):
+        if sum(result.fails for result in reports.results) > sum(result.fails for result in [*sent, *results]):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED  # a worker did not know how many others there are
         self._judge_selection(session)
         writing: list[Callable[[], None]] = [

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from pytest_promptfit.evaluation.gates import GateResult
     from pytest_promptfit.evaluation.outcomes import Outcome
+    from pytest_promptfit.evaluation.verdicts import PromptResult
 
 
 def properties(outcome: Outcome) -> list[tuple[str, object]]:
@@ -30,12 +31,13 @@ def properties(outcome: Outcome) -> list[tuple[str, object]]:
     return found if outcome.seconds is None else [*found, ("latency", outcome.seconds)]
 
 
-def failure_lines(outcome: Outcome, path: str, name: str, accepting: str) -> Iterator[str]:
+def failure_lines(result: PromptResult, name: str, path: str) -> Iterator[str]:
     """Yield what a person needs to act: the sample, the label wanted and read, the reply, the next command.
 
-    ``path`` and ``name`` select the case; ``accepting`` is the option that accepts its outcome, which takes the whole
-    file: a part of the samples cannot show that the prompt did not get worse.
+    ``path`` and ``name`` select the case. Accepting takes the whole file: a part of the samples cannot show that the
+    prompt did not get worse.
     """
+    outcome = result.evaluation.by_case[name]
     sample = outcome.sample
     yield headline(outcome)
     yield f"  sample:  {plain(sample.place)} ({'canonical ' if sample.canonical else ''}{plain(sample.id)})"
@@ -53,7 +55,7 @@ def failure_lines(outcome: Outcome, path: str, name: str, accepting: str) -> Ite
         yield f"  record:  pytest --promptfit --promptfit-record {quoted}"
         return
     if not sample.canonical:
-        yield f"  accept:  pytest --promptfit {accepting} {shlex.quote(path)}"
+        yield f"  accept:  {how_to_accept(result, shlex.quote(path))}"
     yield f"  re-ask:  pytest --promptfit --promptfit-record=all {quoted}"
 
 
@@ -67,7 +69,20 @@ def headline(outcome: Outcome) -> str:
     return f"expected {plain(outcome.sample.label)}, and no label could be read{why}"
 
 
-def gate_lines(gate: GateResult, path: str) -> Iterator[str]:
+def how_to_accept(result: PromptResult, path: str) -> str:
+    """Return what makes today's outcomes pass, where that is meant; ``path`` is quoted for a shell."""
+    refs = [plain(name) for name in result.worse_than if name in result.against]
+    if refs:
+        # A git ref keeps its own baseline, whatever is written here.
+        where = " and ".join(refs)
+        return (
+            f"commit what pytest --promptfit --promptfit-update=force {path} writes; the regression gate fails until "
+            f"{where} {'have' if len(refs) > 1 else 'has'} it, so a person merges it all the same"
+        )
+    return f"pytest --promptfit --promptfit-update{'=force' if result.is_worse else ''} {path}"
+
+
+def gate_lines(gate: GateResult, result: PromptResult, path: str) -> Iterator[str]:
     """Yield why a gate failed, and the samples behind it."""
     if gate.name == "contract":
         yield f"{path}: gate contract: looser than before (a person lets it through: --promptfit-accept-contract)"
@@ -78,4 +93,4 @@ def gate_lines(gate: GateResult, path: str) -> Iterator[str]:
         what = "broken" if gate.name == "regression" else "behind it"
         yield f"  {what}: {listed(gate.samples)}"
     if gate.name == "regression":
-        yield f"  accept: pytest --promptfit --promptfit-update=force {shlex.quote(path)}"
+        yield f"  accept: {how_to_accept(result, shlex.quote(path))}"

@@ -92,7 +92,7 @@ def summary_lines(
     yield "### promptfit"
     yield ""
     for line, fails in verdict_lines(results):
-        yield f"- {'❌' if fails else '✅'} {_quoted(line)}"
+        yield f"- {'⚪' if fails is None else '❌' if fails else '✅'} {_quoted(line)}"
     yield ""
     for result in results:
         yield from _diff(result, relative, changes.get(result.evaluation.path))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from pytest_promptfit.evaluation.gates import listed
 from pytest_promptfit.evaluation.metrics import wilson_interval
 from pytest_promptfit.evaluation.outcomes import count_missing
+from pytest_promptfit.reports.case_text import how_to_accept
 from pytest_promptfit.reports.confusions import confused
 from pytest_promptfit.reports.verdict import MANY_PROMPTS, causes, verdict_on
 from pytest_promptfit.text import fitted, percent, plain
@@ -78,8 +79,9 @@ def summary(
 
 def _prompt(result: PromptResult, relative: Callable[[str], str], screen: Screen) -> Iterator[Line]:
     evaluation = result.evaluation
-    fails = verdict_on(result).fails
-    yield plain(f"{relative(evaluation.path)} ({evaluation.model})"), {"bold": True, "green": not fails, "red": fails}
+    verdict = verdict_on(result)
+    markup = {"bold": True, "green": not (verdict.fails or verdict.is_undecided), "red": verdict.fails}
+    yield plain(f"{relative(evaluation.path)} ({evaluation.model})"), markup
     if screen.names_failures:
         yield from ((f"  {line}", {"yellow": True}) for line in without_reply_lines(result, relative))
     if not (evaluation.unrecorded and evaluation.unrecorded.is_everything):
@@ -222,10 +224,7 @@ def gate_lines(result: PromptResult, relative: Callable[[str], str], screen: Scr
             )
             yield from ((f"    {line}", {"red": not gate.passed}) for line in _behind(gate))
             if gate.name == "regression" and not gate.passed and not result.accepts:
-                yield (
-                    f"    accept:  pytest --promptfit --promptfit-update=force {_typed(result.evaluation, relative)}",
-                    {},
-                )
+                yield f"    accept:  {how_to_accept(result, _typed(result.evaluation, relative))}", {}
         if gate.warning:
             yield f"  warning: {gate.warning}", {"yellow": True}
 

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from pytest_promptfit.evaluation.baseline import USUAL_ALPHA
 from pytest_promptfit.text import counted, percent, plain, points, probability
 
 if TYPE_CHECKING:
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
 
 Tone = Literal["worse", "better", "same", "open"]
 """Which way a prompt went; ``open`` where nothing can be compared."""
-
-ALPHA = 0.05
-"""The level where no gate says another one."""
 
 MANY_PROMPTS = 10
 """With more, those that pass are only counted."""
@@ -49,6 +47,8 @@ class Verdict:
     fails: bool = False
     reasons: tuple[str, ...] = ()
     """What else than being worse makes it fail."""
+    is_undecided: bool = False
+    """Whether it neither fails nor passes, because its gates are deselected."""
 
     @property
     def sentence(self) -> str:
@@ -58,6 +58,8 @@ class Verdict:
     @property
     def end(self) -> str:
         """Whether it fails, and what for."""
+        if self.is_undecided:
+            return "Not judged: gates deselected."
         if not self.fails:
             return "Passes."
         return f"Fails: {', '.join(self.reasons)}." if self.reasons else "Fails."
@@ -71,39 +73,48 @@ class Verdict:
 def verdict_on(result: PromptResult) -> Verdict:
     """Return the verdict on a prompt: by the reference that fails it, else the first git ref, else its baseline."""
     tone, lead, figures = _standing(result)
+    fails = result.fails or bool(result.refusal)
     return Verdict(
         name=plain(result.evaluation.name),
         tone=tone,
         lead=lead,
         figures=figures,
         asides=tuple(_asides(result)),
-        fails=result.fails or bool(result.refusal),
+        fails=fails,
         reasons=tuple(_reasons(result)),
+        is_undecided=result.is_undecided and not fails,
     )
 
 
-def verdict_lines(results: Sequence[PromptResult]) -> Iterator[tuple[str, bool]]:
-    """Yield a line a prompt with whether it fails; of many prompts only those that fail, worst first, and a count."""
+def verdict_lines(results: Sequence[PromptResult]) -> Iterator[tuple[str, bool | None]]:
+    """Yield a line a prompt with whether it fails, ``None`` where its gates are deselected.
+
+    Of many prompts only those that fail have one, the worst first, and the others are counted.
+    """
     verdicts = [verdict_on(result) for result in results]
     if len(verdicts) <= MANY_PROMPTS:
-        yield from ((verdict.line, verdict.fails) for verdict in verdicts)
+        yield from ((one.line, None if one.is_undecided else one.fails) for one in verdicts)
         return
     failing = sorted((one for one in verdicts if one.fails), key=lambda one: one.tone != "worse")
     yield from ((one.line, True) for one in failing[:MOST_LINES])
     if len(failing) > MOST_LINES:
         yield f"and {len(failing) - MOST_LINES} more prompts fail.", True
-    passing = Counter(one.lead.partition(" ")[0] for one in verdicts if not one.fails)
+    undecided = sum(one.is_undecided for one in verdicts)
+    passing = Counter(one.lead.partition(" ")[0] for one in verdicts if not (one.fails or one.is_undecided))
     words = {"unchanged": "unchanged", "better": "better", "not": "not worse", "worse": "worse"}
     kinds = ", ".join(f"{passing[word]} {said}" for word, said in words.items() if passing[word])
-    yield f"{passing.total()} of {len(verdicts)} prompts pass{f' ({kinds})' if kinds else ''}.", False
+    if passing or not undecided:
+        yield f"{passing.total()} of {len(verdicts)} prompts pass{f' ({kinds})' if kinds else ''}.", False
+    if undecided:
+        yield f"{undecided} of {len(verdicts)} prompts are not judged: gates deselected.", None
 
 
 def tone_of(result: PromptResult, change: Comparison) -> Tone:
     """Return which way the prompt went beyond chance; the regression gate decides what is worse."""
     gate = next((gate.passed for gate in result.gates if gate.name == "regression"), None)
-    if result.is_worse or (gate is None and not result.unselected and change.p_value <= ALPHA):
+    if result.is_worse or (gate is None and not result.unselected and change.p_value <= USUAL_ALPHA):
         return "worse"
-    return "better" if change.change > 0 and change.p_of_change <= (change.alpha or ALPHA) else "same"
+    return "better" if change.change > 0 and change.p_of_change <= (change.alpha or USUAL_ALPHA) else "same"
 
 
 def change_of(result: PromptResult) -> Comparison | None:
@@ -155,8 +166,13 @@ def _compared(result: PromptResult, change: Comparison) -> tuple[Tone, str, str]
         return tone, f"{tone} than {reference}", f"{before} → {now}, {points(change.change)} points ({moved}, {sure})"
     if change.alpha is not None and not change.can_fail:
         return tone, f"too few samples to compare with {reference}", f"{before} → {now} ({moved})"
-    within = f", {points(change.change)} points, within chance ({moved})" if change.change < 0 else ""
-    return tone, f"not worse than {reference}", f"{before} → {now}{within}"
+    if change.change >= 0:
+        return tone, f"not worse than {reference}", f"{before} → {now}"
+    dropped = f"{before} → {now}, {points(change.change)} points"
+    if change.is_excused_by_alpha:
+        why = f"above the file's own alpha {change.alpha:g}"
+        return tone, f"not worse than {reference}", f"{dropped}, {why} ({moved}, {probability(change.p_value)})"
+    return tone, f"not worse than {reference}", f"{dropped}, within chance ({moved})"
 
 
 def _asides(result: PromptResult) -> Iterator[str]:
@@ -185,8 +201,11 @@ def swallowing(evaluation: Evaluation) -> str:
 
 def _reasons(result: PromptResult) -> Iterator[str]:
     """Yield what fails besides the comparison: gates, canonicals, samples of a strict file, an update refused."""
+    is_failed_regression = False
     for gate in result.failed_gates:
-        if gate.name != "regression":
+        if gate.name == "regression":
+            is_failed_regression = True
+        else:
             looser = f" ({len(gate.samples)} looser)" if gate.name == "contract" and gate.samples else ""
             yield f"gate {plain(gate.name)}{looser}"
     answered = [result.evaluation.by_case[name] for name in result.failed_cases]
@@ -195,7 +214,7 @@ def _reasons(result: PromptResult) -> Iterator[str]:
     if canonical:
         more = f" and {len(canonical) - 3} more" if len(canonical) > 3 else ""
         yield f"canonical {', '.join(canonical[:3])}{more} wrong"
-    if len(answered) > len(canonical) and not result.is_worse:
+    if len(answered) > len(canonical) and not is_failed_regression:
         yield f"{counted(len(answered) - len(canonical), 'sample')} newly wrong"
-    if result.refusal and not result.is_worse:
+    if result.refusal and not is_failed_regression:
         yield "not accepted as its baseline"

@@ -150,6 +150,21 @@ def test_alpha_decides(project: Project) -> None:
     assert "p = 0.062, alpha 0.2" in gate(result, "regression")
 
 
+def test_a_clear_drop_is_not_said_to_be_chance_where_the_file_s_alpha_is_tiny(project: Project) -> None:
+    result = compared(project, 40, before=set(), after=set(range(10)), regression={"alpha": 1e-9})
+    assert result.ret == 0
+    # Ten broken of ten changed: p = 2^-11.
+    assert gate(result, "regression").startswith(
+        "gate regression: passed: worse than its baseline by 25.0 points, above the file's own alpha "
+        "(95 % interval −37.5 to −10.1), fixed 0, broke 10 of 40, p = 0.00049, alpha 1e-09"
+    )
+    assert result.outlines[-2] == (
+        "mood: not worse than its baseline: 100.0 % → 75.0 %, −25.0 points, above the file's own alpha 1e-09 "
+        "(fixed 0, broke 10, p = 0.00049). Passes."
+    )
+    assert "within chance" not in result.stdout.str()
+
+
 def test_regression_can_be_switched_off(project: Project) -> None:
     result = compared(project, 20, before=set(), after=set(range(20)), regression=False)
     assert result.ret == 0
@@ -208,6 +223,20 @@ def test_labeled_samples_alone_are_all_that_gates_need(project: Project) -> None
     project.record()
     result = project.replay("-m", "labeled or gate")
     assert gate(result, "accuracy").startswith("gate accuracy: passed: accuracy 100.0 % (4 of 4")
+
+
+def test_a_gate_whose_case_is_deselected_is_not_judged(project: Project) -> None:
+    project.write(MIXED, cases="gated", gates={"accuracy": 0.9, "missing": 0.9, "regression": False})
+    project.record()
+    result = project.replay("--deselect", "mood.prompt.yaml::gate-accuracy", "-v")
+    assert result.ret == 0
+    assert gate(result, "accuracy") == "gate accuracy: not judged: deselected in this run"
+    assert gate(result, "missing").startswith("gate missing: passed: ")
+    report = project.report("--deselect", "mood.prompt.yaml::gate-accuracy")
+    assert [(one["name"], one["passed"]) for one in report["prompts"][0]["gates"]] == [
+        ("accuracy", None),
+        ("missing", True),
+    ]
 
 
 def test_sample_without_a_reply_leaves_gates_unjudged(project: Project) -> None:

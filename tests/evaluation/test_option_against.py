@@ -40,6 +40,19 @@ def test_baseline_of_the_ref_counts_and_not_the_working_copy(repository: Project
         assert f"FAILED: worse than {ref} by 30.0 points" in gate(result, "regression")
 
 
+def test_what_accepts_a_drop_from_a_ref_is_a_commit_there(repository: Project) -> None:
+    """``--promptfit-update=force`` alone is in the working copy already, and CI would fail all the same."""
+    result = repository.replay("--promptfit-against", "main", "-v")
+    said = [line.partition("accept:")[2].strip() for line in result.outlines if "accept:" in line]
+    assert len(said) == 2  # in the failure, and in the summary
+    assert set(said) == {
+        "commit what pytest --promptfit --promptfit-update=force some/prompts/mood.prompt.yaml writes; "
+        "the regression gate fails until main has it, so a person merges it all the same"
+    }
+    repository.git("commit", "--quiet", "--all", "--message=accepted")
+    assert repository.replay("--promptfit-against", "main").ret == 0
+
+
 def test_loosening_in_a_commit_does_not_help(repository: Project) -> None:
     repository.git("commit", "--quiet", "--all", "--message=worse")
     assert repository.replay("--promptfit-against=HEAD").ret == 0

@@ -83,6 +83,57 @@ def test_a_part_of_the_samples_is_no_verdict_on_all(project: Project) -> None:
     assert verdicts(refused) == [f"{said} Fails: not accepted as its baseline."]
 
 
+WITHOUT_GATES = pytest.mark.parametrize("selection", [("-m", "labeled"), ("-k", "sample")])
+
+
+@WITHOUT_GATES
+def test_deselected_gates_are_not_said_to_fail_or_pass(project: Project, selection: tuple[str, ...]) -> None:
+    worse = "mood: worse than its baseline: 97.5 % → 80.0 %, −17.5 points (fixed 1, broke 8, p = 0.011)."
+    changed(project, {0}, set(range(1, 9)))
+    result = project.replay(*selection)
+    assert result.ret == 0
+    assert verdicts(result) == [f"{worse} Not judged: gates deselected."]
+    assert "  gate regression: not judged: deselected in this run" in result.outlines
+    assert "FAILED" not in result.stdout.str()
+    (prompt,) = project.report(*selection)["prompts"]
+    assert prompt["verdict"] == {
+        "line": f"{worse} Not judged: gates deselected.",
+        "direction": "worse",
+        "fails": False,
+    }
+    assert project.replay(*selection, "-p", "xdist", "-n", "2", "--dist", "loadgroup").ret == 0
+
+    refused = project.replay("--promptfit-update", *selection)
+    assert refused.ret == 1
+    assert verdicts(refused) == [f"{worse} Fails: not accepted as its baseline."]
+
+
+@WITHOUT_GATES
+def test_of_many_prompts_none_passes_without_its_gates(project: Project, selection: tuple[str, ...]) -> None:
+    for at in range(11):
+        project.write(MOODS, at=f"p{at:02}.prompt.yaml", gates={"accuracy": 0.5, "regression": False})
+    project.record("-q")
+    assert verdicts(project.replay(*selection)) == ["11 of 11 prompts are not judged: gates deselected."]
+
+
+@WITHOUT_GATES
+def test_a_loosened_contract_is_not_said_to_fail_where_its_gate_is_deselected(
+    project: Project, selection: tuple[str, ...]
+) -> None:
+    project.write(gates={"accuracy": 0.9})
+    project.record("--promptfit-update", "-q")
+    project.git("init", "--initial-branch=main")
+    project.git("add", "--all")
+    project.git("commit", "--message=strict")
+    project.write(gates={"accuracy": 0.1})
+    assert verdicts(project.replay("--promptfit-against=main")) == [
+        "mood: unchanged from main: 100.0 %. Fails: gate contract (1 looser)."
+    ]
+    result = project.replay("--promptfit-against=main", *selection)
+    assert result.ret == 0
+    assert verdicts(result) == ["mood: unchanged from main: 100.0 %. Not judged: gates deselected."]
+
+
 def test_canonicals_alone(project: Project) -> None:
     project.write((), canonical=[{"text": "a lovely day", "label": "good"}])
     project.record()
