@@ -208,7 +208,11 @@ def accept(old: Baseline | None, evaluation: Evaluation, known_cases: Iterable[s
     new = {o.sample.case_name: _accepted(o) for o in evaluation.outcomes if o.reply is not None}
     kept = {name: case for name, case in (old.cases if old else {}).items() if name in known and name not in new}
     head = (old.prompt_hash, old.model) if old and kept else (evaluation.prompt_hash, evaluation.model)
-    cases = {**kept, **{name: _with_origin(case, evaluation, head) for name, case in new.items()}}
+    origin = {
+        "prompt_hash": evaluation.prompt_hash if evaluation.prompt_hash != head[0] else None,
+        "model": evaluation.model if evaluation.model != head[1] else None,
+    }
+    cases = {**kept, **{name: case.model_copy(update=origin) for name, case in new.items()}}
     metrics = {**_metrics(cases), **({} if kept else _tokens(evaluation))}
     return Baseline(prompt_hash=head[0], model=head[1], metrics=metrics, cases=cases)
 
@@ -221,16 +225,6 @@ def _tokens(evaluation: Evaluation) -> dict[str, float | int | None]:
         "input_tokens": round(sum(reply.input_tokens for reply in replies) / count, 1),
         "output_tokens": round(sum(reply.output_tokens for reply in replies) / count, 1),
     }
-
-
-def _with_origin(case: Accepted, evaluation: Evaluation, head: tuple[str, str]) -> Accepted:
-    """Return a case with the prompt and the model it was accepted with, where they are not those of the head."""
-    prompt_hash, model = head
-    other = {
-        "prompt_hash": evaluation.prompt_hash if evaluation.prompt_hash != prompt_hash else None,
-        "model": evaluation.model if evaluation.model != model else None,
-    }
-    return case.model_copy(update=other)
 
 
 def excusing(baseline: Baseline, evaluation: Evaluation) -> Baseline:
@@ -266,14 +260,13 @@ def render(baseline: Baseline) -> str:
     """Return the file's text: sorted, one sample a line."""
     head: dict[str, Any] = baseline.model_dump(exclude={"cases"})
     lines = [f"  {json.dumps(key)}: {_compact(value)}" for key, value in head.items()]
-    cases = [f"    {_compact(name)}: {_compact(_case(baseline.cases[name]))}" for name in sorted(baseline.cases)]
+    cases = []
+    for name, case in sorted(baseline.cases.items()):
+        # A case without a label says so; where prompt and model are the head's, nothing is said.
+        told = {key: value for key, value in case.model_dump().items() if value is not None or key == "predicted"}
+        cases.append(f"    {_compact(name)}: {_compact(told)}")
     lines.append('  "cases": {\n' + ",\n".join(cases) + "\n  }" if cases else '  "cases": {}')
     return "{\n" + ",\n".join(lines) + "\n}\n"
-
-
-def _case(case: Accepted) -> dict[str, Any]:
-    values = case.model_dump()
-    return {name: value for name, value in values.items() if value is not None or name == "predicted"}
 
 
 def _compact(value: object) -> str:

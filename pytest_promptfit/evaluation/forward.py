@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_promptfit.cassettes.cassette import Asked
-    from pytest_promptfit.cassettes.recorder import Recorder
-    from pytest_promptfit.chat.reply import ChatReply
     from pytest_promptfit.prompts.read import ParsedPrompt
     from pytest_promptfit.prompts.samples import Sample, SampleSet
     from pytest_promptfit.providers.own import Custom
@@ -138,27 +136,24 @@ def _ask(wire: Wire, samples: Sequence[Sample], cassettes: Path, asking: Asking)
             # What no reply can be read from is asked again.
             if replacing or recorded is None or not is_reply(wire.provider, recorded.body):
                 wanted[asked.key] = asked
-        if wanted:
-            _ask_for(list(wanted.values()), wire, recorder, asking, replies)
-    return replies
+        if not wanted:
+            return replies
+        from pytest_promptfit.providers.asking import ask_and_record
 
-
-def _ask_for(wanted: Sequence[Asked], wire: Wire, recorder: Recorder, asking: Asking, replies: _Replies) -> None:
-    from pytest_promptfit.providers.asking import ask_and_record
-
-    answered = ask_and_record(
-        wanted,
-        wire.provider,
-        recorder,
-        concurrency=asking.concurrency,
-        limits=asking.limits,
-        progress=asking.progress,
-        on_wait=asking.on_wait,
-    )
-    replies.asked = {asked.key for asked in wanted}
+        answered = ask_and_record(
+            list(wanted.values()),
+            wire.provider,
+            recorder,
+            concurrency=asking.concurrency,
+            limits=asking.limits,
+            progress=asking.progress,
+            on_wait=asking.on_wait,
+        )
+    replies.asked = set(wanted)
     scrub = scrubber(wire.provider.secrets())  # a server may echo the key, in whatever form
     replies.errors = {key: scrub(str(error)) for key, error in answered.errors.items()}
     replies.usd = answered.usage.usd
+    return replies
 
 
 def _outcomes(wire: Wire, replies: _Replies, samples: Sequence[Sample]) -> tuple[Outcome, ...]:
@@ -181,15 +176,14 @@ def _outcome(wire: Wire, replies: _Replies, misses: Misses, sample: Sample) -> O
     except PromptfitError as error:
         return Outcome(sample, error=str(error), asking_helps=not isinstance(error, HookError))
     why = wire.why_missing(reply, sample.text) if predicted is None else None
-    reply = _in_whole_characters(reply)
+    reply = replace(
+        reply,
+        text=_whole_characters(reply.text),
+        thought=_whole_characters(reply.thought),
+        calls=tuple(ToolCall(_whole_characters(call.name), _whole_characters(call.arguments)) for call in reply.calls),
+    )
     asked = key in replies.asked
     return Outcome(sample, reply, predicted, replayed=not asked, seconds=recorded.seconds, why_missing=why)
-
-
-def _in_whole_characters(reply: ChatReply) -> ChatReply:
-    calls = tuple(ToolCall(_whole_characters(call.name), _whole_characters(call.arguments)) for call in reply.calls)
-    text, thought = _whole_characters(reply.text), _whole_characters(reply.thought)
-    return replace(reply, text=text, thought=thought, calls=calls)
 
 
 def _whole_characters(text: str) -> str:

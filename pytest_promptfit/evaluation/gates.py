@@ -66,32 +66,32 @@ def gate_names(gates: Gates) -> list[str]:
 
 def judge_floors(gates: Gates, evaluation: Evaluation, *, unselected: int = 0) -> list[GateResult]:
     """Judge the gates on an evaluation's own figures; ``unselected`` labeled samples leave them without a verdict."""
-    names = [name for name in gate_names(gates) if name != "regression"]
     reason = why_not_judged(evaluation, unselected)
-    return [GateResult(name, None, reason) if reason else _judge(name, gates, evaluation) for name in names]
+    judges = {"accuracy": _judge_accuracy, "recall": _judge_recall, "missing": _judge_missing}
+    return [
+        GateResult(name, None, reason) if reason else judges[name](gates, evaluation)
+        for name in gate_names(gates)
+        if name in judges
+    ]
 
 
 def judge_added(
     added: Sequence[Gate], evaluation: Evaluation, baseline: Baseline | None, *, unselected: int = 0
 ) -> list[GateResult]:
-    """Judge the gates of other plugins, under the same conditions as ours."""
+    """Judge the gates of other plugins, under the same conditions as ours; one that cannot judge has failed."""
     reason = why_not_judged(evaluation, unselected)
-    return [
-        GateResult(gate.name, None, reason) if reason else _judge_added(gate, evaluation, baseline) for gate in added
-    ]
+    results = []
+    for gate in added:
+        try:
+            results.append(GateResult(gate.name, None, reason) if reason else gate.judge(evaluation, baseline))
+        except HookError as error:
+            results.append(GateResult(gate.name, False, str(error)))
+    return results
 
 
 def strictest(results: Sequence[GateResult]) -> GateResult:
     """Return the result that counts of several for one gate: one that failed, else one that was judged."""
     return min(results, key=lambda result: (result.passed is not False, result.passed is None))
-
-
-def _judge_added(gate: Gate, evaluation: Evaluation, baseline: Baseline | None) -> GateResult:
-    """Judge another plugin's gate; one that cannot judge has failed."""
-    try:
-        return gate.judge(evaluation, baseline)
-    except HookError as error:
-        return GateResult(gate.name, False, str(error))
 
 
 def why_not_judged(evaluation: Evaluation, unselected: int) -> str:
@@ -103,16 +103,8 @@ def why_not_judged(evaluation: Evaluation, unselected: int) -> str:
     return "" if evaluation.labeled else "there are no labeled samples"
 
 
-def _judge(name: str, gates: Gates, evaluation: Evaluation) -> GateResult:
-    if name == "accuracy":
-        return _judge_accuracy(gates.accuracy or 0.0, evaluation)
-    if name == "recall":
-        return _judge_recall(gates, evaluation)
-    return _judge_missing(gates.missing or 0.0, evaluation)
-
-
-def _judge_accuracy(floor: float, evaluation: Evaluation) -> GateResult:
-    confusion = evaluation.confusion
+def _judge_accuracy(gates: Gates, evaluation: Evaluation) -> GateResult:
+    confusion, floor = evaluation.confusion, gates.accuracy or 0.0
     low, high = wilson_interval(confusion.correct, confusion.total)
     accuracy = confusion.accuracy or 0.0
     detail = (
@@ -140,7 +132,8 @@ def _judge_recall(gates: Gates, evaluation: Evaluation) -> GateResult:
     return GateResult("recall", passed, "recall " + "; ".join(figures), _cases(missed))
 
 
-def _judge_missing(ceiling: float, evaluation: Evaluation) -> GateResult:
+def _judge_missing(gates: Gates, evaluation: Evaluation) -> GateResult:
+    ceiling = gates.missing or 0.0
     unread = [outcome for outcome in evaluation.labeled if outcome.status == "missing"]
     share = len(unread) / len(evaluation.labeled)
     detail = (

@@ -17,7 +17,7 @@ from pytest_promptfit.errors import PromptfitError
 from pytest_promptfit.text import LFS_POINTER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 LINK, SUBMODULE = "120000", "160000"
 MOST_LINKS = 40
@@ -65,7 +65,10 @@ class Repository:
                     return content[:-1]
         except OSError:
             pass
-        raise PromptfitError(f"{shown}: git cannot read it ({self._complaint(reader)}): {_FETCH}")
+        self.close()
+        self._complaints.seek(0)
+        said = _first_line(self._complaints.read()) or f"the object is missing, git ended with {reader.returncode}"
+        raise PromptfitError(f"{shown}: git cannot read it ({said}): {_FETCH}")
 
     def stored(self, pointer: bytes, shown: str) -> bytes:
         """Return what a Git LFS pointer stands for, out of what was fetched; raise PromptfitError otherwise."""
@@ -96,11 +99,6 @@ class Repository:
             )
         return self._reader
 
-    def _complaint(self, reader: subprocess.Popen[bytes]) -> str:
-        self.close()
-        self._complaints.seek(0)
-        return _first_line(self._complaints.read()) or f"the object is missing, git ended with {reader.returncode}"
-
 
 class Version:
     """The project as it is at a git ref."""
@@ -108,9 +106,15 @@ class Version:
     def __init__(self, repository: Repository, name: str, commit: str) -> None:
         self.name = name
         self.repository = repository
-        self.paths: Mapping[str, tuple[str, str]] = _tree(repository.top, commit)
+        self.paths: dict[str, tuple[str, str]] = {}
         """All files: ``{path from the top: (mode, object)}``."""
         self._commit = commit
+        listed = run_git(repository.top, "ls-tree", "-r", "-z", "--full-tree", commit)
+        for entry in listed.decode(errors="surrogateescape").split("\0"):
+            head, tab, path = entry.partition("\t")
+            if tab:
+                mode, _, oid = head.split()
+                self.paths[path] = mode, oid
 
     def read(self, path: str) -> bytes | None:
         """Return a file's content, links followed and Git LFS resolved; ``None`` where this version has no such file.
@@ -128,25 +132,24 @@ class Version:
     def renamed(self, patterns: Sequence[str]) -> Mapping[str, str]:
         """Return ``{path now: path at this version}`` of the renamed files among those that ``patterns`` name."""
         if patterns != self._patterns:
-            self._patterns, self._renames = tuple(patterns), dict(self._found_renames(patterns))
+            said = run_git(
+                self.repository.top,
+                *("diff", "--name-status", "-z", SIMILAR, "-l0", "--no-ext-diff", "--no-textconv", "--diff-filter=R"),
+                *(self._commit, "--", *(f":(top,glob)**/{pattern}" for pattern in patterns)),
+            )
+            fields = said.decode(errors="surrogateescape").split("\0")  # kind, old, new; kind, old, new; …
+            self._patterns, self._renames = tuple(patterns), dict(zip(fields[2::3], fields[1::3], strict=False))
         return self._renames
 
     _patterns: Sequence[str] = ()
     _renames: Mapping[str, str] = {}
 
-    def _found_renames(self, patterns: Sequence[str]) -> Iterable[tuple[str, str]]:
-        said = run_git(
-            self.repository.top,
-            *("diff", "--name-status", "-z", SIMILAR, "-l0", "--no-ext-diff", "--no-textconv", "--diff-filter=R"),
-            *(self._commit, "--", *(f":(top,glob)**/{pattern}" for pattern in patterns)),
-        )
-        fields = said.decode(errors="surrogateescape").split("\0")
-        for _, old, new in zip(fields[::3], fields[1::3], fields[2::3], strict=False):
-            yield new, old
-
     def _followed(self, path: str) -> str | None:
         for _ in range(MOST_LINKS):
-            link = self._first_link(path)
+            parts = path.split("/")
+            ways = ("/".join(parts[:count]) for count in range(1, len(parts) + 1))
+            # The path, or the first folder on its way, that is a link or another repository.
+            link = next((way for way in ways if self.paths.get(way, ("",))[0] in (LINK, SUBMODULE)), None)
             if link is None:
                 return path if path in self.paths else None
             mode, oid = self.paths[link]
@@ -157,23 +160,6 @@ class Version:
             if path.startswith(("../", "/")):
                 raise PromptfitError(f"{self.name}:{link}: a symbolic link out of the repository: expected a file")
         return None
-
-    def _first_link(self, path: str) -> str | None:
-        """Return the path, or the first folder on its way, that is a link or another repository."""
-        parts = path.split("/")
-        ways = ("/".join(parts[:count]) for count in range(1, len(parts) + 1))
-        return next((way for way in ways if self.paths.get(way, ("",))[0] in (LINK, SUBMODULE)), None)
-
-
-def _tree(top: Path, commit: str) -> dict[str, tuple[str, str]]:
-    listed = run_git(top, "ls-tree", "-r", "-z", "--full-tree", commit)
-    found = {}
-    for entry in listed.decode(errors="surrogateescape").split("\0"):
-        head, tab, path = entry.partition("\t")
-        if tab:
-            mode, _, oid = head.split()
-            found[path] = mode, oid
-    return found
 
 
 _FETCH = "a shallow or partial clone needs `git fetch`, a damaged one `git fsck`"

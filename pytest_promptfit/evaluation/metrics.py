@@ -61,19 +61,15 @@ def mcnemar_midp(worse: int, better: int) -> float:
     if worse < better:
         return 1.0 - mcnemar_midp(better, worse)
     pairs = worse + better
-    # Dividing integers rounds once and cannot overflow; what is too small for a float becomes 0.
-    return math.comb(pairs, worse) / (1 << pairs) * _tail_over_mass(worse, better)
-
-
-def _tail_over_mass(worse: int, better: int) -> float:
-    """Return (P(X > worse) + P(X = worse) / 2) / P(X = worse), for worse >= better: terms only shrink."""
-    total, term = 0.5, 1.0
+    # (P(X > worse) + P(X = worse) / 2) / P(X = worse): as worse >= better, its terms only shrink.
+    tail, term = 0.5, 1.0
     for step in range(better):
         term *= (better - step) / (worse + 1 + step)
-        total += term
-        if term < 1e-18 * total:
+        tail += term
+        if term < 1e-18 * tail:
             break
-    return total
+    # Dividing integers rounds once and cannot overflow; what is too small for a float becomes 0.
+    return math.comb(pairs, worse) / (1 << pairs) * tail
 
 
 def paired_difference_interval(worse: int, better: int, pairs: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -144,15 +140,12 @@ def _exact_power(pairs: int, drop: float, flips: float, alpha: float) -> float:
     worse_share = (flips + drop) / changed if changed else 0.0
     found, least = 0.0, 0
     for count, weight in enumerate(_binomial(pairs, changed)):
-        least = _least_worse(count, least, alpha)
+        # So many of the changed pairs must be worse for the test to fail: never fewer where more have changed.
+        while least <= count and mcnemar_midp(least, count - least) > alpha:
+            least += 1
         if weight > 1e-12 and least <= count:
             found += weight * sum(_binomial(count, worse_share)[least:])
     return found
-
-
-def _least_worse(count: int, start: int, alpha: float) -> int:
-    """Return how many of ``count`` changed pairs must be worse for the test to fail; it never falls with ``count``."""
-    return next((worse for worse in range(start, count + 1) if mcnemar_midp(worse, count - worse) <= alpha), count + 1)
 
 
 def _binomial(count: int, share: float) -> list[float]:
@@ -233,10 +226,12 @@ class Confusion:
     def by_label(self) -> dict[str, LabelMetrics]:
         """Return the figures of every label, in the order of ``labels``, also of those that never occur."""
         golds, predictions = self._margins()
-        return {
-            label: _label_metrics(self.cells.get((label, label), 0), golds[label], predictions[label])
-            for label in self.labels
-        }
+        found = {}
+        for label in self.labels:
+            right, gold, predicted = self.cells.get((label, label), 0), golds[label], predictions[label]
+            f1 = _ratio(2 * right, gold + predicted)
+            found[label] = LabelMetrics(_ratio(right, predicted), _ratio(right, gold), f1, support=gold)
+        return found
 
     @property
     def macro_f1(self) -> float | None:
@@ -278,25 +273,11 @@ def count(pairs: Iterable[tuple[str, str | None]], labels: Sequence[str]) -> Con
     place: dict[str | None, int] = {label: at for at, label in enumerate(dict.fromkeys(labels))}
     place[None] = len(place)
     counted = Counter(pairs)
-    for pair in counted:
-        _check_known(pair, labels)
+    for gold, predicted in counted:
+        if gold not in labels or (predicted is not None and predicted not in labels):
+            raise ValueError(f"expected labels out of {list(labels)}, got gold {gold!r}, predicted {predicted!r}")
     ordered = sorted(counted.items(), key=lambda cell: (place[cell[0][0]], place[cell[0][1]]))
     return Confusion(tuple(dict.fromkeys(labels)), dict(ordered))
-
-
-def _check_known(pair: tuple[str, str | None], labels: Sequence[str]) -> None:
-    gold, predicted = pair
-    if gold not in labels or (predicted is not None and predicted not in labels):
-        raise ValueError(f"expected labels out of {list(labels)}, got gold {gold!r}, predicted {predicted!r}")
-
-
-def _label_metrics(right: int, gold: int, predicted: int) -> LabelMetrics:
-    return LabelMetrics(
-        precision=_ratio(right, predicted),
-        recall=_ratio(right, gold),
-        f1=_ratio(2 * right, gold + predicted),
-        support=gold,
-    )
 
 
 def _ratio(part: int, whole: int) -> float:

@@ -155,12 +155,11 @@ def count_missing(evaluation: Evaluation) -> list[MissingCount]:
         if outcome.why_missing is not None:
             key = (outcome.why_missing.cause, outcome.why_missing.proposal)
             groups.setdefault(key, []).append((outcome.sample.case_name, outcome.why_missing))
-    counts = [_counted(cause, proposal, found) for (cause, proposal), found in groups.items()]
+    counts = []
+    for (cause, proposal), found in groups.items():
+        details = Counter(missing.detail for _, missing in found)
+        shown = [detail for detail, _ in details.most_common(_SHOWN_DETAILS)]
+        listed = ", ".join(shown) + (", …" if len(details) > _SHOWN_DETAILS else "")
+        text = Missing(cause, listed, proposal).text
+        counts.append(MissingCount(cause, len(found), text, tuple(case for case, _ in found)))
     return sorted(counts, key=lambda one: -one.count)
-
-
-def _counted(cause: Cause, proposal: str, found: list[tuple[str, Missing]]) -> MissingCount:
-    details = Counter(missing.detail for _, missing in found)
-    shown = [detail for detail, _ in details.most_common(_SHOWN_DETAILS)]
-    listed = ", ".join(shown) + (", …" if len(details) > _SHOWN_DETAILS else "")
-    return MissingCount(cause, len(found), Missing(cause, listed, proposal).text, tuple(case for case, _ in found))

@@ -114,11 +114,8 @@ def shared(reference: Contract, now: Contract) -> Contract:
 def _lines(found: list[Loosened]) -> Iterator[str]:
     for what in dict.fromkeys(what for what, _ in found):
         names = [plain(name) for kind, name in found if kind == what and name]
-        yield plain(what) if not names else f"{_several(plain(what), len(names))}: {listed(names)}"
-
-
-def _several(what: str, count: int) -> str:
-    return what if count == 1 else f"{count} {what.replace('sample ', 'samples ', 1)}"
+        kind = plain(what) if len(names) < 2 else f"{len(names)} {plain(what).replace('sample ', 'samples ', 1)}"
+        yield f"{kind}: {listed(names)}" if names else kind
 
 
 def _all(reference: Contract, now: Contract) -> Iterator[Loosened]:
@@ -131,8 +128,7 @@ def _all(reference: Contract, now: Contract) -> Iterator[Loosened]:
     if reference.extract != now.extract:
         yield f"extract: {cut(str(reference.extract), 60)} → {cut(str(now.extract), 60)}", ""
     yield from _words(reference, now)
-    yield from _canonicals(reference, now)
-    yield from _labeled(reference, now)
+    yield from _samples(reference, now)
 
 
 def _gates(before: Gates, now: Gates) -> Iterator[Loosened]:
@@ -173,32 +169,22 @@ class _Reader:
             return None
 
 
-def _canonicals(reference: Contract, now: Contract) -> Iterator[Loosened]:
-    kept, ordinary = now.by_text(canonical=True), now.by_text(canonical=False)
-    ids = {sample.id for sample in kept.values()}
-    for form, sample in reference.by_text(canonical=True).items():
-        if form in kept:
-            yield from _relabeled("canonical", sample, kept[form])
-        elif form in ordinary:
-            yield "canonical sample made an ordinary one", sample.id
-        else:
-            yield f"canonical sample {'reworded' if sample.id in ids else 'removed'}", sample.id
-
-
-def _labeled(reference: Contract, now: Contract) -> Iterator[Loosened]:
-    kept, canonical = now.by_text(canonical=False), now.by_text(canonical=True)
-    ids = {sample.id for sample in kept.values()}
-    for form, sample in reference.by_text(canonical=False).items():
-        other = kept.get(form) or canonical.get(form)  # as a canonical it has to be right: that is no loosening
-        if other is not None:
-            yield from _relabeled("labeled", sample, other)
-        else:
-            yield f"labeled sample {'given another text' if sample.id in ids else 'removed'}", sample.id
-
-
-def _relabeled(kind: str, before: Sample, now: Sample) -> Iterator[Loosened]:
-    if before.label != now.label:
-        yield f"{kind} sample relabeled", f"{before.id} ({cut(before.label, 40)} → {cut(now.label, 40)})"
+def _samples(reference: Contract, now: Contract) -> Iterator[Loosened]:
+    for kind, reworded in (("canonical", "reworded"), ("labeled", "given another text")):
+        is_canonical = kind == "canonical"
+        kept, others = now.by_text(canonical=is_canonical), now.by_text(canonical=not is_canonical)
+        ids = {sample.id for sample in kept.values()}
+        for form, sample in reference.by_text(canonical=is_canonical).items():
+            # A labeled one may become canonical: there it has to be right, which is no loosening.
+            other = kept.get(form) or (None if is_canonical else others.get(form))
+            if other is not None:
+                if other.label != sample.label:
+                    change = f"{cut(sample.label, 40)} → {cut(other.label, 40)}"
+                    yield f"{kind} sample relabeled", f"{sample.id} ({change})"
+            elif is_canonical and form in others:
+                yield "canonical sample made an ordinary one", sample.id
+            else:
+                yield f"{kind} sample {reworded if sample.id in ids else 'removed'}", sample.id
 
 
 @dataclass(frozen=True)
@@ -243,26 +229,24 @@ class References:
         Raises:
             PromptfitError: git cannot read it, or it cannot be understood as it is there.
         """
-        found = (self._at(version, path) for version in self.versions)
-        return tuple(old for old in found if old is not None)
+        now = self.repository.path_of(path)
+        found = []
+        for at, version in enumerate(self.versions):
+            old = self.old_path(version, now) if now is not None else None
+            if old is None:
+                continue
+            folder = Path(self._copies.name, str(at))
+            try:
+                found.append(self._read(version, old, folder, moved_from=old if old != now else ""))
+            except PromptFileError as error:
+                if not self.accepts:
+                    said = str(error).replace(f"{folder}{os.sep}", f"{version.name}:")
+                    raise PromptFileError(f"{said} (--promptfit-accept-contract does without this version)") from None
+        return tuple(one for one in found if one is not None)
 
     def old_path(self, version: Version, path: str) -> str | None:
         """Return where a version has the prompt file that is at ``path`` now; ``None`` where it has none."""
         return path if path in version.paths else version.renamed(self.patterns).get(path)
-
-    def _at(self, version: Version, path: Path) -> OldPrompt | None:
-        now = self.repository.path_of(path)
-        old = self.old_path(version, now) if now is not None else None
-        if old is None:
-            return None
-        folder = Path(self._copies.name, str(self.versions.index(version)))
-        try:
-            return self._read(version, old, folder, moved_from=old if old != now else "")
-        except PromptFileError as error:
-            if self.accepts:
-                return None
-            said = str(error).replace(f"{folder}{os.sep}", f"{version.name}:")
-            raise PromptFileError(f"{said} (--promptfit-accept-contract does without this version)") from None
 
     def _read(self, version: Version, path: str, folder: Path, moved_from: str) -> OldPrompt | None:
         copy = _copied(version, path, folder)
@@ -271,8 +255,12 @@ class References:
         parsed = self._with_data(version, path, parse_prompt_file(copy), folder)
         beside = posixpath.join(posixpath.dirname(path), baseline_path(Path(path)).name)
         text = version.read(beside)
-        accepted = None if text is None else _accepted(text.decode(errors="replace"), f"{version.name}:{beside}")
-        return OldPrompt(version.name, parsed, read_samples(parsed), accepted, moved_from)
+        try:
+            shown = f"{version.name}:{beside}"
+            baseline = None if text is None else parse_baseline(text.decode(errors="replace"), shown)
+        except PromptfitError as error:
+            raise PromptFileError(str(error)) from None
+        return OldPrompt(version.name, parsed, read_samples(parsed), baseline, moved_from)
 
     def _with_data(self, version: Version, path: str, parsed: ParsedPrompt, folder: Path) -> ParsedPrompt:
         """Lay the data file beside the copy of its prompt; one that is not in git is read where it is now."""
@@ -284,13 +272,6 @@ class References:
             return parsed
         here = source.model_copy(update={"file": str(self.repository.top / data)})
         return ParsedPrompt(parsed.config.model_copy(update={"samples": here}), parsed.source)
-
-
-def _accepted(text: str, shown: str) -> Baseline:
-    try:
-        return parse_baseline(text, shown)
-    except PromptfitError as error:
-        raise PromptFileError(str(error)) from None
 
 
 def _copied(version: Version, path: str, folder: Path) -> Path | None:

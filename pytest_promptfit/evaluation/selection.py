@@ -142,7 +142,7 @@ def narrowed(version: Version, run: Run, old_path: Callable[[str], str | None]) 
 
     ``old_path`` returns where the version has a prompt file of now.
     """
-    folders = _upwards(_common(run.arguments) if run.arguments else run.start)
+    folders = _upwards(posixpath.commonpath(run.arguments) if run.arguments else run.start)
     before, now = (read_ini(folders, read, run.ini) for read in (version.read, run.read))
     changed = [*_addopts(before, now), *_hooks(version, run)]
     yield from changed
@@ -167,8 +167,8 @@ def _collected_at(version: Version, run: Run, ini: Ini) -> Iterator[str]:
     scopes = run.arguments or tuple(paths) or (run.start,)
     for path in sorted(version.paths):
         if _matches(path, patterns):
-            within = [inner for scope in scopes if (inner := _inside(path, scope)) is not None]
-            if any(not _is_closed(inner, closed) for inner in within):
+            within = [inner.split("/")[:-1] for scope in scopes if (inner := _inside(path, scope)) is not None]
+            if any(not any(_matches(folder, closed) for folder in folders) for folders in within):
                 yield path
 
 
@@ -182,10 +182,6 @@ def _inside(path: str, scope: str) -> str | None:
     if start == scope or fnmatch.fnmatchcase(start, scope):
         return "/".join(parts[depth:])
     return None
-
-
-def _is_closed(inner: str, closed: Sequence[str]) -> bool:
-    return any(fnmatch.fnmatch(part, pattern) for part in inner.split("/")[:-1] for pattern in closed)
 
 
 def _matches(path: str, patterns: Sequence[str]) -> bool:
@@ -272,10 +268,6 @@ def _upwards(folder: str) -> list[str]:
     while folders and posixpath.dirname(folders[-1]):
         folders.append(posixpath.dirname(folders[-1]))
     return [*folders, ""]
-
-
-def _common(paths: Sequence[str]) -> str:
-    return posixpath.commonpath(paths)
 
 
 def _joined(folder: str, name: str) -> str:

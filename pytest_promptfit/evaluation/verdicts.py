@@ -60,6 +60,11 @@ class Reference:
     accepts: bool = False
     moved_from: str = ""
 
+    @property
+    def alpha(self) -> float | None:
+        """The level of its regression gate; ``None`` where it has none."""
+        return self.gates.regression.alpha if self.gates.regression else None
+
 
 @dataclass(frozen=True)
 class PromptResult:
@@ -146,7 +151,13 @@ class PromptResult:
         In a strict file the committed baseline excuses a miss, unless a git ref that knew it right is regressed
         from: a change must not excuse its own regression.
         """
-        return {name: self._verdict(name, outcome) for name, outcome in self.evaluation.by_case.items()}
+        misses = {name for name in self.evaluation.by_case if self.baseline and self.baseline.is_known_miss(name)}
+        if self.is_worse:
+            misses -= {name for one in self.comparisons if one.reference in self.against for name in one.broken}
+        return {
+            name: case_verdict(outcome, strict=self.strict, known_miss=name in misses, accepts=self.accepts)
+            for name, outcome in self.evaluation.by_case.items()
+        }
 
     @property
     def failed_cases(self) -> list[str]:
@@ -164,15 +175,6 @@ class PromptResult:
     def fails(self) -> bool:
         """Whether any case or gate of the file fails."""
         return bool(self.failed_cases or self.failed_gates)
-
-    def _verdict(self, name: str, outcome: Outcome) -> Verdict:
-        known = self.baseline is not None and self.baseline.is_known_miss(name) and name not in self._inexcusable
-        return case_verdict(outcome, strict=self.strict, known_miss=known, accepts=self.accepts)
-
-    @cached_property
-    def _inexcusable(self) -> frozenset[str]:
-        named = (one for one in self.comparisons if one.reference in self.against)
-        return frozenset(name for one in named for name in one.broken) if self.is_worse else frozenset()
 
 
 def judge(
@@ -197,7 +199,11 @@ def judge(
     own = Reference(OWN, evaluation, baseline, gates)
     result = PromptResult(
         evaluation=evaluation,
-        comparisons=tuple(_compared(reference) for reference in (own, *against) if reference.baseline),
+        comparisons=tuple(
+            compare(one.baseline, one.evaluation, reference=one.name, alpha=one.alpha)
+            for one in (own, *against)
+            if one.baseline
+        ),
         gates=(),
         known_cases=known_cases,
         strict=strict,
@@ -207,9 +213,10 @@ def judge(
         deselected=tuple(deselected),
     )
     found = [gate for one in (own, *against[:1]) for gate in _floors_of(one, result.unselected)]
-    if any(one.gates.regression for one in (own, *against)):
-        reason = why_not_judged(evaluation, result.unselected)
-        found.append(GateResult("regression", None, reason or _without_baseline(against)))
+    if any(one.alpha for one in (own, *against)):
+        where = f", neither here nor at {' or '.join(one.name for one in against)}" if against else " yet"
+        reason = why_not_judged(evaluation, result.unselected) or f"no baseline{where}: --promptfit-update writes it"
+        found.append(GateResult("regression", None, reason))
     found += judge_added(added_gates, evaluation, baseline, unselected=result.unselected)
     unheld = len(known_cases) - len(evaluation.outcomes)
     found += _contract([one for one in against if one.loosened is not None], unheld, fails="contract" not in deselected)
@@ -233,7 +240,12 @@ def settled(results: Sequence[PromptResult], *, tests: int = 0) -> list[PromptRe
     pytest-xdist gave some to other workers: each then has its smallest possible share, and the whole run is
     settled when all are known.
     """
-    sharing = [one for result in results for one in _judged(result) if _could_fail(one)]
+    sharing = [
+        one
+        for result in results
+        for one in _judged(result)
+        if one.alpha is not None and len(one.fixed) + len(one.broken) >= least_broken(one.alpha)
+    ]
     levels = benjamini_hochberg([one.p_value for one in sharing], [one.alpha or 1.0 for one in sharing])
     if tests:
         levels = [min(level, (one.alpha or 1.0) / tests) for level, one in zip(levels, sharing, strict=True)]
@@ -271,28 +283,11 @@ def _judged(result: PromptResult) -> list[Comparison]:
     return [one for one in result.comparisons if one.alpha is not None]
 
 
-def _could_fail(comparison: Comparison) -> bool:
-    changed = len(comparison.fixed) + len(comparison.broken)
-    return comparison.alpha is not None and changed >= least_broken(comparison.alpha)
-
-
-def _compared(reference: Reference) -> Comparison:
-    assert reference.baseline is not None
-    alpha = reference.gates.regression.alpha if reference.gates.regression else None
-    return compare(reference.baseline, reference.evaluation, reference=reference.name, alpha=alpha)
-
-
 def _floors_of(reference: Reference, unselected: int) -> list[GateResult]:
     results = judge_floors(reference.gates, reference.evaluation, unselected=unselected)
     if reference.name == OWN:
         return results
     return [replace(result, detail=f"by {reference.name}'s gate: {result.detail}") for result in results]
-
-
-def _without_baseline(against: Sequence[Reference]) -> str:
-    if not against:
-        return "no baseline yet: --promptfit-update writes it"
-    return f"no baseline, neither here nor at {' or '.join(one.name for one in against)}: --promptfit-update writes it"
 
 
 def _contract(held: Sequence[Reference], unselected: int, *, fails: bool) -> list[GateResult]:
