@@ -155,14 +155,11 @@ def pytest_configure(config: pytest.Config) -> None:
         for name in _given(config, "--tune-dry-run", "--tune-seed", "--tune-iterations"):
             raise pytest.UsageError(f"{name} needs --tune: pytest --tune {name} …")
     if not (config.option.promptfit or config.option.promptfit_tune):
-        _refuse_lone_options(config)
-        _name_the_flag(config)
+        _refuse_without_the_flag(config)
         return
-    _refuse_limits_without_recording(config)
-    _refuse_writing_in_dry_run(config)
+    _refuse_writing(config)
     from pytest_promptfit.plugin.session import PromptfitSession
 
-    _refuse_in_ci(config)
     config.pluginmanager.register(PromptfitSession(config), "promptfit-session")
 
 
@@ -190,7 +187,8 @@ def _given(config: pytest.Config, *names: str) -> Iterator[str]:
     return (name for name, value in values if value is not False and value not in (None, ""))
 
 
-def _refuse_lone_options(config: pytest.Config) -> None:
+def _refuse_without_the_flag(config: pytest.Config) -> None:
+    """Refuse our other options, and a prompt file among the paths: without the flag pytest would pass over them."""
     for name in _given(
         config,
         "--promptfit-record",
@@ -206,10 +204,6 @@ def _refuse_lone_options(config: pytest.Config) -> None:
         "--promptfit-allow-ci",
     ):
         raise pytest.UsageError(f"{name} needs --promptfit: pytest --promptfit {name} …")
-
-
-def _name_the_flag(config: pytest.Config) -> None:
-    """Refuse a prompt file among the paths: without the flag pytest would pass over it."""
     for argument in config.args:
         path = argument.partition("::")[0]
         if path.endswith((".yaml", ".yml")) and Path(config.invocation_params.dir, path).is_file():
@@ -218,25 +212,15 @@ def _name_the_flag(config: pytest.Config) -> None:
                 raise pytest.UsageError(f"{path!r} is a prompt file: pytest --promptfit {argument!r}")
 
 
-def _refuse_limits_without_recording(config: pytest.Config) -> None:
-    if config.option.promptfit_record:
-        return
-    for name in _given(config, "--promptfit-budget", "--promptfit-max-calls"):
-        tuning = config.option.promptfit_tune
-        instead = "; a tuning run is limited by tune.budget in the prompt file" if tuning else ""
-        raise pytest.UsageError(f"{name} needs --promptfit-record{instead}")
-
-
-def _refuse_writing_in_dry_run(config: pytest.Config) -> None:
-    if not config.option.tune_dry_run:
-        return
-    for name in _given(config, *WRITING):
-        raise pytest.UsageError(f"{name} and --tune-dry-run: a dry run asks and writes nothing: leave out one")
-
-
-def _refuse_in_ci(config: pytest.Config) -> None:
-    """Refuse what costs money or rewrites files when a CI system runs us and nobody said that it may."""
+def _refuse_writing(config: pytest.Config) -> None:
+    """Refuse what costs money or rewrites files where it contradicts itself, or a CI system runs us unasked."""
     option = config.option
+    limits = () if option.promptfit_record else ("--promptfit-budget", "--promptfit-max-calls")
+    for name in _given(config, *limits):
+        instead = "; a tuning run is limited by tune.budget in the prompt file" if option.promptfit_tune else ""
+        raise pytest.UsageError(f"{name} needs --promptfit-record{instead}")
+    for name in _given(config, *(WRITING if option.tune_dry_run else ())):
+        raise pytest.UsageError(f"{name} and --tune-dry-run: a dry run asks and writes nothing: leave out one")
     if os.environ.get("CI", "").lower() in ("", "0", "false") or option.promptfit_allow_ci:
         return
     for name in _given(config, *WRITING, *(() if option.tune_dry_run else ("--tune",))):

@@ -16,10 +16,10 @@ from pytest_promptfit.errors import HookError, PromptfitError
 from pytest_promptfit.evaluation.gates import Gate, GateResult
 from pytest_promptfit.prompts.model import Gates
 from pytest_promptfit.providers.own import Custom
-from pytest_promptfit.text import described, plain, relative_to, shown
+from pytest_promptfit.providers.shared import one_line, shown
+from pytest_promptfit.text import described, plain, relative_to
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     import pluggy
@@ -69,7 +69,7 @@ def gates_of(hook: pluggy.HookRelay, config: pytest.Config, path: Path) -> tuple
         for gate in returned if isinstance(returned, list | tuple) else [returned]:
             wrong = _what_is_wrong(gate, [gate.name for gate in found])
             if wrong:
-                raise HookError(f"{_blame(caller, config, _file_of_judge(gate))}: {wrong}")
+                raise HookError(f"{_blame(caller, config, _begin_of(getattr(gate, 'judge', None)))}: {wrong}")
             found.append(replace(gate, judge=_Judge(gate, caller, config)))
     return tuple(found)
 
@@ -95,22 +95,23 @@ class _Judge:
     config: pytest.Config
 
     def __call__(self, evaluation: Evaluation, baseline: Baseline | None) -> GateResult:
-        lines = _file_of_judge(self.gate)
+        lines = _begin_of(self.gate.judge)
         try:
             result: object = self.gate.judge(evaluation, baseline)
             if isinstance(result, GateResult):
-                return _plain_result(self.gate.name, result)
+                # numpy's booleans, say, and line breaks do not get further.
+                return GateResult(
+                    self.gate.name,
+                    None if result.passed is None else bool(result.passed),
+                    plain(str(result.detail)),
+                    tuple(map(str, result.samples)),
+                    plain(str(result.warning)),
+                )
             wrong = f"expected a GateResult; found {shown(result)}"
         except RAISED as error:
             lines |= _files_of(error)
             wrong = described(error)
         raise HookError(f"{_blame(self.caller, self.config, lines)}: {wrong}")
-
-
-def _plain_result(name: str, given: GateResult) -> GateResult:
-    """Return a plugin's verdict as ours are: numpy's booleans, say, and line breaks do not get further."""
-    passed = None if given.passed is None else bool(given.passed)
-    return GateResult(name, passed, plain(str(given.detail)), tuple(map(str, given.samples)), plain(str(given.warning)))
 
 
 def _called(caller: pluggy.HookCaller, config: pytest.Config, **arguments: object) -> Any:
@@ -120,8 +121,9 @@ def _called(caller: pluggy.HookCaller, config: pytest.Config, **arguments: objec
         raise
     except RAISED as error:
         told = f"{_blame(caller, config, _files_of(error))}: {described(error)}"
-        reply = arguments.get("reply")
-        raise HookError(told if reply is None else f"{told}, for the reply {_start(reply)}") from None
+        if "reply" in arguments:
+            told += f", for the reply {one_line(getattr(arguments['reply'], 'text', ''), 60)!r}"
+        raise HookError(told) from None
 
 
 def _blame(caller: pluggy.HookCaller, config: pytest.Config, lines: dict[str, int]) -> str:
@@ -130,13 +132,12 @@ def _blame(caller: pluggy.HookCaller, config: pytest.Config, lines: dict[str, in
     ``lines`` are the files that took part, each with the last line that did. Where none of them is an
     implementation's, all plugins that have one are named: which of them it was, pluggy does not say.
     """
-    impls = [(impl.plugin_name, _file_of(impl.function)) for impl in caller.get_hookimpls()]
-    guilty = [(name, lines[file]) for name, file in impls if lines.get(file)]
+    impls = caller.get_hookimpls()
+    guilty = ((impl.plugin_name, lines[file]) for impl in impls for file in _begin_of(impl.function) if lines.get(file))
     folder = config.invocation_params.dir
-    if guilty:
-        name, line = guilty[0]
+    for name, line in guilty:
         return f"{relative_to(name, folder)}:{line}: {caller.name}"
-    names = dict.fromkeys(relative_to(name, folder) for name, _ in impls)
+    names = dict.fromkeys(relative_to(impl.plugin_name, folder) for impl in impls)
     return f"{' or '.join(names)}: {caller.name}"
 
 
@@ -150,18 +151,7 @@ def _files_of(error: BaseException | None) -> dict[str, int]:
     return lines
 
 
-def _file_of_judge(gate: object) -> dict[str, int]:
-    judge = getattr(gate, "judge", None)
-    code = getattr(judge, "__code__", None)
-    return {code.co_filename: code.co_firstlineno} if code else {}
-
-
-def _file_of(function: Callable[..., object]) -> str:
+def _begin_of(function: object) -> dict[str, int]:
+    """Return the file and the first line of a function; nothing where it is none that was written in Python."""
     code = getattr(function, "__code__", None)
-    return code.co_filename if code else ""
-
-
-def _start(reply: object) -> str:
-    from pytest_promptfit.text import one_line
-
-    return repr(one_line(getattr(reply, "text", ""), 60))
+    return {code.co_filename: code.co_firstlineno} if code else {}

@@ -16,7 +16,7 @@ import pytest
 from pytest_promptfit.text import plain, relative_to
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from pytest_promptfit.evaluation.reference import References
 
@@ -60,26 +60,21 @@ def where_prompts_are(config: pytest.Config) -> str:
     typed = {"--promptfit", "--tune", "--promptfit-tune"} & {str(one) for one in config.invocation_params.args}
     if given and not (typed and any(path.is_dir() for path in given)):
         return ""
-    found = sorted(_prompt_files(config))
-    if not found:
-        return ""
-    folder = config.invocation_params.dir
-    first = relative_to(str(found[0]), folder)
-    more = f" and {len(found) - 1} more" if len(found) > 1 else ""
-    looked = " ".join(relative_to(str(path), folder) for path in given) or " ".join(config.args)
-    return plain(
-        f"no prompt file is collected from {looked}, but there is {first}{more}: "
-        f"pytest --promptfit {relative_to(str(found[0].parent), folder)}, or name the folder in testpaths"
-    )
-
-
-def _prompt_files(config: pytest.Config) -> Iterator[Path]:
-    """Yield the prompt files of the project, hidden folders and those out of ``testpaths`` too."""
+    found = []
     for folder, folders, files in islice(os.walk(config.rootpath), MOST_FOLDERS):
-        # A virtual environment is not the project's own.
+        # Hidden folders and those out of testpaths too; but a virtual environment is not the project's own.
         entered = [name for name in folders if name not in NEVER_ENTERED]
         folders[:] = [name for name in entered if not Path(folder, name, "pyvenv.cfg").is_file()]
-        yield from (Path(folder, name) for name in files if is_prompt_file(config, name))
+        found += [Path(folder, name) for name in files if is_prompt_file(config, name)]
+    if not found:
+        return ""
+    first, start = min(found), config.invocation_params.dir
+    more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+    looked = " ".join(relative_to(str(path), start) for path in given) or " ".join(config.args)
+    return plain(
+        f"no prompt file is collected from {looked}, but there is {relative_to(str(first), start)}{more}: "
+        f"pytest --promptfit {relative_to(str(first.parent), start)}, or name the folder in testpaths"
+    )
 
 
 def refuse_options_by_the_change(config: pytest.Config) -> None:

@@ -30,14 +30,13 @@ from pytest_promptfit.plugin.selection import (
     where_prompts_are,
 )
 from pytest_promptfit.text import plain, relative_to, with_short_paths
-from pytest_promptfit.tuning.result import TuneFailure, TuneResult
+from pytest_promptfit.tuning.result import TuneFailure
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
     from pytest_promptfit.evaluation.reference import References
     from pytest_promptfit.evaluation.verdicts import PromptResult
-    from pytest_promptfit.reports.page.tuning import Tuning
 
 
 CONCURRENCY = 16
@@ -61,7 +60,15 @@ class PromptfitSession:
         self._narrowed: dict[str, None] = {}
         self._collected = 0
         refuse_options_by_the_change(config)
-        self._settings = self._read_settings()
+        option = config.option
+        self._settings = RunSettings(
+            root=config.rootpath,
+            where=_where(config),
+            against=self._read_against(),
+            update=option.promptfit_update or "no",
+            prune=option.promptfit_prune,
+            asking=self._read_asking(),
+        )
         config.pluginmanager.register(CaseReports(config), "promptfit-case-reports")
         config.pluginmanager.register(self._reports, "promptfit-reports")
         config.pluginmanager.register(LastWord(self._reports), "promptfit-last-word")
@@ -92,8 +99,9 @@ class PromptfitSession:
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Note which samples are selected; refuse two prompts that would share a cassette folder, or a wrong door."""
-        if not self._runs and not distributed.is_distributed(self._config):
-            self._refuse_wrong_door()
+        distributes = distributed.is_distributed(self._config)
+        if not self._runs and not distributes and (elsewhere := where_prompts_are(self._config)):
+            raise pytest.UsageError(elsewhere)
         self._lines += [run.skipped for run in self._runs.values() if run.skipped]
         selected: dict[Path, list[Any]] = {}
         for item in session.items:
@@ -102,19 +110,19 @@ class PromptfitSession:
             elif isinstance(item, GateCase):
                 selected.setdefault(item.path, [])
                 self._runs[item.path].selected_gates.add(item.gate)
+        against = self._settings.against
+        comparisons = len(selected) * (1 + len(against.versions if against else ()))
         for path, samples in selected.items():
             run = self._runs[path]
             # --keep-duplicates collects a file as often as it is named.
             run.selected = tuple(dict.fromkeys(samples))
-            run.tests = len(selected) * self._comparisons_each if distributed.is_worker(self._config) else 0
+            run.tests = comparisons if distributed.is_worker(self._config) else 0
             run.refusal = self._refuse_shared_name(run)
             if run.refusal and not distributed.is_worker(self._config):
                 raise pytest.UsageError(plain(run.refusal))
-        if self._settings.against and not self._config.option.collectonly:
+        if against and not self._config.option.collectonly:
             with _as_usage_error():
-                self._narrowed.update(
-                    dict.fromkeys(narrowed_selection(self._config, self._settings.against, self._runs))
-                )
+                self._narrowed.update(dict.fromkeys(narrowed_selection(self._config, against, self._runs)))
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
@@ -165,12 +173,14 @@ class PromptfitSession:
         if distributed.is_worker(self._config):
             self._config.workeroutput["promptfit"] = self._parcel(results).dump()  # type: ignore[attr-defined]
             return
-        if distributed.is_distributed(self._config) and not self._collected:
-            self._say_wrong_door(session)
+        found_none = distributed.is_distributed(self._config) and not self._collected
+        if found_none and (elsewhere := where_prompts_are(self._config)):
+            self._lines.append(f"error: {elsewhere}")
+            session.exitstatus = pytest.ExitCode.USAGE_ERROR
         sent = list(self._worker_results.values())
         reports = self._reports
         reports.results = sorted(settled([*sent, *results]), key=lambda result: result.evaluation.path)
-        reports.tuned, reports.tunings = self._tune_entries(), self._tunings()
+        self._tell_tuning()
         if sum(result.fails for result in reports.results) > sum(result.fails for result in [*sent, *results]):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED  # a worker did not know how many others there are
         self._judge_selection(session)
@@ -230,22 +240,6 @@ class PromptfitSession:
             ]
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
-    def _refuse_wrong_door(self) -> None:
-        elsewhere = where_prompts_are(self._config)
-        if elsewhere:
-            raise pytest.UsageError(elsewhere)
-
-    def _say_wrong_door(self, session: pytest.Session) -> None:
-        elsewhere = where_prompts_are(self._config)
-        if elsewhere:
-            self._lines.append(f"error: {elsewhere}")
-            session.exitstatus = pytest.ExitCode.USAGE_ERROR
-
-    @property
-    def _comparisons_each(self) -> int:
-        """How many comparisons a prompt file takes part in."""
-        return 1 + (len(self._settings.against.versions) if self._settings.against else 0)
-
     def _tune(self, session: pytest.Session) -> None:
         """Tune the prompts whose run is selected, or say what that would do."""
         runs = [self._runs[item.path] for item in session.items if isinstance(item, TuneCase)]
@@ -278,15 +272,17 @@ class PromptfitSession:
             f"{self._relative(str(other))}: expected different names, because recordings are kept by name"
         )
 
-    def _tune_entries(self) -> list[TuneResult | TuneFailure]:
-        """Return the tuning runs, those that an error ended, too."""
-        return [
-            TuneFailure(str(run.path), with_short_paths(str(run.tuned), self._folder))
-            if isinstance(run.tuned, PromptfitError)
-            else run.tuned
-            for run in self._runs.values()
-            if run.tuned is not None
-        ]
+    def _tell_tuning(self) -> None:
+        """Hand on the tuning runs, those that an error ended too, and the others with the models that they asked."""
+        for run in self._runs.values():
+            if isinstance(run.tuned, PromptfitError):
+                self._reports.tuned.append(TuneFailure(str(run.path), with_short_paths(str(run.tuned), self._folder)))
+            elif run.tuned is not None:
+                from pytest_promptfit.reports.page.tuning import Tuning  # brings the page's templates
+
+                config = run.parsed.config
+                self._reports.tuned.append(run.tuned)
+                self._reports.tunings.append(Tuning(run.tuned, str(config.model), str(config.tune.model or "")))
 
     def _parcel(self, results: list[PromptResult]) -> distributed.Parcel:
         root = self._config.rootpath
@@ -302,30 +298,8 @@ class PromptfitSession:
             with told_in_one_line(path):
                 self._lines.append(write_accepted(result, path))
 
-    def _tunings(self) -> list[Tuning]:
-        """Return the tuning runs with the models that they asked."""
-        found = []
-        for run in self._runs.values():
-            if isinstance(run.tuned, TuneResult):
-                from pytest_promptfit.reports.page.tuning import Tuning  # brings the page's templates
-
-                config = run.parsed.config
-                found.append(Tuning(run.tuned, str(config.model), str(config.tune.model or "")))
-        return found
-
     def _relative(self, path: str) -> str:
         return relative_to(path, self._folder)
-
-    def _read_settings(self) -> RunSettings:
-        option = self._config.option
-        return RunSettings(
-            root=self._config.rootpath,
-            where=_where(self._config),
-            against=self._read_against(),
-            update=option.promptfit_update or "no",
-            prune=option.promptfit_prune,
-            asking=self._read_asking(),
-        )
 
     def _read_against(self) -> References | None:
         names = tuple(dict.fromkeys(self._config.option.promptfit_against or ()))

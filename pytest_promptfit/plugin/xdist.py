@@ -54,19 +54,21 @@ class Parcel:
         """Return the results with the paths that they have in a project at ``root``."""
         if self.root == root:
             return list(self.results)
-        return [_moved(result, lambda text: text.replace(self.root, root)) for result in self.results]
+        moved = []
+        for result in self.results:
+            evaluation = result.evaluation
+            outcomes = tuple(
+                replace(one, sample=replace(one.sample, path=one.sample.path.replace(self.root, root)))
+                for one in evaluation.outcomes
+            )
+            notes = tuple(note.replace(self.root, root) for note in evaluation.notes)
+            path = evaluation.path.replace(self.root, root)
+            moved.append(replace(result, evaluation=replace(evaluation, path=path, outcomes=outcomes, notes=notes)))
+        return moved
 
     def recordings_at(self, root: str) -> dict[str, dict[str, str]]:
         """Return the recordings by the paths that the prompt files have in a project at ``root``."""
         return {path.replace(self.root, root): files for path, files in self.recordings.items()}
-
-
-def _moved(result: PromptResult, move: Callable[[str], str]) -> PromptResult:
-    evaluation = result.evaluation
-    outcomes = (replace(o, sample=replace(o.sample, path=move(o.sample.path))) for o in evaluation.outcomes)
-    notes = tuple(map(move, evaluation.notes))
-    moved = replace(evaluation, path=move(evaluation.path), outcomes=tuple(outcomes), notes=notes)
-    return replace(result, evaluation=moved)
 
 
 def place(root: Path) -> str:
