@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -85,6 +86,8 @@ class Comparison:
     alpha: float | None = USUAL_ALPHA
     accepted: Baseline | None = None
     """The accepted outcomes themselves."""
+    by_label: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    """Of all labeled ones that were accepted, shared or not: how many were right, and how many there are."""
 
     @property
     def now(self) -> int:
@@ -184,6 +187,8 @@ def compare(
     was_right = {name for name in shared if before[name].outcome == "right"}
     is_right = {name for name in shared if now[name].predicted == before[name].label}
     models = dict.fromkeys(before[name].model or baseline.model for name in shared)
+    accepted = Counter(case.label for case in before.values())
+    right = Counter(case.label for case in before.values() if case.outcome == "right")
     return Comparison(
         reference=reference,
         before=len(was_right),
@@ -192,10 +197,11 @@ def compare(
         shared=len(shared),
         added=len(now) - len(shared),
         removed=len(before.keys() - now.keys() - {o.sample.case_name for o in evaluation.unanswered}),
-        accuracy=_share(sum(case.outcome == "right" for case in before.values()), len(before)),
+        accuracy=_share(right.total(), len(before)),
         other_models=tuple(model for model in models if model != evaluation.model),
         alpha=alpha,
         accepted=baseline,
+        by_label={label: (right[label], count) for label, count in accepted.items()},
     )
 
 

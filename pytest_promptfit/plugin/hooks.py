@@ -16,8 +16,7 @@ from pytest_promptfit.errors import HookError, PromptfitError
 from pytest_promptfit.evaluation.gates import Gate, GateResult
 from pytest_promptfit.prompts.model import Gates
 from pytest_promptfit.providers.own import Custom
-from pytest_promptfit.providers.shared import one_line, shown
-from pytest_promptfit.text import described, plain, relative_to
+from pytest_promptfit.text import described, one_line, plain, relative_to, shown
 
 if TYPE_CHECKING:
     from pathlib import Path

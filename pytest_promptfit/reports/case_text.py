@@ -1,8 +1,9 @@
-"""What is said of a single case or gate: to a person who must act, and to JUnit."""
+"""What is said of a case, of the misses together, and of a gate: to a person who must act, and to JUnit."""
 
 from __future__ import annotations
 
 import shlex
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_promptfit.evaluation.gates import listed
@@ -44,7 +45,7 @@ def failure_lines(result: PromptResult, name: str, path: str) -> Iterator[str]:
     yield f"  text:    {cut(sample.text, 300)}"
     yield f"  label:   {plain(sample.label)}"
     if outcome.reply is not None:
-        yield f"  read:    {plain(outcome.predicted) if outcome.predicted is not None else 'no label'}"
+        yield f"  read:    {answer(outcome.predicted)}"
         yield f"  reply:   {cut(outcome.reply.shown, 300)}"
     if sample.note:
         yield f"  note:    {cut(sample.note, 300)}"
@@ -80,6 +81,62 @@ def how_to_accept(result: PromptResult, path: str) -> str:
             f"{where} {'have' if len(refs) > 1 else 'has'} it, so a person merges it all the same"
         )
     return f"pytest --promptfit --promptfit-update{'=force' if result.is_worse else ''} {path}"
+
+
+@dataclass(frozen=True)
+class Confused:
+    """Samples of one label that were read as the same other one, or as none; the worst first."""
+
+    label: str
+    predicted: str | None
+    outcomes: tuple[Outcome, ...]
+    failed: int
+    canonical: int
+    broken: int
+
+    @property
+    def title(self) -> str:
+        """``negative → neutral (18, 12 broke)``: safe to show."""
+        counts = ((self.canonical, "canonical"), (self.broken, "broke"))
+        said = "".join(f", {count} {word}" for count, word in counts if count)
+        return f"{plain(self.label)} → {answer(self.predicted)} ({len(self.outcomes)}{said})"
+
+
+def answer(predicted: str | None) -> str:
+    """Return what was read, safe to show."""
+    return "no label" if predicted is None else plain(predicted)
+
+
+def confused(result: PromptResult) -> list[Confused]:
+    """Return the misses by label and answer: first those with a failed canonical, then by what fails and broke."""
+    broken = frozenset(result.comparison.broken) if result.comparison else frozenset()
+    failed = frozenset(result.failed_cases)
+
+    def rank(outcome: Outcome) -> tuple[bool, bool, bool]:
+        name = outcome.sample.case_name
+        return not outcome.sample.canonical, name not in failed, name not in broken
+
+    groups: dict[tuple[str, str | None], list[Outcome]] = {}
+    for outcome in sorted(result.evaluation.outcomes, key=rank):
+        if outcome.reply is not None and not outcome.correct:
+            groups.setdefault((outcome.sample.label, outcome.predicted), []).append(outcome)
+    found = [
+        Confused(
+            label,
+            predicted,
+            tuple(outcomes),
+            failed=sum(o.sample.case_name in failed for o in outcomes),
+            canonical=sum(o.sample.canonical for o in outcomes),
+            broken=sum(o.sample.case_name in broken for o in outcomes),
+        )
+        for (label, predicted), outcomes in groups.items()
+    ]
+    return sorted(found, key=lambda one: (-one.canonical, -one.failed, -one.broken, -len(one.outcomes)))
+
+
+def said_of_gate(gate: GateResult) -> tuple[str, tuple[str, ...]]:
+    """Return the sentence on a gate, and what is to be listed below it: everything that was loosened."""
+    return gate.head or gate.detail, gate.samples if gate.name == "contract" else ()
 
 
 def gate_lines(gate: GateResult, result: PromptResult, path: str) -> Iterator[str]:

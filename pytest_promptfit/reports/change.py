@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pytest_promptfit.errors import PromptfitError
+from pytest_promptfit.evaluation.git import run_git
 from pytest_promptfit.text import plain
 
 if TYPE_CHECKING:
@@ -33,14 +34,12 @@ class Change:
 
 def change_since(ref: str, path: Path) -> Change | None:
     """Return what changed since ``ref``; ``None`` where that cannot be known: no git, a new file, an unreadable one."""
-    # A path that starts with ./ is relative to the folder git runs in.
-    old = _git(path.parent, "show", "--end-of-options", f"{ref}:./{path.name}")
-    head = _git(path.parent, "log", "-1", "--format=%h %cs")
-    if old is None or head is None:
-        return None
     try:
+        # A path that starts with ./ is relative to the folder git runs in.
+        old = run_git(path.parent, "show", "--end-of-options", f"{ref}:./{path.name}").decode(errors="replace")
+        head = run_git(path.parent, "log", "-1", "--format=%h %cs").decode(errors="replace")
         new = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError):
+    except (PromptfitError, OSError, UnicodeDecodeError):
         return None
     commit, _, date = head.strip().partition(" ")
     return Change(ref, diff_of(old, new, path.name), first_changed_line(old, new), commit, date)
@@ -62,19 +61,3 @@ def first_changed_line(old: str, new: str) -> int:
     same = next((at for at, (one, two) in enumerate(zip(before, after, strict=False)) if one != two), None)
     at = min(len(before), len(after)) if same is None else same
     return 1 if before == after else max(1, min(at + 1, len(after)))
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
-    try:
-        # The program and every option are ours; the ref follows --end-of-options.
-        done = subprocess.run(  # noqa: S603
-            ["git", *arguments],  # noqa: S607
-            cwd=folder,
-            capture_output=True,
-            encoding="utf-8",
-            errors="replace",
-            check=False,
-        )
-    except OSError:
-        return None
-    return done.stdout if done.returncode == 0 else None

@@ -6,8 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from pytest_promptfit.errors import PromptfitError
-from pytest_promptfit.reports.case_text import headline
-from pytest_promptfit.reports.confusions import answer, confused
+from pytest_promptfit.reports.case_text import answer, confused, headline, said_of_gate
 from pytest_promptfit.reports.terminal import usage_line, without_reply_lines
 from pytest_promptfit.reports.verdict import verdict_lines, verdict_on
 from pytest_promptfit.text import counted, cut, percent, plain
@@ -38,9 +37,15 @@ def annotation_lines(
     """
     failing = sorted((r for r in results if verdict_on(r).fails), key=lambda r: verdict_on(r).tone != "worse")
     found = [_verdict(result, relative, changes.get(result.evaluation.path)) for result in failing]
-    wrong = [(result, outcome) for result in failing for outcome in _wrong(result)]
-    wrong.sort(key=lambda pair: not pair[1].sample.canonical)
-    found += [_wrong_sample(result, outcome, relative) for result, outcome in wrong]
+    wrong: list[tuple[str, Outcome]] = []
+    for result in failing:
+        names = {*result.failed_cases, *(result.comparison.broken if result.comparison and result.is_worse else ())}
+        misses = (outcome for group in confused(result) for outcome in group.outcomes)
+        wrong += [(result.evaluation.name, outcome) for outcome in misses if outcome.sample.case_name in names]
+    for name, outcome in sorted(wrong, key=lambda pair: not pair[1].sample.canonical):
+        sample = outcome.sample
+        said = f"{headline(outcome)}: {cut(sample.text, 100)}"
+        found.append(_error(relative(sample.path), sample.line, f"{name}: {sample.case_name}", said))
     yield from found[: MOST_ANNOTATIONS - 1]
     last = found[MOST_ANNOTATIONS - 1 :]
     if last:
@@ -49,29 +54,19 @@ def annotation_lines(
 
 def _verdict(result: PromptResult, relative: Callable[[str], str], change: Change | None) -> str:
     verdict = verdict_on(result)
-    line = change.line if change and change.diff else 1
-    place = f"file={_property(relative(result.evaluation.path))},line={line}"
+    gates = [(gate.name, *said_of_gate(gate)) for gate in result.failed_gates]
     said = [
         f"{verdict.sentence}. {verdict.end}",
         *(line for line in without_reply_lines(result, relative) if line != verdict.sentence),
-        *(f"gate {gate.name}: {gate.head or gate.detail}" for gate in result.failed_gates),
-        *(f"- {what}" for gate in result.failed_gates if gate.name == "contract" for what in gate.samples),
+        *(f"gate {name}: {sentence}" for name, sentence, _ in gates),
+        *(f"- {what}" for _, _, looser in gates for what in looser),
     ]
-    return f"::error {place},title={_property(verdict.name)}::{_data(chr(10).join(said))}"
+    line = change.line if change and change.diff else 1
+    return _error(relative(result.evaluation.path), line, verdict.name, "\n".join(said))
 
 
-def _wrong(result: PromptResult) -> Iterator[Outcome]:
-    """Yield the samples that fail, and those that broke where that is what fails."""
-    names = {*result.failed_cases, *(result.comparison.broken if result.comparison and result.is_worse else ())}
-    for group in confused(result):
-        yield from (outcome for outcome in group.outcomes if outcome.sample.case_name in names)
-
-
-def _wrong_sample(result: PromptResult, outcome: Outcome, relative: Callable[[str], str]) -> str:
-    sample = outcome.sample
-    place = f"file={_property(relative(sample.path))},line={sample.line}"
-    title = _property(f"{result.evaluation.name}: {sample.case_name}")
-    return f"::error {place},title={title}::{_data(headline(outcome))}: {_data(cut(sample.text, 100))}"
+def _error(path: str, line: int, title: str, said: str) -> str:
+    return f"::error file={_property(path)},line={line},title={_property(title)}::{_data(said)}"
 
 
 def append_summary(
@@ -131,9 +126,9 @@ def _row(result: PromptResult, relative: Callable[[str], str]) -> str:
 def _details(result: PromptResult, relative: Callable[[str], str]) -> Iterator[str]:
     misses = [(group, outcome) for group in confused(result) for outcome in group.outcomes]
     for gate in result.failed_gates:
-        yield f"- gate {gate.name}: {_quoted(gate.head or gate.detail)}"
-        if gate.name == "contract":
-            yield from (f"  - {_quoted(what)}" for what in gate.samples)
+        sentence, looser = said_of_gate(gate)
+        yield f"- gate {gate.name}: {_quoted(sentence)}"
+        yield from (f"  - {_quoted(what)}" for what in looser)
     yield from (f"- {_quoted(line.strip())}" for line in without_reply_lines(result, relative))
     yield ""
     if misses:

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from pytest_promptfit.evaluation.baseline import Comparison
     from pytest_promptfit.evaluation.outcomes import Evaluation
     from pytest_promptfit.evaluation.verdicts import PromptResult
     from pytest_promptfit.tuning.result import Holdout, Step, TuneUsage
@@ -46,14 +45,15 @@ def report(
 
 
 def _tune(result: Tuned, relative: Callable[[str], str]) -> dict[str, Any]:
-    """Return a tuning run; one that an error ended has nothing but the first three keys."""
+    """Return a tuning run: one that an error ended has nothing but the first three keys.
+
+    ``scores`` and ``stages`` have the keys of ``Score`` and ``StageUsage``.
+    """
     verdict = {"path": relative(result.path), "accepted": result.accepted, "reason": result.reason}
-    return verdict if isinstance(result, TuneFailure) else {**verdict, **_tuned(result)}
-
-
-def _tuned(result: TuneResult) -> dict[str, Any]:
-    """Return what came of a tuning run; ``scores`` and ``stages`` have the keys of ``Score`` and ``StageUsage``."""
+    if isinstance(result, TuneFailure):
+        return verdict
     return {
+        **verdict,
         "stop_reason": result.stop_reason,
         "holdout": result.holdout and _holdout(result.holdout),
         "fresh": result.fresh and _holdout(result.fresh),
@@ -118,7 +118,7 @@ def _step(step: Step) -> dict[str, Any]:
 def _prompt(result: PromptResult, relative: Callable[[str], str]) -> dict[str, Any]:
     evaluation, verdict = result.evaluation, verdict_on(result)
     confusion = evaluation.confusion
-    canonical = evaluation.canonical
+    canonical, comparison = evaluation.canonical, result.comparison
     return {
         "name": evaluation.name,
         "path": relative(evaluation.path),
@@ -133,7 +133,13 @@ def _prompt(result: PromptResult, relative: Callable[[str], str]) -> dict[str, A
         },
         "canonical": {"total": len(canonical), "correct": sum(outcome.correct for outcome in canonical)},
         "metrics": _metrics(evaluation),
-        "baseline": _baseline(result.comparison),
+        "baseline": comparison
+        and {
+            "accuracy": comparison.accuracy,
+            "fixed": len(comparison.fixed),
+            "broken": len(comparison.broken),
+            "p_value": comparison.p_value,
+        },
         "gates": [{"name": gate.name, "passed": gate.passed, "detail": gate.detail} for gate in result.gates],
         "usage": {
             "calls": evaluation.usage.calls,
@@ -158,17 +164,6 @@ def _metrics(evaluation: Evaluation) -> dict[str, Any]:
             for label, m in by_label
         },
         "confusion": confusion.table,
-    }
-
-
-def _baseline(comparison: Comparison | None) -> dict[str, Any] | None:
-    if comparison is None:
-        return None
-    return {
-        "accuracy": comparison.accuracy,
-        "fixed": len(comparison.fixed),
-        "broken": len(comparison.broken),
-        "p_value": comparison.p_value,
     }
 
 

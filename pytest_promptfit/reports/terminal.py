@@ -10,18 +10,15 @@ from typing import TYPE_CHECKING, TypeAlias
 from pytest_promptfit.evaluation.gates import listed
 from pytest_promptfit.evaluation.metrics import wilson_interval
 from pytest_promptfit.evaluation.outcomes import count_missing
-from pytest_promptfit.reports.case_text import how_to_accept
-from pytest_promptfit.reports.confusions import confused
-from pytest_promptfit.reports.verdict import MANY_PROMPTS, causes, verdict_on
+from pytest_promptfit.reports.case_text import confused, how_to_accept, said_of_gate
+from pytest_promptfit.reports.verdict import MANY_PROMPTS, causes, obsolete_replies, verdict_on
 from pytest_promptfit.text import fitted, percent, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from pytest_promptfit.evaluation.gates import GateResult
     from pytest_promptfit.evaluation.outcomes import Evaluation, Unrecorded
     from pytest_promptfit.evaluation.verdicts import PromptResult
-    from pytest_promptfit.reports.confusions import Confused
 
 Line: TypeAlias = "tuple[str, dict[str, bool]]"
 
@@ -31,6 +28,9 @@ SHOWN_GROUPS, SHOWN_MISSES = 6, 3
 SHOWN_CAUSES = 5
 WIDTH = 100
 """Columns of a row where nobody says how wide the screen is."""
+
+OWN_GATES = ("accuracy", "recall", "missing", "regression", "contract")
+"""What is behind their failures is listed elsewhere: among the misses, or one thing a line."""
 
 LETTERS = {
     "m": "missed: wrong, and no failure by itself, the gates decide",
@@ -93,8 +93,7 @@ def _prompt(result: PromptResult, relative: Callable[[str], str], screen: Screen
             yield from ((f"  {line}", {}) for line in miss_lines(result, relative, screen))
         if evaluation.usage.calls:
             yield f"  {usage_line(evaluation)}", {}
-        if evaluation.obsolete and all(outcome.reply is not None for outcome in evaluation.outcomes):
-            said = f"{evaluation.obsolete} recorded replies are obsolete: --promptfit-prune deletes them"
+        if said := obsolete_replies(evaluation):
             yield f"  {said}", {"yellow": True}
     yield from ((f"  note: {note}", {"yellow": True}) for note in told_once(evaluation.notes))
 
@@ -171,7 +170,8 @@ def _figures(result: PromptResult) -> Iterator[str]:
         yield accuracy_line(evaluation)
     yield from (f"no label could be read in {one.count}: {plain(one.text)}" for one in count_missing(evaluation))
     if any(outcome.reply is not None for outcome in evaluation.canonical):
-        yield canonical_line(evaluation)
+        right = sum(outcome.correct for outcome in evaluation.canonical)
+        yield f"canonical {right} of {len(evaluation.canonical)} right"
     yield from _comparison_lines(result, judged)
 
 
@@ -186,11 +186,6 @@ def accuracy_line(evaluation: Evaluation) -> str:
         f"accuracy {percent(confusion.correct / confusion.total)} ({confusion.correct} of {confusion.total}), "
         f"95 % interval {percent(low)} to {percent(high)}{unanswered}"
     )
-
-
-def canonical_line(evaluation: Evaluation) -> str:
-    """Return how many canonical samples are right."""
-    return f"canonical {sum(o.correct for o in evaluation.canonical)} of {len(evaluation.canonical)} right"
 
 
 def _comparison_lines(result: PromptResult, judged: set[str]) -> Iterator[str]:
@@ -218,23 +213,16 @@ def gate_lines(result: PromptResult, relative: Callable[[str], str], screen: Scr
         yield f"  gate{'s' if len(names) > 1 else ''} {', '.join(names)}: not judged: {detail}", {}
     for gate in result.gates:
         if gate.passed or (gate.passed is False and screen.names_failures):
-            yield (
-                f"  gate {gate.name}: {'passed' if gate.passed else 'FAILED'}: {gate.head or gate.detail}",
-                {"red": not gate.passed},
-            )
-            yield from ((f"    {line}", {"red": not gate.passed}) for line in _behind(gate))
+            sentence, looser = said_of_gate(gate)
+            markup = {"red": not gate.passed}
+            yield f"  gate {gate.name}: {'passed' if gate.passed else 'FAILED'}: {sentence}", markup
+            yield from ((f"    - {plain(what)}", markup) for what in looser)
+            if gate.samples and not gate.passed and gate.name not in OWN_GATES:
+                yield f"    behind it: {plain(listed(gate.samples))}", markup
             if gate.name == "regression" and not gate.passed and not result.accepts:
                 yield f"    accept:  {how_to_accept(result, _typed(result.evaluation, relative))}", {}
         if gate.warning:
             yield f"  warning: {gate.warning}", {"yellow": True}
-
-
-def _behind(gate: GateResult) -> Iterator[str]:
-    """Yield what was loosened, accepted or not, and what is behind another plugin's failure: not among the misses."""
-    if gate.name == "contract":
-        yield from (f"- {plain(what)}" for what in gate.samples)
-    elif gate.samples and not gate.passed and gate.name not in ("accuracy", "recall", "missing", "regression"):
-        yield f"behind it: {plain(listed(gate.samples))}"
 
 
 def label_table(evaluation: Evaluation) -> Iterator[str]:
@@ -251,32 +239,23 @@ def miss_lines(result: PromptResult, relative: Callable[[str], str], screen: Scr
     groups = confused(result)
     if not groups:
         return
-    shown = groups if screen.everything else groups[:SHOWN_GROUPS]
-    total = sum(len(group.outcomes) for group in groups)
+    total = hidden = sum(len(group.outcomes) for group in groups)
     yield f"misses ({total}), label → read:"
-    for group in shown:
+    for group in groups if screen.everything else groups[:SHOWN_GROUPS]:
         yield f"  {group.title}"
-        yield from (f"    {line}" for line in _rows(group, screen))
-    hidden = total - sum(min(len(group.outcomes), _limit(screen, group)) for group in shown)
+        shown = group.outcomes if screen.everything else group.outcomes[:SHOWN_MISSES]
+        hidden -= len(shown)
+        names = [plain(outcome.sample.case_name) for outcome in shown]
+        width = min(max(map(len, names)), 40)
+        for name, outcome in zip(names, shown, strict=True):
+            room = max((screen.width or WIDTH) - 8 - max(width, len(name)), 20)
+            yield f"    {name:{width}}  {fitted(outcome.sample.text, room)}"
+        if len(group.outcomes) > len(shown):
+            yield f"    {len(group.outcomes) - len(shown)} more"
     fails = any(group.failed for group in groups)
     if not screen.everything and (hidden or fails):
         what = f"{'all of them' if hidden else ''}{', ' if hidden and fails else ''}{'with replies' if fails else ''}"
         yield f"{what}: pytest --promptfit -v {_typed(result.evaluation, relative)}"
-
-
-def _limit(screen: Screen, group: Confused) -> int:
-    return len(group.outcomes) if screen.everything else SHOWN_MISSES
-
-
-def _rows(group: Confused, screen: Screen) -> Iterator[str]:
-    shown = group.outcomes[: _limit(screen, group)]
-    names = [plain(outcome.sample.case_name) for outcome in shown]
-    width = min(max(map(len, names)), 40)
-    for name, outcome in zip(names, shown, strict=True):
-        room = max((screen.width or WIDTH) - 8 - max(width, len(name)), 20)
-        yield f"{name:{width}}  {fitted(outcome.sample.text, room)}"
-    if len(group.outcomes) > len(shown):
-        yield f"{len(group.outcomes) - len(shown)} more"
 
 
 def usage_line(evaluation: Evaluation) -> str:
@@ -284,12 +263,7 @@ def usage_line(evaluation: Evaluation) -> str:
     usage = evaluation.usage
     asked = usage.calls - usage.replayed
     replayed = "all replayed" if not asked else f"{usage.replayed} replayed" if usage.replayed else "none replayed"
-    tokens = f"{usage.input_tokens} tokens in, {usage.output_tokens} out"
-    return f"{usage.calls} replies, {replayed}, {tokens}{_paid(evaluation) if asked else ''}"
-
-
-def _paid(evaluation: Evaluation) -> str:
-    if evaluation.model.startswith("local/"):
-        return ""
-    usd = evaluation.usage.usd
-    return ", price unknown" if usd is None else f", ${usd:.4f} paid"
+    paid = ""
+    if asked and not evaluation.model.startswith("local/"):
+        paid = ", price unknown" if usage.usd is None else f", ${usage.usd:.4f} paid"
+    return f"{usage.calls} replies, {replayed}, {usage.input_tokens} tokens in, {usage.output_tokens} out{paid}"

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from pytest_promptfit.reports.terminal import Line
-    from pytest_promptfit.tuning.result import Holdout, Step, TuneResult, TuneUsage
+    from pytest_promptfit.tuning.result import Holdout, Step, TuneResult
 
 SHOWN_SUSPECTS = 10
 
@@ -29,7 +29,10 @@ def summary(results: Iterable[TuneResult], relative: Callable[[str], str]) -> It
         yield from ((f"  {line}", {}) for line in step_table(result.steps))
         for line in result.diff:
             yield f"  {plain(line)}", {"green": line.startswith("+"), "red": line.startswith("-")}
-        yield from ((f"  {line}", {"yellow": True}) for line in _suspects(result))
+        if result.suspects:
+            shown, hidden = result.suspects[:SHOWN_SUSPECTS], len(result.suspects[SHOWN_SUSPECTS:])
+            named = ", ".join(map(plain, shown)) + (f" and {hidden} more" if hidden else "")
+            yield f"  check these labels, every candidate got them wrong: {named}", {"yellow": True}
 
 
 def verdict_lines(results: Iterable[TuneResult], relative: Callable[[str], str]) -> Iterator[tuple[str, bool]]:
@@ -84,24 +87,11 @@ def _figures(result: TuneResult) -> Iterator[str]:
         yield f"canonical: {before} of {total} right before, {after} after"
     usage = result.usage
     needed = usage.task_calls + usage.optimizer_calls
+    paid, sums = "", (usage.paid_usd, usage.task_usd, usage.optimizer_usd)
+    if any(usd is None or usd for usd in sums):  # nothing is said where all is free
+        now, task, optimizer = ("an unknown sum" if usd is None else f"${usd:.4f}" for usd in sums)
+        paid = f", {now} paid (all: task {task}, optimizer {optimizer})"
     yield (
         f"{usage.task_calls} task calls, {usage.optimizer_calls} optimizer calls, "
-        f"{usage.replayed} of {needed} replayed, {usage.input_tokens} tokens in, {usage.output_tokens} out"
-        f"{_paid(usage)}"
+        f"{usage.replayed} of {needed} replayed, {usage.input_tokens} tokens in, {usage.output_tokens} out{paid}"
     )
-
-
-def _paid(usage: TuneUsage) -> str:
-    """Return what was paid, and what all replies are worth; nothing where all is free."""
-    sums = (usage.paid_usd, usage.task_usd, usage.optimizer_usd)
-    if not any(usd is None or usd for usd in sums):
-        return ""
-    paid, task, optimizer = ("an unknown sum" if usd is None else f"${usd:.4f}" for usd in sums)
-    return f", {paid} paid (all: task {task}, optimizer {optimizer})"
-
-
-def _suspects(result: TuneResult) -> Iterator[str]:
-    if result.suspects:
-        shown = ", ".join(plain(name) for name in result.suspects[:SHOWN_SUSPECTS])
-        more = f" and {len(result.suspects) - SHOWN_SUSPECTS} more" if len(result.suspects) > SHOWN_SUSPECTS else ""
-        yield f"check these labels, every candidate got them wrong: {shown}{more}"

@@ -128,12 +128,23 @@ def causes(evaluation: Evaluation) -> list[tuple[str, int]]:
     return found.most_common()
 
 
+def obsolete_replies(evaluation: Evaluation) -> str:
+    """Return how many recorded replies nothing asks for any more; empty where that cannot be told yet."""
+    if not evaluation.obsolete or any(outcome.reply is None for outcome in evaluation.outcomes):
+        return ""
+    return f"{evaluation.obsolete} recorded replies are obsolete: --promptfit-prune deletes them"
+
+
 def _standing(result: PromptResult) -> tuple[Tone, str, str]:
     """Return which way the prompt went, and that in words and figures."""
     evaluation, change = result.evaluation, change_of(result)
     right = evaluation.confusion.correct
     if any(outcome.reply is None for outcome in evaluation.outcomes):
-        return "open", *_without_replies(evaluation)
+        found = causes(evaluation)
+        what = "not recorded" if evaluation.unrecorded else "without a reply"
+        lead = f"{sum(count for _, count in found):,} of {len(evaluation.outcomes):,} {what}"
+        others = f", and {counted(len(found) - 1, 'other cause')}" if len(found) > 1 else ""
+        return "open", lead, f"{plain(found[0][0])}{others}"
     if result.unselected:
         of = counted(len(evaluation.labeled) + result.unselected, "sample")
         moved = f", fixed {len(change.fixed)}, broke {len(change.broken)}" if change else ""
@@ -145,14 +156,6 @@ def _standing(result: PromptResult) -> tuple[Tone, str, str]:
         why = "no sample is in the baseline" if result.comparison else "no baseline yet"
         return "open", why, f"{percent(right / len(evaluation.labeled))} right"
     return _compared(result, change)
-
-
-def _without_replies(evaluation: Evaluation) -> tuple[str, str]:
-    found = causes(evaluation)
-    missing = sum(count for _, count in found)
-    what = "not recorded" if evaluation.unrecorded else "without a reply"
-    others = f", and {counted(len(found) - 1, 'other cause')}" if len(found) > 1 else ""
-    return f"{missing:,} of {len(evaluation.outcomes):,} {what}", f"{plain(found[0][0])}{others}"
 
 
 def _compared(result: PromptResult, change: Comparison) -> tuple[Tone, str, str]:

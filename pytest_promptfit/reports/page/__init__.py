@@ -19,10 +19,9 @@ from markupsafe import Markup
 from pytest_promptfit.errors import PromptfitError
 from pytest_promptfit.files import write_atomically
 from pytest_promptfit.reports.page.cases import block
-from pytest_promptfit.reports.page.marks import cut, percent, shortened, visible
 from pytest_promptfit.reports.page.pictures import accuracy_pictures
-from pytest_promptfit.reports.page.prompts import PromptView, prompt_view, worst_first
-from pytest_promptfit.reports.page.sentences import overall, unpriced
+from pytest_promptfit.reports.page.prompts import prompt_view, worst_first
+from pytest_promptfit.reports.page.sentences import cut, overall, percent, shortened, unpriced, visible
 from pytest_promptfit.reports.page.tuning import Tuning, tuning_view
 
 if TYPE_CHECKING:
@@ -77,12 +76,13 @@ def page(
         for number, result in enumerate(results, 1)
     ]
     tunings = [tuning_view(tuning, number, results, relative) for number, tuning in enumerate(tuned, 1)]
+    names = [view.name for view in prompts] or [tuning.path for tuning in tunings]
     style, script = _own("page.css"), _own("page.js")
     text = (
         _environment()
         .get_template("page.html.jinja")
         .render(
-            title=_title(prompts, [tuning.path for tuning in tunings]),
+            title=names[0] if len(names) == 1 else f"{len(names)} prompts",
             prompts=prompts,
             overview=worst_first(prompts),
             minis=accuracy_pictures({view.number: view.standing for view in prompts if view.standing}),
@@ -97,11 +97,6 @@ def page(
     )
     # Text is visible as it is; half a character in a tooltip or a name is no UTF-8.
     return text.encode("utf-8", "replace").decode()
-
-
-def _title(prompts: Sequence[PromptView], tuned: Sequence[str]) -> str:
-    names = [prompt.name for prompt in prompts] or list(tuned)
-    return names[0] if len(names) == 1 else f"{len(names)} prompts"
 
 
 def _environment() -> Environment:

@@ -11,7 +11,7 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, Literal
 
 from pytest_promptfit.evaluation.metrics import wilson_interval
-from pytest_promptfit.reports.page.marks import percent
+from pytest_promptfit.reports.page.sentences import percent
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -49,6 +49,8 @@ class Interval:
     low: float
     high: float
     kind: Literal["now", "before"]
+    bounds: str
+    """The interval in words."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,8 @@ def accuracy_picture(standing: Standing, shares: Sequence[float] = ()) -> Interv
 def _interval(kind: Literal["now", "before"], right: int, total: int, *, place: Place) -> Interval:
     low, high = wilson_interval(right, total)
     name = {"now": "This run", "before": "Baseline"}[kind]
-    return Interval(name, percent(right / total), place(right / total), place(low), place(high), kind)
+    bounds = f"{percent(low)} to {percent(high)}"
+    return Interval(name, percent(right / total), place(right / total), place(low), place(high), kind, bounds)
 
 
 def _domain(shares: Sequence[float]) -> tuple[float, float]:
@@ -201,7 +204,7 @@ def history_picture(result: TuneResult) -> History | None:
     shares += [*holdout.before_ci95, *holdout.after_ci95] if holdout else []
     low, high = _domain(shares or [0.0, 1.0])
     down = Place(low, high, HEIGHT, 0)
-    marks = _apart(_step_mark(number, step, across, down) for number, step in met)
+    marks = _marks(met, across, down)
     dots = tuple(
         Dot(across(s.calls), down(s.right / s.seen), f"{s.summary}: {s.right} of {s.seen} after {s.calls} calls")
         for s in result.scores
@@ -216,15 +219,21 @@ def history_picture(result: TuneResult) -> History | None:
         unseen,
         int(max(mark.y for mark in unseen) + 14) if unseen else 0,
         _incumbent(marks, across(last)),
-        _holdout_marks(holdout, down),
+        _holdout_marks(holdout, down) if holdout else (),
     )
 
 
-def _step_mark(number: int, step: Step, across: Place, down: Place) -> StepMark:
-    low, high = wilson_interval(step.right, step.seen)
-    title = f"{_title(number, step)}: {step.right} of {step.seen} dev samples right"
-    place = across(step.calls), down(step.right / step.seen)
-    return StepMark(number, *place, 0, step.accepted, title, down(low), down(high))
+def _marks(steps: Iterable[tuple[int, Step]], across: Place, down: Place) -> tuple[StepMark, ...]:
+    """Return the numbered steps that met dev, moved to the right of those that they would cover."""
+    placed: list[StepMark] = []
+    for number, step in steps:
+        x, y = across(step.calls), down(step.right / step.seen)
+        low, high = wilson_interval(step.right, step.seen)
+        covered = [mark.shift for mark in placed if abs(mark.x - x) < NEAR and abs(mark.y - y) < APART]
+        shift = max(covered, default=-APART) + APART
+        title = f"{_title(number, step)}: {step.right} of {step.seen} dev samples right"
+        placed.append(StepMark(number, x, y, shift, step.accepted, title, down(low), down(high)))
+    return tuple(placed)
 
 
 def _title(number: int, step: Step) -> str:
@@ -249,16 +258,6 @@ def _unseen(result: TuneResult, across: Place) -> tuple[StepMark, ...]:
     return tuple(marks)
 
 
-def _apart(marks: Iterable[StepMark]) -> tuple[StepMark, ...]:
-    """Move marks to the right of those that they would cover."""
-    placed: list[StepMark] = []
-    for mark in marks:
-        covered = [m for m in placed if abs(m.x - mark.x) < NEAR and abs(m.y - mark.y) < APART]
-        shift = max((m.shift for m in covered), default=-APART) + APART
-        placed.append(StepMark(**{**mark.__dict__, "shift": shift}))
-    return tuple(placed)
-
-
 def _incumbent(marks: Sequence[StepMark], end: float) -> tuple[Segment, ...]:
     """Return the line through the accepted steps: level until the next one takes over."""
     accepted = [mark for mark in marks if mark.accepted]
@@ -271,9 +270,7 @@ def _incumbent(marks: Sequence[StepMark], end: float) -> tuple[Segment, ...]:
     return tuple(segments)
 
 
-def _holdout_marks(holdout: Holdout | None, down: Place) -> tuple[HoldoutMark, ...]:
-    if holdout is None:
-        return ()
+def _holdout_marks(holdout: Holdout, down: Place) -> tuple[HoldoutMark, ...]:
     pairs = (("first", holdout.before, holdout.before_ci95, 28.0), ("final", holdout.after, holdout.after_ci95, 72.0))
     return tuple(
         HoldoutMark(

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pytest_promptfit.evaluation.metrics import wilson_interval
 from pytest_promptfit.prompts.labels import MISSING
+from pytest_promptfit.reports.case_text import said_of_gate
 from pytest_promptfit.reports.page.cases import Case, address, cases_of
-from pytest_promptfit.reports.page.diffs import DiffLine, diff_view
-from pytest_promptfit.reports.page.marks import percent
 from pytest_promptfit.reports.page.pictures import Intervals, Standing, accuracy_picture
-from pytest_promptfit.reports.page.sentences import Price, Verdict, dollars, unpriced, verdict_on
-from pytest_promptfit.reports.verdict import change_of
+from pytest_promptfit.reports.page.sentences import (
+    DiffLine,
+    Price,
+    Verdict,
+    diff_view,
+    dollars,
+    percent,
+    unpriced,
+    verdict_on,
+)
+from pytest_promptfit.reports.verdict import change_of, obsolete_replies
 from pytest_promptfit.text import points
 
 if TYPE_CHECKING:
@@ -54,14 +60,12 @@ class LabelRow:
     @property
     def change(self) -> str:
         """The change of recall in points; empty without a baseline."""
-        if self.recall_before is None:
-            return ""
-        return points(self.recall - self.recall_before)
+        return "" if self.recall_before is None else points(self.recall - self.recall_before)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of the confusion matrix; ``shade`` grows with its share of the row."""
+    """A cell of the confusion matrix; ``shade`` grows with its share of the row: 0 for none, then 1 to ``SHADES``."""
 
     predicted: str
     """A label, or nothing where no label could be read."""
@@ -104,7 +108,6 @@ class PromptView:
     fails: bool
     failed: int
     accuracy: str
-    interval: str
     change: str
     fixed: int
     broken: int
@@ -127,6 +130,11 @@ class PromptView:
     def address(self, case: str) -> str:
         """Return the link to a case."""
         return address(self.name, case)
+
+    @property
+    def said_of_gates(self) -> list[tuple[GateResult, str, tuple[str, ...]]]:
+        """Each gate with the sentence on it and what is listed below."""
+        return [(gate, *said_of_gate(gate)) for gate in self.gates]
 
     @property
     def static_cases(self) -> list[Case]:
@@ -166,7 +174,6 @@ def prompt_view(
         fails=result.fails,
         failed=len(result.failed_cases),
         accuracy=percent(confusion.correct / confusion.total) if confusion.total else "",
-        interval=_interval(confusion),
         change=points(change.change) if change else "",
         fixed=len(change.fixed) if change else 0,
         broken=len(change.broken) if change else 0,
@@ -176,14 +183,14 @@ def prompt_view(
         failed_gates=tuple(result.failed_gates),
         standing=standing,
         picture=accuracy_picture(standing) if standing else None,
-        labels=tuple(_label_rows(result)),
+        labels=tuple(_label_rows(result)) if evaluation.labeled else (),
         matrix=_matrix(confusion),
         lists=tuple(_lists(cases)),
         cases=cases,
         canonical=(sum(o.correct for o in evaluation.canonical), len(evaluation.canonical)),
         change_of_file=changed if changed and changed.diff else None,
         diff=tuple(diff_view(changed.diff)) if changed else (),
-        notes=(*((RENEWED,) if is_renewed else ()), *_notes(result)),
+        notes=tuple(filter(None, (RENEWED if is_renewed else "", *evaluation.notes, obsolete_replies(evaluation)))),
         label_names=evaluation.labels,
     )
 
@@ -194,41 +201,24 @@ def worst_first(prompts: Iterable[PromptView]) -> list[PromptView]:
     return sorted(prompts, key=lambda view: (not view.fails, rank[view.verdict.tone]))
 
 
-def _interval(confusion: Confusion) -> str:
-    if not confusion.total:
-        return ""
-    low, high = wilson_interval(confusion.correct, confusion.total)
-    return f"{percent(low)} to {percent(high)}"
-
-
 def _standing(result: PromptResult) -> Standing | None:
     confusion = result.evaluation.confusion
     if not confusion.total:
         return None
-    before = _labeled_before(result)
-    right = sum(outcome == "right" for _, outcome in before)
+    before = result.comparison.by_label.values() if result.comparison else ()
+    right, accepted = sum(right for right, _ in before), sum(count for _, count in before)
     return Standing(
         (confusion.correct, confusion.total),
-        (right, len(before)) if before else None,
+        (right, accepted) if accepted else None,
         next((gate.floor for gate in result.gates if gate.floor is not None), None),
     )
 
 
-def _labeled_before(result: PromptResult) -> list[tuple[str, str]]:
-    """Return label and outcome of the labeled cases that the prompt is compared with."""
-    accepted = result.comparison.accepted if result.comparison else None
-    cases = accepted.cases.items() if accepted else ()
-    return [(case.label, case.outcome) for name, case in cases if not name.startswith("canonical-")]
-
-
 def _label_rows(result: PromptResult) -> Iterator[LabelRow]:
-    before = _labeled_before(result)
-    support = Counter(label for label, _ in before)
-    right = Counter(label for label, outcome in before if outcome == "right")
-    if not result.evaluation.labeled:
-        return
+    before = result.comparison.by_label if result.comparison else {}
     for label, figures in result.evaluation.confusion.by_label.items():
-        recall = right[label] / support[label] if support[label] else None
+        right, accepted = before.get(label, (0, 0))
+        recall = right / accepted if accepted else None
         yield LabelRow(label, figures.support, figures.precision, figures.recall, figures.f1, recall)
 
 
@@ -242,39 +232,25 @@ def _matrix(confusion: Confusion) -> Matrix | None:
         counts = [table.get(gold, {}).get(column or MISSING, 0) for column in columns]
         total = sum(counts)
         cells = tuple(
-            Cell(column, count, _shade(count, total), column == gold)
+            Cell(column, count, min(SHADES, 1 + count * SHADES // total) if count else 0, column == gold)
             for column, count in zip(columns, counts, strict=True)
         )
         rows.append((gold, total, cells))
     return Matrix(columns, tuple(rows), len(columns) > FEW_LABELS)
 
 
-def _shade(count: int, total: int) -> int:
-    """Return the shade of a cell: 0 for none, then 1 to ``SHADES`` by its share of the row."""
-    return min(SHADES, 1 + count * SHADES // total) if count else 0
-
-
 def _lists(cases: Sequence[Case]) -> Iterator[CaseList]:
     """Yield what is to be looked at first: what broke, what got fixed, what fails besides, what has no reply."""
     broken = [case for case in cases if case.change == "broken"]
     other = [case for case in cases if case.verdict == "failed" and case.reply is not None and case not in broken]
-    wanted = (
+    wanted: tuple[tuple[str, str, str, list[Case]], ...] = (
         ("Broke", "bad", "broken", broken),
         ("Fixed", "good", "fixed", [case for case in cases if case.change == "fixed"]),
         ("Fails besides" if broken else "Fails", "bad", "failed", other),
         ("Without a reply", "bad", "no reply", [case for case in cases if case.reply is None]),
     )
-    any_found = False
+    if not any(found for *_, found in wanted):
+        wanted = (("Misses", "plain", "misses", [case for case in cases if case.status in ("wrong", "missing")]),)
     for title, tone, view, found in wanted:
         if found:
-            any_found = True
             yield CaseList(title, tone, view, len(found), tuple(found[:SHOWN]))
-    missed = [case for case in cases if case.status in ("wrong", "missing")]
-    if missed and not any_found:
-        yield CaseList("Misses", "plain", "misses", len(missed), tuple(missed[:SHOWN]))
-
-
-def _notes(result: PromptResult) -> Iterator[str]:
-    yield from result.evaluation.notes
-    if result.evaluation.obsolete and all(outcome.reply is not None for outcome in result.evaluation.outcomes):
-        yield f"{result.evaluation.obsolete} recorded replies are obsolete: --promptfit-prune deletes them"

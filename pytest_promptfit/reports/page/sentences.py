@@ -1,24 +1,91 @@
-"""The verdict on a prompt or a tuning run in sentences: better, worse or the same, how sure, at what cost."""
+"""The words of the page: a stranger's text made safe for it, figures, and the verdict on prompts in sentences.
+
+What turns a text around or hides in it is written out.
+"""
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-from pytest_promptfit.evaluation.metrics import paired_difference_interval, wilson_interval
-from pytest_promptfit.reports.page.marks import percent, unbroken
+from markupsafe import Markup, escape
+
+from pytest_promptfit.evaluation.metrics import wilson_interval
 from pytest_promptfit.reports.verdict import change_of
 from pytest_promptfit.reports.verdict import verdict_on as said_of
 from pytest_promptfit.text import points, probability
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from pytest_promptfit.evaluation.baseline import Comparison
     from pytest_promptfit.evaluation.verdicts import PromptResult
     from pytest_promptfit.providers.usage import Usage
     from pytest_promptfit.reports.verdict import Tone
-    from pytest_promptfit.tuning.result import Holdout, TuneResult
+
+# Controls, formats, halves of characters and odd separators; a joiner only behind ASCII, since Indic words
+# and emoji are made with it. page.js has the same.
+_SUSPICIOUS = re.compile(r"[^\t\n\x20-\x7e\xa1-\xac\xae-\u02ff]")
+_SPACES = re.compile(r"[ \t\r\n]+")
+_JOINERS = "\u200c\u200d"
+_HIDDEN = ("Cc", "Cf", "Cs", "Zl", "Zp")
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """Return a share from 0 to 1 as people read it."""
+    return f"{share * 100:.{digits}f}\u00a0%"
+
+
+def unbroken(text: str) -> str:
+    """Return text in which no figure is parted from its sign."""
+    return text.replace(" %", "\u00a0%").replace("p = ", "p\u00a0=\u00a0").replace("p < ", "p\u00a0<\u00a0")
+
+
+def visible(text: str) -> Markup:
+    """Return text as HTML, in its own direction, with every hidden character written out."""
+    lines = text.replace("\r\n", "\n")
+    parts, start = [], 0
+    for match in _SUSPICIOUS.finditer(lines):
+        at, char = match.start(), match[0]
+        is_misplaced = char in _JOINERS and (at == 0 or lines[at - 1].isascii())
+        if is_misplaced or (char not in _JOINERS and unicodedata.category(char) in _HIDDEN):
+            code = f"U+{ord(char):04X}"
+            title = f"{code} {unicodedata.name(char, 'control character')}".lower()
+            mark = Markup('<span class="mark" title="{}">{}</span>').format(title, code)
+            parts += [escape(lines[start:at]), mark]
+            start = match.end()
+    parts.append(escape(lines[start:]))
+    return Markup('<bdi dir="auto">{}</bdi>').format(Markup("").join(parts))
+
+
+def shortened(text: str, limit: int) -> str:
+    """Return the text on one line and at most ``limit`` characters long."""
+    flat = _SPACES.sub(" ", text[: limit * 2]).strip(" ")
+    return flat if len(flat) <= limit and len(text) <= limit * 2 else f"{flat[: limit - 1]}…"
+
+
+def cut(text: str, limit: int = 2000) -> str:
+    """Return the text, or its first characters and how many there are."""
+    return text if len(text) <= limit else f"{text[:limit]}… ({len(text):,} characters)"
+
+
+@dataclass(frozen=True)
+class DiffLine:
+    """A line of a diff: added, removed, where it stands, or around it."""
+
+    kind: str
+    text: str
+
+
+def diff_view(lines: Iterable[str]) -> Iterator[DiffLine]:
+    """Yield the lines of a diff with what each of them is."""
+    kinds = {"+": "added", "-": "removed", "@": "place"}
+    for line in lines:
+        is_file = line.startswith(("+++ ", "--- "))
+        yield DiffLine("place" if is_file else kinds.get(line[:1], "around"), line)
+
 
 Price: TypeAlias = "Callable[[str, float, float], float | None]"
 """Path of a prompt file, tokens in and out of a call of its model → USD; ``None`` where nobody knows."""
@@ -65,15 +132,10 @@ def _sureness(tone: Tone, change: Comparison) -> Iterator[str]:
     low, high = change.interval
     yield f"The change in accuracy lies between {points(low)} and {points(high)} points (95\u00a0% interval)."
     if tone != "same":
-        p_value = change.p_value if tone == "worse" else change.p_of_change
-        yield _chance("drop" if tone == "worse" else "gain", p_value)
-
-
-def _chance(what: str, p_value: float) -> str:
-    often = "less than 0.1\u00a0%" if p_value < 0.001 else percent(p_value)
-    return (
-        f"Were nothing changed, a {what} this clear would come in {often} of runs ({unbroken(probability(p_value))})."
-    )
+        what, p_value = ("drop", change.p_value) if tone == "worse" else ("gain", change.p_of_change)
+        often = "less than 0.1\u00a0%" if p_value < 0.001 else percent(p_value)
+        sure = unbroken(probability(p_value))
+        yield f"Were nothing changed, a {what} this clear would come in {often} of runs ({sure})."
 
 
 def _why_open(result: PromptResult) -> Iterator[str]:
@@ -138,60 +200,6 @@ def dollars(usd: float | None) -> str:
     if usd is None:
         return "unknown"
     return f"${usd:,.2f}" if usd == 0 or usd >= 1 else f"${usd:.4f}"
-
-
-def verdict_on_tuning(result: TuneResult) -> Verdict:
-    """Return the verdict on a tuning run: only the holdout says how much was gained."""
-    sentences = [
-        f"{result.reason[:1].upper()}{result.reason[1:]}.",
-        *_holdout_sentences(result.holdout),
-        *_canonical_sentence(result),
-    ]
-    if not result.accepted:
-        return Verdict("same", "Tuning left the prompt as it was", (*sentences, _tuning_cost(result)))
-    holdout = result.holdout
-    if holdout is None or not holdout.n:
-        return Verdict("better", "Tuning improved the prompt", (*sentences, _tuning_cost(result)))
-    gain = (holdout.after - holdout.before) / holdout.n
-    figures = f"{percent(holdout.before / holdout.n)} → {percent(holdout.after / holdout.n)} right"
-    headline = (
-        f"Tuning {'improved' if gain > 0 else 'changed'} the prompt: {figures} on the holdout, {points(gain)} points"
-    )
-    return Verdict("better", headline, (*sentences, _tuning_cost(result)))
-
-
-def _holdout_sentences(holdout: Holdout | None) -> Iterator[str]:
-    if holdout is None:
-        return
-    if not holdout.n:
-        yield "There was no holdout to confirm it."
-        return
-    yield (
-        f"On {holdout.n} holdout samples that no decision had looked at it fixed {holdout.fixed} and broke "
-        f"{holdout.broken} ({unbroken(probability(holdout.p_value))})."
-    )
-    low, high = paired_difference_interval(holdout.broken, holdout.fixed, holdout.n)
-    yield f"The change in accuracy lies between {points(low)} and {points(high)} points (95\u00a0% interval)."
-
-
-def _canonical_sentence(result: TuneResult) -> Iterator[str]:
-    if result.canonical_total:
-        yield (
-            f"Canonical samples right: {result.canonical_before} of {result.canonical_total} before, "
-            f"{result.canonical_after} after."
-        )
-
-
-def _tuning_cost(result: TuneResult) -> str:
-    usage = result.usage
-    needed = usage.task_calls + usage.optimizer_calls
-    if not needed:
-        return "Cost: nothing, no call was needed."
-    replayed = "all replayed" if usage.replayed == needed else f"{usage.replayed:,} replayed"
-    return (
-        f"Cost: {dollars(usage.paid_usd)} paid now; {usage.task_calls:,} task calls and "
-        f"{usage.optimizer_calls:,} optimizer calls were needed, {replayed}."
-    )
 
 
 def overall(verdicts: Sequence[Verdict], failed: int) -> Verdict:

@@ -1,23 +1,30 @@
-"""What the page says of a tuning run, as values for the template: verdict, history, steps, suspects, spending."""
+"""What the page says of a tuning run, as values for the template: verdict, history, steps, suspects, usage."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pytest_promptfit.evaluation.metrics import paired_difference_interval
 from pytest_promptfit.reports.page.cases import address
-from pytest_promptfit.reports.page.diffs import DiffLine, diff_view
-from pytest_promptfit.reports.page.marks import shortened, unbroken
 from pytest_promptfit.reports.page.pictures import History, history_picture
-from pytest_promptfit.reports.page.sentences import Verdict, dollars, verdict_on_tuning
-from pytest_promptfit.text import probability
+from pytest_promptfit.reports.page.sentences import (
+    DiffLine,
+    Verdict,
+    diff_view,
+    dollars,
+    percent,
+    shortened,
+    unbroken,
+)
+from pytest_promptfit.text import points, probability
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from pytest_promptfit.evaluation.outcomes import Outcome
     from pytest_promptfit.evaluation.verdicts import PromptResult
-    from pytest_promptfit.tuning.result import Step, TuneResult
+    from pytest_promptfit.tuning.result import Holdout, StageUsage, Step, TuneResult, TuneUsage
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,7 @@ class StepView:
 
 
 @dataclass(frozen=True)
-class UsageView:
+class UsageRow:
     """What a stage, or all of them, asked of the task and the optimizer model."""
 
     name: str
@@ -85,8 +92,8 @@ class TuningView:
     steps: tuple[StepView, ...]
     diff: tuple[DiffLine, ...]
     suspects: tuple[Link, ...]
-    stages: tuple[UsageView, ...]
-    total: UsageView
+    stages: tuple[UsageRow, ...]
+    total: UsageRow
     task_model: str
     optimizer_model: str
 
@@ -105,7 +112,7 @@ class Cases:
 
     def links(self, names: Iterable[str]) -> tuple[Link, ...]:
         """Return a link for each name, bare where the page does not hold the case."""
-        return tuple(self._link(name) for name in names)
+        return tuple(map(self._link, names))
 
     def _link(self, name: str) -> Link:
         found = next((n for n in (name, f"sample-{name}", f"canonical-{name}") if n in self._outcomes), None)
@@ -127,18 +134,57 @@ def tuning_view(
     return TuningView(
         number=number,
         path=relative(result.path),
-        verdict=verdict_on_tuning(result),
+        verdict=_verdict(result),
         stop_reason=result.stop_reason,
         warnings=result.warnings,
         history=history_picture(result),
         steps=tuple(_step(at, step, cases) for at, step in enumerate(result.steps, 1)),
         diff=tuple(diff_view(result.diff)),
         suspects=cases.links(result.suspects),
-        stages=tuple(_stages(result)),
-        total=_total(result),
+        stages=tuple(_usage_row(stage.stage, stage) for stage in result.stages),
+        total=_usage_row("all", result.usage),
         task_model=tuning.task_model,
         optimizer_model=tuning.optimizer_model,
     )
+
+
+def _verdict(result: TuneResult) -> Verdict:
+    """Return the verdict on a tuning run: only the holdout says how much was gained."""
+    holdout = result.holdout
+    sentences = [f"{result.reason[:1].upper()}{result.reason[1:]}.", *(_confirmation(holdout) if holdout else ())]
+    if result.canonical_total:
+        before, after, total = result.canonical_before, result.canonical_after, result.canonical_total
+        sentences.append(f"Canonical samples right: {before} of {total} before, {after} after.")
+    usage = result.usage
+    needed = usage.task_calls + usage.optimizer_calls
+    replayed = "all replayed" if usage.replayed == needed else f"{usage.replayed:,} replayed"
+    cost = (
+        f"{dollars(usage.paid_usd)} paid now; {usage.task_calls:,} task calls and "
+        f"{usage.optimizer_calls:,} optimizer calls were needed, {replayed}."
+    )
+    sentences.append(f"Cost: {cost}" if needed else "Cost: nothing, no call was needed.")
+    if not result.accepted:
+        headline = "Tuning left the prompt as it was"
+    elif holdout is None or not holdout.n:
+        headline = "Tuning improved the prompt"
+    else:
+        gain = (holdout.after - holdout.before) / holdout.n
+        figures = f"{percent(holdout.before / holdout.n)} → {percent(holdout.after / holdout.n)} right"
+        did = "improved" if gain > 0 else "changed"
+        headline = f"Tuning {did} the prompt: {figures} on the holdout, {points(gain)} points"
+    return Verdict("better" if result.accepted else "same", headline, tuple(sentences))
+
+
+def _confirmation(holdout: Holdout) -> Iterator[str]:
+    if not holdout.n:
+        yield "There was no holdout to confirm it."
+        return
+    yield (
+        f"On {holdout.n} holdout samples that no decision had looked at it fixed {holdout.fixed} and broke "
+        f"{holdout.broken} ({unbroken(probability(holdout.p_value))})."
+    )
+    low, high = paired_difference_interval(holdout.broken, holdout.fixed, holdout.n)
+    yield f"The change in accuracy lies between {points(low)} and {points(high)} points (95\u00a0% interval)."
 
 
 def _step(number: int, step: Step, cases: Cases) -> StepView:
@@ -159,23 +205,9 @@ def _step(number: int, step: Step, cases: Cases) -> StepView:
     )
 
 
-def _stages(result: TuneResult) -> Iterator[UsageView]:
-    for stage in result.stages:
-        yield UsageView(
-            stage.stage,
-            stage.task_calls,
-            stage.optimizer_calls,
-            stage.input_tokens,
-            stage.output_tokens,
-            dollars(stage.task_usd),
-            dollars(stage.optimizer_usd),
-        )
-
-
-def _total(result: TuneResult) -> UsageView:
-    usage = result.usage
-    return UsageView(
-        "all",
+def _usage_row(name: str, usage: StageUsage | TuneUsage) -> UsageRow:
+    return UsageRow(
+        name,
         usage.task_calls,
         usage.optimizer_calls,
         usage.input_tokens,
