@@ -21,14 +21,41 @@ The tests themselves run with pytest:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command and return its exit code."""
+    """Run the command and return its exit code; a mistake of the user is one line, without a traceback."""
     chosen = _parser().parse_args(arguments)
+    from pytest_promptfit.errors import PromptfitError
+    from pytest_promptfit.text import plain
+
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # no text is a reason to fail, whatever the terminal can show
+            stream.reconfigure(errors="backslashreplace")
     try:
-        code: int = chosen.run(chosen)
+        for line in _lines(chosen):
+            print(line)
+        sys.stdout.flush()
+    except PromptfitError as error:
+        print(f"promptfit {chosen.command}: {plain(str(error), keep_lines=True)}", file=sys.stderr)
+        return 1
     except BrokenPipeError:  # whoever read our output has seen enough
         sys.stderr.close()
-        code = 1
-    return code
+        return 1
+    return 0
+
+
+def _lines(chosen: argparse.Namespace) -> Iterable[str]:
+    """Return what a command prints; only what that command needs is imported."""
+    if chosen.command == "init":
+        from pytest_promptfit.cli.init import InitOptions, init
+
+        options = InitOptions(chosen.data, chosen.text, chosen.label, chosen.model, chosen.output, chosen.rows)
+        return init(options)
+    if chosen.command == "show":
+        from pytest_promptfit.cli.show import ShowOptions, show
+
+        return show(ShowOptions(chosen.prompt, chosen.sample, chosen.as_json, chosen.cassettes))
+    from pytest_promptfit.prompts.read import json_schema
+
+    return [json.dumps(json_schema(), indent=2)]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -38,105 +65,56 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add_init(commands)
-    _add_show(commands)
-    about = "print the JSON Schema of the prompt file, for editors"
-    schema = commands.add_parser("schema", help=about, description=f"{about.capitalize()}.")
-    schema.set_defaults(run=_schema)
-    return parser
-
-
-def _add_init(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    commands = parser.add_subparsers(required=True, dest="command", metavar="COMMAND")
     about = "write a prompt file for a file with texts and labels"
-    parser = commands.add_parser(
+    init = commands.add_parser(
         "init",
         help=about,
         description=f"{about.capitalize()}: guess its columns, say why, and tell what to do next. "
         "Asks no model, and never overwrites a file.",
     )
-    parser.add_argument(
+    init.add_argument(
         "data",
         type=Path,
         metavar="DATA",
         help="csv, tsv, jsonl, json, yaml or parquet; promptfoo's configuration or tests; OpenAI's evals or "
         "fine-tuning data",
     )
-    parser.add_argument("--text", metavar="COLUMN", help="the texts: a column, or a template: '{title}\\n{body}'")
-    parser.add_argument("--label", metavar="COLUMN", help="the labels")
-    parser.add_argument(
+    init.add_argument("--text", metavar="COLUMN", help="the texts: a column, or a template: '{title}\\n{body}'")
+    init.add_argument("--label", metavar="COLUMN", help="the labels")
+    init.add_argument(
         "--model",
         metavar="PROVIDER/NAME",
         help="the model to ask (default: local/smollm2-135m where it is installed, else a small one whose key is set)",
     )
-    parser.add_argument(
+    init.add_argument(
         "--output", type=Path, metavar="PATH", help="the prompt file (default: prompts/<name of DATA>.prompt.yaml)"
     )
-    parser.add_argument(
+    init.add_argument(
         "--rows",
         type=_positive,
         metavar="N",
         help="draw N rows, each label with its share, into a csv beside the prompt file; leaves out rows that "
         "cannot be samples",
     )
-    parser.set_defaults(run=_init)
-
-
-def _add_show(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     about = "print what is sent to the model for a sample"
-    parser = commands.add_parser(
+    show = commands.add_parser(
         "show",
         help=about,
         description=f"{about.capitalize()}, its tokens, and the price of a full run. Asks no model.",
     )
-    parser.add_argument("prompt", metavar="PROMPT", help="a prompt file, or path::case as pytest writes it")
-    parser.add_argument("--sample", metavar="ID", help="the id of a sample (default: the first one)")
-    parser.add_argument("--json", action="store_true", dest="as_json", help="print the JSON body alone")
-    parser.add_argument(
+    show.add_argument("prompt", metavar="PROMPT", help="a prompt file, or path::case as pytest writes it")
+    show.add_argument("--sample", metavar="ID", help="the id of a sample (default: the first one)")
+    show.add_argument("--json", action="store_true", dest="as_json", help="print the JSON body alone")
+    show.add_argument(
         "--cassettes",
         type=Path,
         metavar="FOLDER",
         help="where the replies are recorded (default: cassettes in the project's root)",
     )
-    parser.set_defaults(run=_show)
-
-
-def _init(chosen: argparse.Namespace) -> int:
-    from pytest_promptfit.cli.init import InitOptions, init
-
-    options = InitOptions(chosen.data, chosen.text, chosen.label, chosen.model, chosen.output, chosen.rows)
-    return _say("init", init(options))
-
-
-def _show(chosen: argparse.Namespace) -> int:
-    from pytest_promptfit.cli.show import ShowOptions, show
-
-    options = ShowOptions(chosen.prompt, chosen.sample, chosen.as_json, chosen.cassettes)
-    return _say("show", show(options))
-
-
-def _schema(_: argparse.Namespace) -> int:
-    from pytest_promptfit.prompts.read import json_schema
-
-    return _say("schema", [json.dumps(json_schema(), indent=2)])
-
-
-def _say(command: str, lines: Iterable[str]) -> int:
-    """Print the lines; say a mistake of the user in one line, without a traceback."""
-    from pytest_promptfit.errors import PromptfitError
-    from pytest_promptfit.text import plain
-
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # no text is a reason to fail, whatever the terminal can show
-            stream.reconfigure(errors="backslashreplace")
-    try:
-        for line in lines:
-            print(line)
-        sys.stdout.flush()
-    except PromptfitError as error:
-        print(f"promptfit {command}: {plain(str(error), keep_lines=True)}", file=sys.stderr)
-        return 1
-    return 0
+    about = "print the JSON Schema of the prompt file, for editors"
+    commands.add_parser("schema", help=about, description=f"{about.capitalize()}.")
+    return parser
 
 
 def _positive(text: str) -> int:

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pytest_promptfit.chat.reply import ChatReply
-    from pytest_promptfit.prompts.read import ParsedPrompt
     from pytest_promptfit.prompts.samples import Sample, SampleSet
 
 
@@ -53,14 +52,21 @@ def show(options: ShowOptions) -> Iterator[str]:
         return
     folder = Where(options.cassettes).of(parsed.path, parsed.name)
     seen = list(_recorded(wire, Cassette.load(folder), sample_set))
-    yield from _head(parsed, sample, wire)
-    yield from _messages(payload)
     own = next((entry for entry in seen if entry.sample == sample), None)
+    here = Path.cwd()
+    place = f"{relative_to(os.path.normpath(sample.path), here)}:{sample.line}"
+    yield f"{plain(relative_to(str(parsed.path), here))}::{plain(sample.case_name)} ({plain(place)})"
+    yield f"label {plain(sample.label)}; {plain(str(wire.model))} at {plain(wire.provider.url)}"
+    if wire.asks_for_prefix:
+        yield f"{plain(str(wire.model))} does not continue a reply prefix: the user turn asks for it instead"
+    yield from _body(payload)
     if own is not None:
-        yield from _reply(own)
+        yield ""
+        yield f"[recorded reply] read as {plain(own.predicted) if own.predicted is not None else 'no label'}"
+        yield from _indented(own.reply.shown)
     yield ""
-    yield _tokens(wire, payload, own.reply if own else None)
-    yield _full_run(wire, sample_set, [(entry.payload, entry.reply) for entry in seen])
+    yield _tokens(wire, payload, own)
+    yield _full_run(wire, sample_set, seen)
 
 
 @dataclass(frozen=True)
@@ -98,42 +104,26 @@ def _recorded(wire: Wire, cassette: Cassette, sample_set: SampleSet) -> Iterator
             continue
 
 
-def _head(parsed: ParsedPrompt, sample: Sample, wire: Wire) -> Iterator[str]:
-    here = Path.cwd()
-    place = f"{relative_to(os.path.normpath(sample.path), here)}:{sample.line}"
-    yield f"{plain(relative_to(str(parsed.path), here))}::{plain(sample.case_name)} ({plain(place)})"
-    yield f"label {plain(sample.label)}; {plain(str(wire.model))} at {plain(wire.provider.url)}"
-    if wire.asks_for_prefix:
-        yield f"{plain(str(wire.model))} does not continue a reply prefix: the user turn asks for it instead"
-
-
-def _messages(payload: dict[str, Any]) -> Iterator[str]:
+def _body(payload: dict[str, Any]) -> Iterator[str]:
     messages = messages_of(payload)
     for at, (role, text) in enumerate(messages):
         opens = role == "assistant" and at == len(messages) - 1
         yield ""
         yield f"[{plain(role)}]{' the reply goes on from here' if opens else ''}"
-        yield from _lines(text)
+        yield from _indented(text)
     params = {name: value for name, value in payload.items() if name not in ("messages", "system", "model")}
     if params:
         yield ""
         yield f"[parameters] {plain(json.dumps(params, ensure_ascii=False))}"
 
 
-def _reply(recorded: _Recorded) -> Iterator[str]:
-    read = plain(recorded.predicted) if recorded.predicted is not None else "no label"
-    yield ""
-    yield f"[recorded reply] read as {read}"
-    yield from _lines(recorded.reply.shown)
-
-
-def _lines(text: str) -> list[str]:
+def _indented(text: str) -> list[str]:
     return [f"  {line}" for line in plain(text, keep_lines=True).split("\n")]
 
 
-def _tokens(wire: Wire, payload: dict[str, Any], reply: ChatReply | None) -> str:
-    if reply is not None and reply.input_tokens:
-        counted = f"{reply.input_tokens} in, {reply.output_tokens} out"
+def _tokens(wire: Wire, payload: dict[str, Any], own: _Recorded | None) -> str:
+    if own is not None and own.reply.input_tokens:
+        counted = f"{own.reply.input_tokens} in, {own.reply.output_tokens} out"
         return f"tokens:   {counted} (as the recorded reply counts them)"
     guess = estimate(wire.model, [payload])
     return (
@@ -142,8 +132,9 @@ def _tokens(wire: Wire, payload: dict[str, Any], reply: ChatReply | None) -> str
     )
 
 
-def _full_run(wire: Wire, sample_set: SampleSet, seen: list[tuple[dict[str, Any], ChatReply]]) -> str:
-    full = estimate(wire.model, [wire.payload(sample.text) for sample in sample_set.samples], seen)
+def _full_run(wire: Wire, sample_set: SampleSet, seen: list[_Recorded]) -> str:
+    measured = [(entry.payload, entry.reply) for entry in seen]
+    full = estimate(wire.model, [wire.payload(sample.text) for sample in sample_set.samples], measured)
     basis = f"from {full.measured_on:,} recorded replies" if full.measured_on else "an estimate"
     return (
         f"full run: {full.calls:,} calls, about {full.input_tokens:,} tokens in, {full.output_tokens:,} out "

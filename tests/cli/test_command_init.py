@@ -15,8 +15,7 @@ from command_line import Ran, promptfit
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_promptfit.cli.init.models import OFFERS, Offer, is_deprecated
-from pytest_promptfit.cli.init.starter import scalar
+from pytest_promptfit.cli.init.starter import OFFERS, Offer, is_deprecated, scalar
 from pytest_promptfit.prompts.read import parse_prompt_file
 from pytest_promptfit.prompts.samples import SampleSet, read_samples
 from pytest_promptfit.prompts.yaml_source import YamlSource

@@ -1,32 +1,49 @@
 """``promptfit init DATA``: from a file with texts and labels to a prompt file that can be run.
 
-The effects of the command come together here: reading the data, writing the prompt, saying what was done.
+The effects of the command come together here: reading the data, choosing rows, writing, saying what was done.
 """
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import re
 import shlex
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_promptfit.cli.init.columns import Guess, guess_columns
 from pytest_promptfit.cli.init.imports import imported
-from pytest_promptfit.cli.init.models import INSTALL_LOCAL, choose_model, is_deprecated
-from pytest_promptfit.cli.init.rows import as_csv, count_labels, draw, faults, similar_labels, without_twins
-from pytest_promptfit.cli.init.starter import FEW_SAMPLES, Starter, balance
+from pytest_promptfit.cli.init.starter import (
+    FEW_SAMPLES,
+    INSTALL_LOCAL,
+    Starter,
+    balance,
+    choose_model,
+    is_deprecated,
+)
 from pytest_promptfit.errors import PromptfitError
+from pytest_promptfit.prompts.labels import MISSING
 from pytest_promptfit.prompts.read import parse_prompt_file
-from pytest_promptfit.prompts.samples import read_samples
+from pytest_promptfit.prompts.samples import (
+    columns_in,
+    filled_in,
+    normal_form,
+    one_label,
+    read_samples,
+    text_id,
+    what_is_unclear,
+)
 from pytest_promptfit.prompts.tables import read_rows
 from pytest_promptfit.providers.usage import estimate
 from pytest_promptfit.providers.wire import Wire
-from pytest_promptfit.text import plain, relative_to
+from pytest_promptfit.text import plain, relative_to, short
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from pytest_promptfit.prompts.tables import Row
 
@@ -62,7 +79,9 @@ def init(options: InitOptions) -> Iterator[str]:
     others = imported(options.data)
     stem = target.name.removesuffix(ENDINGS[0]).removesuffix(ENDINGS[1])
     drawn = target.with_name(f"{stem}.csv") if others or options.rows is not None else None
-    _refuse_existing(target, drawn)
+    for path in (target, drawn):
+        if path is not None and os.path.lexists(path):
+            raise PromptfitError(f"{path}: is there already and stays as it is: name another file with --output")
     columns, rows = (others.columns, others.rows) if others else read_rows(options.data)
     if not rows:
         raise PromptfitError(f"{options.data}: no rows below the names of the columns: expected at least one sample")
@@ -94,12 +113,6 @@ def _target(options: InitOptions) -> Path:
     if not options.output.name.endswith(ENDINGS):
         raise PromptfitError(f"--output {options.output}: expected a name that ends in {' or '.join(ENDINGS)}")
     return options.output
-
-
-def _refuse_existing(target: Path, drawn: Path | None) -> None:
-    for path in (target, drawn):
-        if path is not None and os.path.lexists(path):
-            raise PromptfitError(f"{path}: is there already and stays as it is: name another file with --output")
 
 
 def _guess(options: InitOptions, columns: Sequence[str], rows: Sequence[Row]) -> Guess:
@@ -207,3 +220,90 @@ def _next_lines(target: Path, starter: Starter) -> Iterator[str]:
 
 def _typed(path: Path) -> str:
     return plain(relative_to(str(path), Path.cwd()))
+
+
+def faults(rows: Sequence[Row], guess: Guess) -> dict[int, str]:
+    """Return what is wrong with the rows that cannot be samples, by their place in ``rows``."""
+    first: dict[str, tuple[str, int]] = {}
+    found: dict[int, str] = {}
+    labels = {label_of(row, guess) for row in rows}
+    unclear = {label: why for label in labels if (why := what_is_unclear(label, labels))}
+    for at, row in enumerate(rows):
+        text, label = normal_form(text_of(row, guess)), label_of(row, guess)
+        if not text:
+            found[at] = "the text is empty"
+        elif not label:
+            found[at] = "the label is empty"
+        elif label in unclear:
+            found[at] = f"the label {short(label)} {unclear[label]}"
+        elif label == MISSING:
+            found[at] = f"the label {MISSING!r} stands for a reply without a label"
+        else:
+            other, line = first.setdefault(text, (label, row.line))
+            if other != label:
+                found[at] = f"the label is {label!r}, but the same text in line {line} has {other!r}"
+    return found
+
+
+def without_twins(rows: Iterable[Row], guess: Guess) -> list[Row]:
+    """Return the rows without those whose text came before: they are counted once."""
+    first: dict[str, Row] = {}
+    for row in rows:
+        first.setdefault(normal_form(text_of(row, guess)), row)
+    return list(first.values())
+
+
+def text_of(row: Row, guess: Guess) -> str:
+    """Return the text of a row as the prompt file will read it."""
+    column = guess.text.column
+    return row.cells[column] if column in row.cells else filled_in(column, row.cells)
+
+
+def label_of(row: Row, guess: Guess) -> str:
+    """Return the label of a row."""
+    return one_label(row.cells[guess.label.column])
+
+
+def count_labels(rows: Iterable[Row], guess: Guess) -> dict[str, int]:
+    """Return how many rows each label has; numbers in their order, words in theirs."""
+    counted = Counter(label_of(row, guess) for row in rows)
+
+    def order(label: str) -> tuple[int, float, str]:
+        number = re.fullmatch(r"-?\d+(\.\d+)?", label)
+        return (0, float(label), label) if number else (1, 0.0, label)
+
+    return {label: counted[label] for label in sorted(counted, key=order)}
+
+
+def draw(rows: Sequence[Row], guess: Guess, size: int) -> list[Row]:
+    """Return ``size`` rows, each label with its share and at least one, in the order of the file.
+
+    Which rows are drawn follows from their texts: the same texts give the same draw.
+    """
+    by_label: dict[str, list[Row]] = {}
+    for row in sorted(rows, key=lambda row: text_id(text_of(row, guess))):
+        by_label.setdefault(label_of(row, guess), []).append(row)
+    # Round by round: the row that stands at the smallest share of its label comes first.
+    queue = [(at / len(own), label, row) for label, own in by_label.items() for at, row in enumerate(own)]
+    queue.sort(key=lambda entry: (entry[0], entry[1]))
+    return sorted((row for _, _, row in queue[:size]), key=lambda row: row.line)
+
+
+def as_csv(rows: Iterable[Row], guess: Guess, columns: Sequence[str]) -> str:
+    """Return the rows as a csv file with the columns that the guess uses."""
+    text, others = guess.text.column, (guess.label, guess.id, guess.note, guess.canonical)
+    names = {text, *columns_in(text), *(found.column for found in others if found)}
+    used = [column for column in columns if column in names]
+    sink = io.StringIO()
+    writer = csv.writer(sink, lineterminator="\n")
+    writer.writerow(used)
+    writer.writerows([row.cells[column] for column in used] for row in rows)
+    return sink.getvalue()
+
+
+def similar_labels(labels: Mapping[str, int]) -> Iterator[str]:
+    """Yield labels that differ only in case: the same meant twice, most likely."""
+    folded: dict[str, list[str]] = {}
+    for label in labels:
+        folded.setdefault(label.casefold(), []).append(label)
+    yield from (" and ".join(same) for same in folded.values() if len(same) > 1)

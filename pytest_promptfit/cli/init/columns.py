@@ -9,9 +9,8 @@ import re
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
-from pytest_promptfit.cli.init.names import Rank, is_id, is_index, rank_of_label, rank_of_text, words_in
 from pytest_promptfit.errors import PromptfitError
 from pytest_promptfit.prompts.samples import columns_in
 from pytest_promptfit.text import cut, nearest, plain
@@ -21,6 +20,24 @@ if TYPE_CHECKING:
 
     from pytest_promptfit.prompts.tables import Row
 
+Rank: TypeAlias = tuple[int, int]
+"""How well a name fits, smaller is better: how telling the word is, and whether it is the whole name."""
+
+LABEL_WORDS = (
+    "label labels target gold class expected",
+    "category sentiment intent topic emotion polarity stance tag output toxic spam v1 y",
+    "type kind rating stars score status priority answer verdict decision is",
+)
+TEXT_WORDS = (
+    "text texts",
+    "sentence question review content body message tweet utterance query document comment post input prompt email "
+    "sms passage statement article transcript request complaint feedback premise hypothesis claim v2",
+    "title subject headline description summary abstract snippet name",
+)
+ID_WORDS = {"id", "ids", "uid", "uuid", "guid", "qid", "key", "hash", "sha"}
+INDEX_NAMES = {"", "index", "idx", "row", "line", "no", "nr", "number", "unnamed", "unnamed_0", "level_0"}
+PADDING = {"name", "text", "value", "str", "column"}
+"""Words behind a label's own word that add nothing: ``label_text``, ``category_name``."""
 NOTE_NAMES = ("note", "notes", "reason", "rationale", "explanation", "remark", "justification")
 CANONICAL_NAMES = ("canonical", "must_pass", "mustpass", "critical")
 YES_NO = {"", "0", "1", "true", "false", "yes", "no", "y", "n", "x"}
@@ -28,7 +45,7 @@ MOST_LABELS, MOST_NUMBERS = 50, 12
 """Different values that a column may have and still be taken for labels, when its name does not say so."""
 FEW_ROWS = 20
 LONGEST_LABEL, MOST_WORDS = 80, 6
-TEXT_WORDS = 3
+WORDS_OF_A_TEXT = 3
 MUCH_LONGER = 3
 
 
@@ -72,7 +89,12 @@ class Profile:
     @cached_property
     def words(self) -> float:
         """Words in a value, on average."""
-        return self._mean(lambda value: len(value.split()) if " " in value else max(1, _wide(value) // 2))
+
+        def count(value: str) -> int:
+            wide = sum(char >= "\u2e80" for char in value)  # scripts without spaces: two characters for a word
+            return len(value.split()) if " " in value else max(1, wide // 2)
+
+        return self._mean(count)
 
     @cached_property
     def length(self) -> float:
@@ -111,7 +133,9 @@ def guess_columns(
         PromptfitError: a named column is not there, or a role cannot be told; the line names the candidates.
     """
     profiles = {column: Profile(column, tuple(row.cells[column].strip() for row in rows)) for column in columns}
-    own = _columns_of(text, columns) if text else []
+    own = [] if not text else [text] if text in columns else columns_in(text) or [text]
+    for name in own:
+        _check_column("--text", name, columns)
     if label:
         _check_column("--label", label, columns)
     if len(columns) < 2:
@@ -136,19 +160,6 @@ def guess_columns(
 def is_number(value: str) -> bool:
     """Tell whether a value is a number as data files write them."""
     return re.fullmatch(r"[-+]?\d+([.,]\d+)*([eE][-+]?\d+)?", value) is not None
-
-
-def _wide(value: str) -> int:
-    """Count the characters of scripts that are written without spaces."""
-    return sum(char >= "\u2e80" for char in value)
-
-
-def _columns_of(text: str, columns: Sequence[str]) -> list[str]:
-    """Return the columns that ``--text`` names: one, or those of a template."""
-    names = [text] if text in columns else columns_in(text) or [text]
-    for name in names:
-        _check_column("--text", name, columns)
-    return names
 
 
 def _check_column(option: str, name: str, columns: Sequence[str]) -> None:
@@ -221,7 +232,7 @@ def _is_short(profile: Profile) -> bool:
 def _text(profiles: Sequence[Profile]) -> Found | None:
     """Return the column of the texts: by its name, else the only one, or by far the longest, with words."""
     open_to = [p for p in profiles if p.values and not (p.are_numbers or is_id(p.name) or is_index(p.name))]
-    texts = [p for p in open_to if p.words >= TEXT_WORDS]
+    texts = [p for p in open_to if p.words >= WORDS_OF_A_TEXT]
     texts = texts or [p for p in open_to if rank_of_text(p.name) is not None or 2 * len(p.values) > len(p.cells)]
     named = [(rank, profile) for profile in texts if (rank := rank_of_text(profile.name)) is not None]
     best = _best(named) if named else list(texts)
@@ -253,8 +264,10 @@ def _id(profiles: Sequence[Profile]) -> tuple[Found | None, list[str]]:
 
 def _ambiguous(what: str, option: str, candidates: Sequence[Profile]) -> PromptfitError:
     names = ", ".join(_shown(profile.name) for profile in candidates)
-    template = " ".join(f"{{{profile.name}}}" for profile in candidates)
-    both = f", or more than one as a template: --text {_quoted(template)}" if option == "--text" else ""
+    both = ""
+    if option == "--text":
+        template = plain(" ".join(f"{{{profile.name}}}" for profile in candidates)).replace("'", "'\\''")
+        both = f", or more than one as a template: --text '{template}'"
     return PromptfitError(f"several columns could be the {what}: {names}: say which with {option} COLUMN{both}")
 
 
@@ -275,5 +288,43 @@ def _shown(name: str) -> str:
     return plain(name) if name.strip() and name.isprintable() else repr(name)
 
 
-def _quoted(text: str) -> str:
-    return "'" + plain(text).replace("'", "'\\''") + "'"
+def words_in(name: str) -> list[str]:
+    """Return the words of a name: ``questionText`` and ``question_text`` are ``question``, ``text``."""
+    parts = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name)
+    return [part.casefold() for part in re.findall(r"[^\W_]+", parts)]
+
+
+def is_id(name: str) -> bool:
+    """Tell whether a name is that of ids."""
+    return bool(words := words_in(name)) and words[-1] in ID_WORDS
+
+
+def is_index(name: str) -> bool:
+    """Tell whether a name is that of row numbers."""
+    return "_".join(words_in(name)) in INDEX_NAMES
+
+
+def rank_of_label(name: str) -> Rank | None:
+    """Return how well a name fits labels."""
+    words = words_in(name)
+    while len(words) > 1 and words[-1] in PADDING:
+        words.pop()
+    if words and words[0] in ("is", "has") and len(words) > 1:
+        words = ["is"]
+    return _rank(words, LABEL_WORDS)
+
+
+def rank_of_text(name: str) -> Rank | None:
+    """Return how well a name fits texts."""
+    return _rank(words_in(name), TEXT_WORDS)
+
+
+def _rank(words: list[str], tiers: tuple[str, ...]) -> Rank | None:
+    # The last word says what a column is: text_length is a length.
+    last = words[-1] if words else ""
+    # question1 and question2 are both questions; v1 and v2 are names of their own.
+    forms = {last, last.rstrip("0123456789")}
+    for tier, known in enumerate(tiers):
+        if forms & set(known.split()):
+            return tier, int(len(words) > 1)
+    return None
