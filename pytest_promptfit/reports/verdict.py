@@ -179,27 +179,21 @@ def _compared(result: PromptResult, change: Comparison) -> tuple[Tone, str, str]
 
 
 def _asides(result: PromptResult) -> Iterator[str]:
+    """Yield how it stands to other git refs, and which answer has swallowed the rest: ``59 of 60 read as neutral``."""
     shown = change_of(result)
     if shown and shown.reference in result.against:
         for other in result.comparisons:
             if other.reference in result.against and other is not shown and other.shared:
                 before, now = percent(other.before / other.shared), percent(other.now / other.shared)
                 yield f"{plain(other.reference)}: {before} → {now}"
-    if said := swallowing(result.evaluation):
-        yield said
-
-
-def swallowing(evaluation: Evaluation) -> str:
-    """Return which answer has swallowed the others, if one has: ``59 of 60 read as neutral``."""
-    labeled = evaluation.labeled
+    labeled = result.evaluation.labeled
     if len(labeled) < FEW_TO_BE_SWALLOWED:
-        return ""
-    read, count = Counter(outcome.predicted for outcome in labeled).most_common(1)[0]
-    gold = sum(outcome.sample.label == read for outcome in labeled)
-    if count < SWALLOWED * len(labeled) or gold > FAIR * len(labeled):
-        return ""
-    what = "without a readable label" if read is None else f"read as {plain(read)}"
-    return f"{count:,} of {len(labeled):,} {what}"
+        return
+    predicted, count = Counter(outcome.predicted for outcome in labeled).most_common(1)[0]
+    gold = sum(outcome.sample.label == predicted for outcome in labeled)
+    if count >= SWALLOWED * len(labeled) and gold <= FAIR * len(labeled):
+        what = "without a readable label" if predicted is None else f"read as {plain(predicted)}"
+        yield f"{count:,} of {len(labeled):,} {what}"
 
 
 def _reasons(result: PromptResult) -> Iterator[str]:

@@ -18,9 +18,8 @@ from markupsafe import Markup
 
 from pytest_promptfit.errors import PromptfitError
 from pytest_promptfit.files import write_atomically
-from pytest_promptfit.reports.page.cases import block
 from pytest_promptfit.reports.page.pictures import accuracy_pictures
-from pytest_promptfit.reports.page.prompts import prompt_view, worst_first
+from pytest_promptfit.reports.page.prompts import block, prompt_view, worst_first
 from pytest_promptfit.reports.page.sentences import cut, overall, percent, shortened, unpriced, visible
 from pytest_promptfit.reports.page.tuning import Tuning, tuning_view
 

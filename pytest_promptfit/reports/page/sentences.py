@@ -9,6 +9,7 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
+from urllib.parse import quote
 
 from markupsafe import Markup, escape
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from pytest_promptfit.evaluation.baseline import Comparison
     from pytest_promptfit.evaluation.verdicts import PromptResult
-    from pytest_promptfit.providers.usage import Usage
     from pytest_promptfit.reports.verdict import Tone
 
 # Controls, formats, halves of characters and odd separators; a joiner only behind ASCII, since Indic words
@@ -58,6 +58,11 @@ def visible(text: str) -> Markup:
             start = match.end()
     parts.append(escape(lines[start:]))
     return Markup('<bdi dir="auto">{}</bdi>').format(Markup("").join(parts))
+
+
+def address(prompt: str, case: str) -> str:
+    """Return the link to a case, as page.js and an element's id understand it."""
+    return f"#{quote(f'{prompt}/{case}', safe='/', errors='replace')}"
 
 
 def shortened(text: str, limit: int) -> str:
@@ -118,10 +123,9 @@ def verdict_on(result: PromptResult, price: Price = unpriced) -> Verdict:
     """Return the verdict on a prompt: the words that the terminal says, and what stands behind them."""
     said = said_of(result)
     change = None if said.tone == "open" else change_of(result)
-    cost = (cost_sentence(result.evaluation.usage), *_call(result, price)) if result.evaluation.usage.calls else ()
     behind = _sureness(said.tone, change) if change else _why_open(result)
     headline = unbroken(said.sentence[:1].upper() + said.sentence[1:])
-    return Verdict(said.tone, headline, (said.end, *behind, *_asides(result), *cost))
+    return Verdict(said.tone, headline, (said.end, *behind, *_asides(result), *_cost(result, price)))
 
 
 def _sureness(tone: Tone, change: Comparison) -> Iterator[str]:
@@ -166,19 +170,17 @@ def _asides(result: PromptResult) -> Iterator[str]:
         yield f"Since the baseline {comparison.added} cases were added, and {comparison.removed} removed or not run."
 
 
-def cost_sentence(usage: Usage) -> str:
-    """Return what a forward pass took, in words."""
-    tokens = f"{usage.input_tokens:,} tokens in, {usage.output_tokens:,} out"
-    asked = usage.calls - usage.replayed
-    if not asked:
-        return f"Cost: nothing, all {usage.calls:,} replies were replayed from recordings ({tokens})."
-    paid = "an unknown price" if usage.usd is None else dollars(usage.usd)
-    return f"Cost: {paid} for {asked:,} of {usage.calls:,} replies, the others were replayed ({tokens})."
-
-
-def _call(result: PromptResult, price: Price) -> Iterator[str]:
-    """Yield what a call takes now, and what it took when the outcomes it is compared with were accepted."""
+def _cost(result: PromptResult, price: Price) -> Iterator[str]:
+    """Yield what the forward pass cost, and a call: now, and when the outcomes compared with were accepted."""
     path, usage = result.evaluation.path, result.evaluation.usage
+    if not usage.calls:
+        return
+    tokens = f"{usage.input_tokens:,} tokens in, {usage.output_tokens:,} out"
+    if asked := usage.calls - usage.replayed:
+        paid = "an unknown price" if usage.usd is None else dollars(usage.usd)
+        yield f"Cost: {paid} for {asked:,} of {usage.calls:,} replies, the others were replayed ({tokens})."
+    else:
+        yield f"Cost: nothing, all {usage.calls:,} replies were replayed from recordings ({tokens})."
     now = (usage.input_tokens / usage.calls, usage.output_tokens / usage.calls)
     accepted = result.comparison.accepted if result.comparison else None
     known = accepted.metrics if accepted else {}

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_promptfit.evaluation.metrics import paired_difference_interval
-from pytest_promptfit.reports.page.cases import address
 from pytest_promptfit.reports.page.pictures import History, history_picture
 from pytest_promptfit.reports.page.sentences import (
     DiffLine,
     Verdict,
+    address,
     diff_view,
     dollars,
     percent,
