@@ -23,6 +23,7 @@ The tests themselves run with pytest:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code; a mistake of the user is one line, without a traceback."""
     chosen = _parser().parse_args(arguments)
+    # Behind the parser, so that --help is there at once.
     from pytest_promptfit.errors import PromptfitError
     from pytest_promptfit.text import plain
 

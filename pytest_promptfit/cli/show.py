@@ -83,6 +83,7 @@ def _sample(sample_set: SampleSet, wanted: str, path: str) -> Sample:
     """Return the sample with this id or case name; the first one when none is named."""
     if not wanted:
         return sample_set.samples[0]
+    # Reversed, so that of two samples with one name the first is found.
     names = {name: sample for sample in reversed(sample_set.samples) for name in (sample.id, sample.case_name)}
     if wanted in names:
         return names[wanted]

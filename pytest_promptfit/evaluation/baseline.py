@@ -86,7 +86,7 @@ class Comparison:
     alpha: float | None = USUAL_ALPHA
     accepted: Baseline | None = None
     """The accepted outcomes themselves."""
-    by_label: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    by_label: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Of all labeled ones that were accepted, shared or not: how many were right, and how many there are."""
 
     @property

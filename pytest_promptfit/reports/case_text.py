@@ -55,6 +55,7 @@ def failure_lines(result: PromptResult, name: str, path: str) -> Iterator[str]:
     if outcome.reply is None:
         yield f"  record:  pytest --promptfit --promptfit-record {quoted}"
         return
+    # A canonical sample has to be right: no baseline excuses it.
     if not sample.canonical:
         yield f"  accept:  {how_to_accept(result, shlex.quote(path))}"
     yield f"  re-ask:  pytest --promptfit --promptfit-record=all {quoted}"

@@ -25,6 +25,7 @@ MOST_ANNOTATIONS = 10
 MOST_ROWS = 50
 """Misses of a prompt in the job summary."""
 
+# GitHub makes links of bare www. too, and formulas of what stands between dollars.
 _MARKUP = re.compile(r"[&<>\"'|\\`*_\[\]~$@#!:]|(?<=www)\.", re.IGNORECASE)
 
 
@@ -35,6 +36,7 @@ def annotation_lines(
 
     A verdict stands at the first changed line of its prompt file; ``changes`` are by path.
     """
+    # What comes last may not be shown at all, so the verdicts come first.
     failing = sorted((r for r in results if verdict_on(r).fails), key=lambda r: verdict_on(r).tone != "worse")
     found = [_verdict(result, relative, changes.get(result.evaluation.path)) for result in failing]
     wrong: list[tuple[str, Outcome]] = []
@@ -103,6 +105,7 @@ def _diff(result: PromptResult, relative: Callable[[str], str], change: Change |
     """Yield the diff as a block of code that nothing in it can end, and in which nothing is markup."""
     if change is None or not change.diff:
         return
+    # A fence ends at as many backticks as opened it, and a prompt may hold any number of them.
     longest = max((len(run) for line in change.diff for run in re.findall("`+", line)), default=0)
     fence = "`" * max(3, longest + 1)
     yield f"{_quoted(relative(result.evaluation.path))} since {_quoted(change.since)}:"

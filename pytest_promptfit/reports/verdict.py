@@ -111,6 +111,7 @@ def verdict_lines(results: Sequence[PromptResult]) -> Iterator[tuple[str, bool |
 
 def tone_of(result: PromptResult, change: Comparison) -> Tone:
     """Return which way the prompt went beyond chance; the regression gate decides what is worse."""
+    # Of a part of the samples nothing is called worse: the others could make up for it.
     gate = next((gate.passed for gate in result.gates if gate.name == "regression"), None)
     if result.is_worse or (gate is None and not result.unselected and change.p_value <= USUAL_ALPHA):
         return "worse"

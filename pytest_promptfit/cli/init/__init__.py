@@ -148,10 +148,12 @@ def _from(folder: Path, data: Path) -> str:
 
 def _write(texts: dict[Path, str], target: Path) -> None:
     """Write the files and read the prompt as pytest will; where that fails, all of them go again."""
+    # Read back at once: a prompt file that pytest would refuse must not be left behind.
     written: list[Path] = []
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         for path, text in texts.items():
+            # x: what came to be there since it was looked for is not overwritten.
             with path.open("x", encoding="utf-8", newline="\n") as sink:
                 written.append(path)
                 sink.write(text)

@@ -109,6 +109,7 @@ class Profile:
     @property
     def is_index(self) -> bool:
         """Whether it counts the rows."""
+        # Two rows prove no count: 0 and 1 may as well be labels.
         first = self.cells[0] if self.cells else ""
         if first not in ("0", "1"):
             return False

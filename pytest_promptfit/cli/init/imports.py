@@ -150,6 +150,7 @@ def _label(assertions: Iterable[Any], variables: Mapping[str, Any]) -> str | Non
         else:
             kind, value = _read_assertion(str(assertion))
         if kind == "equals" and not isinstance(value, dict | list | None):
+            # YAML reads a bare true, and the model is to answer with that word.
             said = str(value).lower() if isinstance(value, bool) else str(value)
             return filled(said, lambda name: str(value_at(variables, name))).strip()
     return None
@@ -233,6 +234,7 @@ class _Promptfoo:
         if prompt.startswith("file://") or re.fullmatch(r"[\w./-]+\.(txt|md|j2|json|ya?ml)", prompt):
             file = self._file(prompt)
             text = read_text(file)
+            # A text file of promptfoo's holds several prompts, parted by ---: the first one counts.
             text = re.split(r"^---\s*$", text, maxsplit=1, flags=re.MULTILINE)[0] if file.suffix == ".txt" else text
             chat = YamlSource(file, text).value if file.suffix in (".yaml", ".yml") else _json(text)
         else:

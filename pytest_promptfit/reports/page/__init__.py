@@ -102,6 +102,7 @@ def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(FOLDER),
         autoescape=True,
+        # A name misspelt in a template must fail, not leave a hole in the page.
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -119,6 +120,7 @@ def _policy(style: str, script: str) -> str:
     """Return the content security policy: our own style and script by their hashes, and nothing else."""
     return (
         f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; "
+        # With trusted types no slip in page.js can make markup of a reply.
         "base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'"
     )
 

@@ -108,6 +108,7 @@ def _interval(kind: Literal["now", "before"], right: int, total: int, *, place: 
 
 def _domain(shares: Sequence[float]) -> tuple[float, float]:
     """Return whole tenths around the shares, at least two of them."""
+    # The slack is for 1 - 0.7, which is 0.30000000000000004: it would be rounded up to the next tenth.
     low = math.floor(min(shares) * 10 + 1e-9) / 10
     high = math.ceil(max(shares) * 10 - 1e-9) / 10
     if high - low < 0.2:
@@ -184,6 +185,7 @@ class Place:
 
     def __init__(self, low: float, high: float, start: float, end: float) -> None:
         self._low, self._start = low, start
+        # Where all values are one, they stand at the start.
         self._scale = (end - start) / ((high - low) or 1)
 
     def __call__(self, value: float) -> float:

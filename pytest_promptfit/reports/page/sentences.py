@@ -187,6 +187,7 @@ def _cost(result: PromptResult, price: Price) -> Iterator[str]:
     given, written = known.get("input_tokens"), known.get("output_tokens")
     before = ""
     if accepted and given is not None and written is not None:
+        # Only this run's model is priced: what another one would have cost is not known here.
         same_price = price if accepted.model == result.evaluation.model else unpriced
         before = f"; before: {_call_words(given, written, same_price(path, given, written))}"
     yield f"A call takes {_call_words(*now, price(path, *now))}{before}."
