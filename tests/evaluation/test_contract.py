@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 import shutil
 import subprocess
 from typing import TYPE_CHECKING, Any
@@ -421,3 +423,21 @@ def test_reports_tell_of_samples_that_have_other_ids(judged: Judged, monkeypatch
     assert told["baseline"]["broken"] == 26
     assert "26" in (judged.path / "page.html").read_text()
     assert "mood" in (judged.path / "summary.md").read_text()
+
+
+def test_the_page_lists_all_that_is_looser_as_the_terminal_does(judged: Judged) -> None:
+    first, second, *others = rows()
+    judged.edit(without="canonical", cases="gated")
+    judged.write_rows([{**second, "label": "bad" if second["label"] == "good" else "good"}, *others])
+    judged.answer(half_right)
+    page = judged.path / "page.html"
+    result = judged.judged("--promptfit-report", page)
+    assert result.ret == 1
+    (sentence,) = re.findall(r"looser than main \(.*\):", contract(result))
+    assert len(looser(result)) == 4
+    assert any(first["id"] in line for line in looser(result))
+    shown = [
+        html.unescape(text)
+        for text in re.findall(r"<small>(?:- )?<bdi dir=\"auto\">(.*?)</bdi></small>", page.read_text())
+    ]
+    assert [text for text in shown if text == sentence or "(at main)" in text] == [sentence, *looser(result)]
