@@ -149,7 +149,7 @@ def guess_columns(
     note = _named(free, NOTE_NAMES)
     side = [found.column for found in (canonical, note) if found]
     free = [profile for profile in free if profile.name not in side]
-    labels = Found(label, "as you say") if label else _label([profile for profile in free if profile.name not in own])
+    labels = Found(label, "as you say") if label else _label(free)
     free = [p for p in free if p.name != labels.column and not p.says_the_same_as(profiles[labels.column])]
     texts = Found(text, "as you say") if text else _text(free) or note
     if texts is None:
