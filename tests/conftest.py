@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import shutil
 import signal
 import socket
@@ -25,12 +26,18 @@ for _module in (*THEIRS, *(f"pytest_promptfit.{name}" for name in OURS)):
     importlib.import_module(_module)
 
 # How long an example takes says more of the machine than of the code.
-settings.register_profile("any machine", deadline=None)
+settings.register_profile("any machine", deadline=None, max_examples=50)
+settings.register_profile("thorough", deadline=None, max_examples=2000)
 settings.load_profile("any machine")
 
 # Started in the background by a shell, a process ignores Ctrl-C, and so would the tests that press it.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# On a disk each file that is synced takes milliseconds, and runs in here sync thousands.
+MEMORY = Path("/dev/shm")
+if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 2**31:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -43,7 +50,11 @@ ENVIRONMENT = (
     "GITHUB_ACTIONS",
     "GITHUB_STEP_SUMMARY",
     "GITHUB_WORKSPACE",
+    "ANTHROPIC_API_KEY",
+    "GEMINI_API_KEY",
+    "GOOGLE_API_KEY",
     "OPENAI_API_KEY",
+    "PROMPTFIT_THREADS",
     "PYTEST_ADDOPTS",
     "http_proxy",
     "HTTP_PROXY",
@@ -67,6 +78,12 @@ def outside_ci(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no test see the CI system, the keys or the options of whoever runs it."""
     for name in ENVIRONMENT:
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the SDK ask again at once."""
+    monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.001)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from faulty_server import error
+from loopback_server import error
 
 from pytest_promptfit import CallError, PromptFileError, PromptfitError, Sample, evaluate, load_prompt
 

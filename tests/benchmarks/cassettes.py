@@ -18,8 +18,8 @@ from pytest_promptfit.cassettes.recorder import Recorder, prune
 from pytest_promptfit.prompts.read import parse_prompt_file
 from pytest_promptfit.prompts.samples import read_samples
 from pytest_promptfit.providers.wire import Wire
-from tests.benchmarks.loopback_server import answer
 from tests.benchmarks.measuring import RUNS, Table, main, median_row
+from tests.benchmarks.model_server import answer
 from tests.benchmarks.projects import SYSTEM_PROMPT, text_of, write_project, write_samples
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from tests.benchmarks.asking import Cell
-from tests.benchmarks.loopback_server import Behaviour, running
 from tests.benchmarks.measuring import (
     RUNS,
     Table,
@@ -24,6 +23,7 @@ from tests.benchmarks.measuring import (
     record_command,
     timed,
 )
+from tests.benchmarks.model_server import Behaviour, running
 from tests.benchmarks.projects import write_project
 
 if TYPE_CHECKING:

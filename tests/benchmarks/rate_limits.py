@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tests.benchmarks.asking import Cell
-from tests.benchmarks.loopback_server import Behaviour, counts, running
 from tests.benchmarks.measuring import RUNS, Table, main, median_row, module_command, record_command, timed
+from tests.benchmarks.model_server import Behaviour, counts, running
 from tests.benchmarks.projects import write_project
 
 if TYPE_CHECKING:

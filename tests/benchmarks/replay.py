@@ -10,7 +10,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from tests.benchmarks import loopback_server
+from tests.benchmarks import model_server
 from tests.benchmarks.measuring import (
     RUNS,
     Table,
@@ -171,7 +171,7 @@ def _held(command: list[str], folder: Path) -> dict[str, int]:
 def _peers(folder: Path, cases: int, size: Size) -> Row:
     """Return our time and those of stock vcrpy and pytest-recording, on the same requests and replies."""
     project = folder / f"peers-{cases}"
-    with loopback_server.running() as url:
+    with model_server.running() as url:
         _record(project, cases, url)
         peer = folder / "a-file-a-case"
         peer.mkdir()
@@ -195,7 +195,7 @@ def _peers(folder: Path, cases: int, size: Size) -> Row:
 
 
 def _recorded(project: Path, cases: int) -> Timing:
-    with loopback_server.running() as url:
+    with model_server.running() as url:
         return _record(project, cases, url)
 
 

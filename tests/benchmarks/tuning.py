@@ -10,7 +10,6 @@ import json
 import shutil
 from typing import TYPE_CHECKING, Any
 
-from tests.benchmarks.loopback_server import OPTIMIZER, Behaviour, running
 from tests.benchmarks.measuring import (
     RUNS,
     Table,
@@ -22,6 +21,7 @@ from tests.benchmarks.measuring import (
     record_command,
     timed,
 )
+from tests.benchmarks.model_server import OPTIMIZER, Behaviour, running
 from tests.benchmarks.projects import write_project
 
 if TYPE_CHECKING:

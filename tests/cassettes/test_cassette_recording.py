@@ -14,16 +14,9 @@ from typing import TYPE_CHECKING
 import httpx2
 import pytest
 import yaml
+from hash_model import QUESTION, HashModel, chat_body
 from openai import AsyncOpenAI, RateLimitError
-from recording_helpers import (
-    QUESTION,
-    chat_body,
-    chat_server,
-    child,
-    files_of,
-    numbered_bodies,
-    replies_of,
-)
+from recording_process import child, files_of, numbered_bodies, replies_of
 
 from pytest_promptfit.cassettes.cassette import ASKED, Asked, Cassette, request_key
 from pytest_promptfit.cassettes.file import HEADER
@@ -39,7 +32,7 @@ URL = "https://api.openai.com/v1/chat/completions"
 
 @pytest.fixture
 def server():
-    with chat_server() as running:
+    with HashModel() as running:
         yield running
 
 
@@ -146,7 +139,7 @@ def test_keys_cookies_and_organisations_never_reach_the_folder(tmp_path, server)
         written = b"".join(files_of(tmp_path).values())
         assert server.key(body) in recorder.cassette
     assert secrets[0] in text
-    assert server.headers[0]["authorization"] == f"Bearer {secrets[0]}"
+    assert server.seen[0].headers["authorization"] == f"Bearer {secrets[0]}"
     for content in (written, b"".join(files_of(tmp_path).values())):
         assert content.count(b"[REDACTED]") == 6
         assert b"but short words stay" in content
@@ -376,15 +369,17 @@ def test_killed_twenty_times_a_recording_loses_and_repeats_nothing(tmp_path, ser
             told, now_on_disk = record_and_kill(recordings, chance), replies_of(Cassette.load(tmp_path))
             assert set(told) <= set(now_on_disk)
             assert on_disk.items() <= now_on_disk.items()
-            asked_when_on_disk |= {key: server.asked[key] for key in now_on_disk.keys() - on_disk.keys()}
+            asked = server.asked
+            asked_when_on_disk |= {key: asked[key] for key in now_on_disk.keys() - on_disk.keys()}
             on_disk = now_on_disk
         assert 100 < len(on_disk) < len(bodies)
         assert recordings.communicate("record to the end\n")[0].endswith("done\nended\n")
     final = Cassette.load(tmp_path)
     assert on_disk.items() <= replies_of(final).items()
     assert set(replies_of(final)) == {server.key(body) for body in bodies}
-    assert {key: server.asked[key] for key in asked_when_on_disk} == asked_when_on_disk
-    assert sum(server.asked.values()) <= len(bodies) + 20 * at_once
+    asked = server.asked
+    assert {key: asked[key] for key in asked_when_on_disk} == asked_when_on_disk
+    assert asked.total() <= len(bodies) + 20 * at_once
     assert (list(files_of(tmp_path)), final.warnings) == (["replies.yaml"], [])
 
 
@@ -433,12 +428,12 @@ def test_killed_before_any_change_to_its_files_a_compaction_loses_nothing(tmp_pa
 
 
 def test_two_processes_record_one_prompt_and_pay_for_each_reply_once(tmp_path, server):
-    server.open.clear()
+    server.hold()
     first = child("record", tmp_path, server.url, 40, 4)
     assert first.stdout.readline() == "ready\n"
     second = child("record", tmp_path, server.url, 40, 4)
     waits = second.stdout.readline()
-    server.open.set()
+    server.release()
     told = [process.communicate()[0].split("\n") for process in (first, second)]
     assert waits == f"waiting: {tmp_path}: another process is recording here; waiting for it to finish\n"
     assert len(told[0]) == 42

@@ -10,8 +10,8 @@ import sys
 import pytest
 import yaml
 from cassette_files import URL, interaction
+from hash_model import QUESTION, chat_body
 from prompt_files import NESTED_MERGES
-from recording_helpers import QUESTION, chat_body
 
 from pytest_promptfit.cassettes.cassette import Cassette, canonical_body, request_key
 from pytest_promptfit.cassettes.file import HEADER

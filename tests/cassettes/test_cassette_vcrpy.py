@@ -9,8 +9,8 @@ import httpx2
 import pytest
 import vcr
 from anthropic import Anthropic, AsyncAnthropic
+from hash_model import QUESTION, HashModel, chat_body
 from openai import AsyncOpenAI, OpenAI
-from recording_helpers import QUESTION, chat_body, chat_server
 from vcr.errors import CannotOverwriteExistingCassetteException
 
 from pytest_promptfit.cassettes.cassette import Cassette
@@ -59,7 +59,7 @@ def record_through_both_sdks(recorder: Recorder, url: str) -> tuple[list[str], l
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_stock_vcrpy_replays_our_file_through_both_sdks_with_the_server_down(tmp_path, packed):
-    with chat_server() as server, Recorder.open(tmp_path) as recorder:
+    with HashModel() as server, Recorder.open(tmp_path) as recorder:
         server.packed = packed
         chats, messages = record_through_both_sdks(recorder, server.url)
     with pytest.raises(ConnectionRefusedError):
@@ -77,7 +77,7 @@ def test_stock_vcrpy_replays_our_file_through_both_sdks_with_the_server_down(tmp
 def test_what_stock_vcrpy_recorded_is_refused_with_the_command_that_records_it(tmp_path, packed):
     """It has no checksum, and neither has a reply that was edited by hand."""
     stock = vcr.VCR(match_on=["method", "uri", "body"], record_mode="once")
-    with chat_server() as server, stock.use_cassette(str(tmp_path / "stock.yaml")):
+    with HashModel() as server, stock.use_cassette(str(tmp_path / "stock.yaml")):
         server.packed = packed
         openai_replies(server.url)
     with pytest.raises(

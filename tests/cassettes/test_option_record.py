@@ -13,7 +13,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
-from faulty_server import HANG, HTML, Answer, FaultyServer, Seen, broken, busy, chat, error
+from loopback_server import HANG, HTML, Answer, LoopbackServer, Seen, broken, busy, chat, error
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -131,7 +131,7 @@ class TestFailures:
         result.assert_outcomes(failed=4, skipped=1)
         result.stdout.fnmatch_lines(["*no server can be reached at http://127.0.0.1:9/v1/chat/completions*"])
 
-    def test_a_time_out(self, project: Project) -> None:
+    def test_a_time_out(self, project: Project, no_waits: None) -> None:
         model = {"provider": "openai", "name": "m", "base_url": project.model.url, "timeout": 0.05}
         project.write((("s1", "a lovely day", "good"),), model=model)
         project.model.says = lambda _: HANG
@@ -201,7 +201,7 @@ def test_killed_twenty_times_nothing_is_lost_and_nothing_asked_twice(pytester: p
         text = seen.body["messages"][-1]["content"]
         return chat(f"<label>{'good' if 'lovely' in text else 'bad'}</label>")
 
-    with FaultyServer(reply, latency=0.02) as server:
+    with LoopbackServer(reply, latency=0.02) as server:
         _write_long_project(pytester.path, server.url, count)
         kept: set[str] = set()
         for _ in range(KILLS):
@@ -227,7 +227,7 @@ def test_killed_twenty_times_nothing_is_lost_and_nothing_asked_twice(pytester: p
 
 
 def test_two_recordings_of_one_prompt_ask_each_sample_once(pytester: pytest.Pytester) -> None:
-    with FaultyServer(lambda seen: chat("<label>good</label>"), latency=0.02) as server:
+    with LoopbackServer(lambda seen: chat("<label>good</label>"), latency=0.02) as server:
         _write_long_project(pytester.path, server.url, 60)
         both = [_recording(pytester.path), _recording(pytester.path)]
         for process in both:

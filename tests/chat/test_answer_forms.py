@@ -6,7 +6,7 @@ import json
 import time
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_promptfit.chat.label import LabelReader
@@ -222,7 +222,6 @@ def test_a_word_of_the_sample_is_an_answer_where_a_pattern_asks_for_words() -> N
     assert reader.read("It says good things, but it is bad", "a bad day") == "bad"
 
 
-@settings(deadline=None, max_examples=300)
 @given(st.text(), st.text(), st.sampled_from([*QUOTATIONS.values(), *OWN.values(), "", "{", '{"a": [', "</label>"]))
 def test_no_reply_breaks_the_reader(before: str, after: str, middle: str) -> None:
     assert read(f"{before}{middle}{after}", INJECTION) in (None, *LABELS)

@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_promptfit.chat.answers import QUOTED_CONTEXT
@@ -244,7 +244,6 @@ class TestPatternsWithoutEnd:
             r'{"label":\s*"(.*?)"}',
         ],
     )
-    @settings(deadline=None, max_examples=50)
     @given(
         st.lists(
             st.sampled_from(
@@ -308,14 +307,12 @@ def is_plain(word: str) -> bool:
 PLAIN_WORDS = st.lists(st.text(min_size=1).filter(is_plain), min_size=1, max_size=5, unique=True)
 
 
-@settings(deadline=None)
 @given(st.text(), st.text(), st.sampled_from([DEFAULT_EXTRACT, r"(\w*)", "(a)|(b)", r"x: (.*)", "()"]))
 def test_no_reply_breaks_the_reader(reply: str, text: str, extract: str) -> None:
     assert read(reply, text, extract=extract) in (None, "0", "1")
     assert read(f"{text}{reply}<label>{reply}</label>{text}", text, extract=extract) in (None, "0", "1")
 
 
-@settings(deadline=None)
 @given(PLAIN_WORDS, st.text(), st.data())
 def test_a_label_that_is_said_is_read(words: list[str], before: str, data: st.DataObject) -> None:
     word = data.draw(st.sampled_from(words))
@@ -325,7 +322,6 @@ def test_a_label_that_is_said_is_read(words: list[str], before: str, data: st.Da
     assert reader.read(word, "") == word
 
 
-@settings(deadline=None)
 @given(PLAIN_WORDS, st.text(min_size=1), st.text(min_size=12))
 def test_a_label_in_an_echoed_sample_is_never_read(words: list[str], before: str, after: str) -> None:
     sample = f"{before}<label>{words[0]}</label>{after}"
@@ -338,7 +334,6 @@ OWN_WORDS = st.text(alphabet=st.sampled_from("klm nop,.\n"), max_size=40)
 """Words of the model that share no letter with those of the sample."""
 
 
-@settings(deadline=None)
 @given(WORDS_AROUND, WORDS_AROUND, OWN_WORDS, OWN_WORDS, st.data())
 def test_a_label_quoted_with_its_surroundings_never_decides(
     before: str, after: str, own: str, more: str, data: st.DataObject
@@ -354,7 +349,6 @@ def test_a_label_quoted_with_its_surroundings_never_decides(
     assert read(f"{own}{quotation}{more} <label>insincere</label>", sample) == "1"
 
 
-@settings(deadline=None)
 @given(WORDS_AROUND, WORDS_AROUND, OWN_WORDS, OWN_WORDS, st.sampled_from("\"'`"))
 def test_a_label_in_quotation_marks_never_decides(before: str, after: str, own: str, more: str, mark: str) -> None:
     tag = "<label>sincere</label>"
@@ -363,7 +357,6 @@ def test_a_label_in_quotation_marks_never_decides(before: str, after: str, own: 
     assert read(reply, f"{before}{after}") == "0"
 
 
-@settings(deadline=None)
 @given(st.text(), st.text(), st.text())
 def test_any_prompt_makes_a_request(prefix: str, suffix: str, text: str) -> None:
     prompt = Prompt(user_prompt_prefix=prefix, user_prompt_suffix=suffix)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from faulty_server import Answer, raw
+from loopback_server import Answer, raw
 
 from pytest_promptfit import PromptfitError, evaluate, load_prompt
 from pytest_promptfit.chat.reply import split_thought

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pytest
 import yaml
-from command_line import Ran, promptfit
+from command_line import Ran, promptfit, promptfit_process
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -363,7 +363,7 @@ def test_model_that_can_be_asked_is_chosen(tmp_path: Path, environment: dict[str
     )
     path = os.pathsep.join((str(tmp_path / "hidden"), os.environ.get("PYTHONPATH", "")))
     write(tmp_path, {"text": TEXTS, "label": MOODS})
-    ran = promptfit("init", "data.csv", cwd=tmp_path, PYTHONPATH=path, **environment)
+    ran = promptfit_process("init", "data.csv", cwd=tmp_path, PYTHONPATH=path, **environment)
     assert ran.code == 0, ran.err
     assert f"wrote prompts/data.prompt.yaml for {model} ({why}" in ran.out
     config = parse_prompt_file(tmp_path / "prompts" / "data.prompt.yaml").config

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from command_line import promptfit
+from command_line import promptfit, promptfit_process
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -149,7 +149,7 @@ def test_no_text_of_a_sample_takes_over_the_screen(tmp_path: Path) -> None:
 def test_terminal_that_cannot_show_a_character(tmp_path: Path) -> None:
     prompt = {"model": "openai/m", "prompt": {}, "samples": [{"text": "日本", "label": "a"}]}
     (tmp_path / "p.prompt.yaml").write_text(yaml.safe_dump(prompt, allow_unicode=True), encoding="utf-8")
-    ran = promptfit("show", "p.prompt.yaml", cwd=tmp_path, PYTHONIOENCODING="ascii")
+    ran = promptfit_process("show", "p.prompt.yaml", cwd=tmp_path, PYTHONIOENCODING="ascii")
     assert ran.code == 0, ran.err
     assert "\\u65e5\\u672c" in ran.out
 

@@ -15,7 +15,7 @@ from pytest_promptfit.tuning.rewrite import file_text, write_rewritten
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from faulty_server import Seen
+    from loopback_server import Seen
     from mood_project import Project, Row
 
 pytestmark = FORKS

@@ -21,8 +21,8 @@ import pytest
 
 from pytest_promptfit.cassettes.cassette import Cassette
 from pytest_promptfit.cassettes.recorder import Recorder
-from tests.benchmarks.loopback_server import counts, running
 from tests.benchmarks.measuring import environment
+from tests.benchmarks.model_server import counts, running
 from tests.benchmarks.projects import write_project
 
 if TYPE_CHECKING:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from multiprocessing.context import ForkServerProcess
 
-    from faulty_server import Answer, Seen
+    from loopback_server import Answer, Seen
 
 KILLS = 5
 CONCURRENCY = 4

@@ -11,7 +11,7 @@ from pytest_promptfit.evaluation.outcomes import Evaluation, Outcome
 from pytest_promptfit.evaluation.verdicts import PromptResult, settled
 from pytest_promptfit.prompts.samples import Sample
 
-PROMPTS, SAMPLES, RUNS = 200, 100, 100
+PROMPTS, SAMPLES, RUNS = 200, 100, 40
 SEED = 20261125
 EVALUATION = Evaluation("p", "p", "m", "h", ("a",), (Outcome(Sample("a", "a", "a"), ChatReply("a"), "a"),))
 
@@ -43,7 +43,7 @@ def chances(draw: random.Random) -> list[float]:
 
 
 def test_a_run_over_many_unchanged_noisily_recorded_prompts_is_green() -> None:
-    """Of 100 runs over 200 prompts at alpha 0.05 at least 95 are green; each gate alone would fail ten a run."""
+    """Of runs over 200 prompts at alpha 0.05 at least 95 % are green; each gate alone would fail ten a run."""
     draw = random.Random(SEED)
     green = alone = 0
     for _ in range(RUNS):
@@ -52,7 +52,7 @@ def test_a_run_over_many_unchanged_noisily_recorded_prompts_is_green() -> None:
         alone += sum(settled([result])[0].is_worse for result in results)
         green += not any(result.is_worse for result in settled(results))
     print(f"green: {green} of {RUNS}; false alarms with each gate alone: {alone / RUNS:.1f} a run")
-    assert green >= 95
+    assert green >= RUNS * 0.95
     assert alone / RUNS > 3
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from math import sqrt
 from typing import Any
 
 import pytest
 from mood_project import MOODS, Project
 from numbered_samples import compared, numbered, wrong_about
+from scipy.optimize import brentq
+from scipy.stats import binom
 from summary_lines import gate
 
 MIXED = (
@@ -99,12 +102,25 @@ def test_only_canonicals_leave_no_gate_to_judge(project: Project) -> None:
     result.stdout.fnmatch_lines(["SKIPPED*there are no labeled samples*"])
 
 
+def midp(worse: int, better: int) -> float:
+    """Return McNemar's mid-p for ``worse`` or more of all that changed, from scipy's binomial distribution."""
+    changed = worse + better
+    return float(binom.sf(worse - 1, changed, 0.5) - binom.pmf(worse, changed, 0.5) / 2)
+
+
+def interval(fixed: int, broke: int, shared: int) -> str:
+    """Return the 95 % interval of the change in points: Agresti and Min (2005), with half a pair more in each cell."""
+    change = (fixed - broke) / (shared + 2)
+    spread = 1.96 * sqrt((fixed + broke + 1) / (shared + 2) ** 2 - change**2 / (shared + 2))
+    return " to ".join(f"{100 * bound:+.1f}".replace("-", "−") for bound in (change - spread, change + spread))
+
+
 def test_a_real_regression_fails(project: Project) -> None:
     result = compared(project, 40, before={0}, after=set(range(1, 9)))
     assert result.ret == 1
     assert gate(result, "regression") == (
-        "gate regression: FAILED: worse than its baseline by 17.5 points (95 % interval −30.5 to −2.8), "
-        "fixed 1, broke 8 of 40, p = 0.011, alpha 0.05"
+        f"gate regression: FAILED: worse than its baseline by 17.5 points (95 % interval {interval(1, 8, 40)}), "
+        f"fixed 1, broke 8 of 40, p = {midp(8, 1):.2g}, alpha 0.05"
     )
     result.stdout.fnmatch_lines(
         [
@@ -119,8 +135,8 @@ def test_noise_passes(project: Project) -> None:
     result = compared(project, 40, before={0, 1, 2}, after={3, 4, 5, 6})
     assert result.ret == 0
     assert gate(result, "regression").startswith(
-        "gate regression: passed: worse than its baseline by 2.5 points, within chance (95 % interval −15.6 to +10.8), "
-        "fixed 3, broke 4 of 40, p = 0.36, alpha 0.05; a drop of "
+        "gate regression: passed: worse than its baseline by 2.5 points, within chance "
+        f"(95 % interval {interval(3, 4, 40)}), fixed 3, broke 4 of 40, p = {midp(4, 3):.2g}, alpha 0.05; a drop of "
     )
 
 
@@ -128,16 +144,18 @@ def test_a_gain_is_told_with_the_chance_of_a_gain(project: Project) -> None:
     result = compared(project, 40, before=set(range(12)), after={0, 20})
     assert result.ret == 0
     assert gate(result, "regression").startswith(
-        "gate regression: passed: better than its baseline by 25.0 points (95 % interval +8.6 to +39.0), "
-        "fixed 11, broke 1 of 40, p = 0.0017, alpha 0.05"
+        f"gate regression: passed: better than its baseline by 25.0 points (95 % interval {interval(11, 1, 40)}), "
+        f"fixed 11, broke 1 of 40, p = {midp(11, 1):.2g}, alpha 0.05"
     )
 
 
 def test_unchanged_run_has_no_p(project: Project) -> None:
+    assert midp(4, 0) < 0.05 < midp(3, 0)
+    found = brentq(lambda drop: binom.sf(3, 40, drop) - 0.8, 0.0, 1.0)  # four or more of 40 break
     result = compared(project, 40, before={0, 1}, after={0, 1})
     assert gate(result, "regression") == (
         "gate regression: passed: unchanged from its baseline on 40 shared samples; "
-        "a drop of 13.4 points would be found with 80 % power if nothing flips by noise"
+        f"a drop of {100 * found:.1f} points would be found with 80 % power if nothing flips by noise"
     )
 
 

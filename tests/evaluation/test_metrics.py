@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, precision_recall_fscore_support
@@ -32,7 +32,6 @@ LABELS = ("b", "a", "c", "never")
 
 Pairs = list[tuple[str, str | None]]
 
-no_deadline = settings(deadline=None)
 """Time says nothing about a figure, and the first call into scipy or scikit-learn is slow."""
 
 
@@ -50,7 +49,6 @@ class TestPairedDifferenceInterval:
         covered = sum(low <= better - worse <= high for low, high in bounds) / len(bounds)
         assert covered >= 0.92
 
-    @no_deadline
     @given(st.integers(0, 300), st.integers(0, 300), st.integers(0, 2000))
     def test_is_the_same_seen_from_the_other_side(self, worse: int, better: int, unchanged: int) -> None:
         pairs = worse + better + unchanged
@@ -72,7 +70,6 @@ class TestPairedDifferenceInterval:
 
 
 class TestWilsonInterval:
-    @no_deadline
     @given(
         st.integers(1, 5000).flatmap(lambda total: st.tuples(st.integers(0, total), st.just(total))),
         st.sampled_from([0.5, 0.8, 0.95, 0.999]),
@@ -84,7 +81,6 @@ class TestWilsonInterval:
 
         assert wilson_interval(*counts, confidence) == pytest.approx((expected.low, expected.high), abs=1e-12)
 
-    @no_deadline
     @given(st.integers(1, 10**6))
     def test_ends_are_exact(self, total: int) -> None:
         assert wilson_interval(0, total)[0] == 0.0
@@ -105,7 +101,6 @@ class TestWilsonInterval:
 
 
 class TestMcnemarMidp:
-    @no_deadline
     @given(st.integers(0, 2000), st.integers(0, 2000))
     def test_agrees_with_scipy(self, worse: int, better: int) -> None:
         assert mcnemar_midp(worse, better) == pytest.approx(scipy_midp(worse, better), abs=1e-9)
@@ -135,7 +130,6 @@ class TestMcnemarMidp:
         assert mcnemar_midp(12, 2) < 0.01
         assert mcnemar_midp(2, 12) > 0.99
 
-    @no_deadline
     @given(st.integers(0, 500), st.integers(0, 500))
     def test_both_directions_share_one_whole(self, worse: int, better: int) -> None:
         assert mcnemar_midp(worse, better) + mcnemar_midp(better, worse) == pytest.approx(1.0, abs=1e-12)
@@ -237,7 +231,6 @@ def as_columns(pairs: Pairs) -> tuple[list[str], list[str]]:
 
 
 class TestConfusion:
-    @no_deadline
     @given(some_pairs)
     @example(many_pairs)
     def test_totals_agree_with_scikit_learn(self, pairs: Pairs) -> None:
@@ -248,7 +241,6 @@ class TestConfusion:
         assert confusion.correct == accuracy_score(gold, predicted, normalize=False)
         assert confusion.accuracy == pytest.approx(accuracy_score(gold, predicted))
 
-    @no_deadline
     @given(some_pairs)
     @example(many_pairs)
     def test_labels_agree_with_scikit_learn(self, pairs: Pairs) -> None:
@@ -261,7 +253,6 @@ class TestConfusion:
             figures = (metrics.precision, metrics.recall, metrics.f1, metrics.support)
             assert figures == pytest.approx([column[at] for column in expected], abs=1e-12)
 
-    @no_deadline
     @given(some_pairs)
     @example(many_pairs)
     def test_macro_f1_agrees_with_scikit_learn(self, pairs: Pairs) -> None:
@@ -271,7 +262,6 @@ class TestConfusion:
 
         assert count(pairs, LABELS).macro_f1 == pytest.approx(expected, abs=1e-12)
 
-    @no_deadline
     @given(some_pairs)
     @example(many_pairs)
     def test_table_agrees_with_scikit_learn(self, pairs: Pairs) -> None:
@@ -284,7 +274,6 @@ class TestConfusion:
 
         assert in_order(count(pairs, LABELS).table) == in_order({gold: row for gold, row in rows.items() if row})
 
-    @no_deadline
     @given(some_pairs, st.randoms())
     def test_order_of_the_pairs_does_not_matter(self, pairs: Pairs, random: Random) -> None:
         shuffled = random.sample(pairs, len(pairs))

@@ -179,7 +179,7 @@ def test_missing_label(project: Project) -> None:
     [("length", "the reply was cut at the token limit: raise max_tokens"), ("content_filter", "content filter")],
 )
 def test_missing_label_says_why_when_the_api_does(project: Project, reason: str, said: str) -> None:
-    from faulty_server import chat
+    from loopback_server import chat
 
     project.model.says = lambda _: chat("Let me think about", finish_reason=reason)
     project.write((UNREAD,))

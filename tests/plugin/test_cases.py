@@ -231,7 +231,7 @@ def test_two_prompts_with_one_name_in_two_projects_keep_their_recordings_apart(p
 
 
 def test_refused_key_stops_the_run_in_one_line(project: Project) -> None:
-    from faulty_server import error
+    from loopback_server import error
 
     project.model.says = lambda _: error(401, "bad key")
     project.write()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from mood_project import MOODS
+from summary_lines import section
 
 if TYPE_CHECKING:
     from mood_project import Project
@@ -15,14 +16,6 @@ if TYPE_CHECKING:
 WRONG = ("w@1", "a dreadful bore, and I loved it", "good")
 CANONICAL = [{"id": "never", "text": "a lovely dog", "label": "good"}]
 TWO = ("-p", "xdist", "-n2")
-
-
-def shown(result: pytest.RunResult) -> list[str]:
-    """Return our summary."""
-    lines = [line for line in result.outlines if line]
-    start = next(at for at, line in enumerate(lines) if line.strip("=") == " promptfit ")
-    end = next(at for at in range(start + 1, len(lines)) if lines[at].startswith("="))
-    return lines[start + 1 : end]
 
 
 def report(project: Project) -> dict[str, Any]:
@@ -46,7 +39,7 @@ def test_replays_to_the_same_results(recorded: Project) -> None:
         result = recorded.replay(*TWO, f"--dist={dist}", "--promptfit-json=report.json", "--junitxml=report.xml")
         assert result.ret == alone.ret == 1
         assert result.parseoutcomes() == alone.parseoutcomes() == {"passed": 10, "failed": 4, "skipped": 2}
-        assert shown(result) == shown(alone)
+        assert section(result) == section(alone)
         assert report(recorded) == expected
         assert "  accept:  pytest --promptfit --promptfit-update b@c/other.prompt.yaml" in result.outlines
 
@@ -99,7 +92,7 @@ def test_update_and_prune(recorded: Project) -> None:
     recorded.write(MOODS, at="a/mood.prompt.yaml")
     result = recorded.replay(*TWO, "--dist=loadgroup", "--promptfit-update", "--promptfit-prune")
     assert result.ret == 1
-    lines = shown(result)
+    lines = section(result)
     assert "a/mood.baseline.json: written" in lines
     assert "b@c/other.baseline.json: written" in lines
     assert "  note: 2 obsolete replies pruned" in lines

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from places import places, put
 from prompt_files import ADDED, DOCUMENTED, FEW_SHOT, HEAD, NESTED_ALIASES, NESTED_MERGES, WHOLE, mistakes
@@ -255,7 +255,6 @@ ODD_SHAPES = [[], [None], [[]], [{"a": 1}], [{"text": "a", "label": "0"}], {}, {
 ODD = st.sampled_from([*ODD_SCALARS, *ODD_SHAPES])
 
 
-@settings(deadline=None)
 @given(st.sampled_from([(form, place) for form in FORMS for place in places(form)]), ODD)
 def test_no_value_at_any_place_is_more_than_a_line(
     tmp_path_factory: pytest.TempPathFactory, at: tuple[Any, tuple[str | int, ...]], value: Any

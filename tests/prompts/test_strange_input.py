@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from data_files import mistake, read
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from places import places, put
 from prompt_files import HEAD, mistakes
@@ -66,7 +66,6 @@ def check(folder: Path, read: Callable[[], object]) -> None:
 
 
 class TestMangledFiles:
-    @settings(deadline=None)
     @given(data=mangled(SEED_FILES["prompt"]))
     def test_prompt(self, tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
         folder = tmp_path_factory.getbasetemp()
@@ -75,7 +74,6 @@ class TestMangledFiles:
         check(folder, lambda: read_samples(parse_prompt_file(path)))
 
     @pytest.mark.parametrize("form", ["csv", "tsv", "jsonl", "json", "yaml"])
-    @settings(deadline=None, max_examples=60)
     @given(data=st.data())
     def test_data(self, tmp_path_factory: pytest.TempPathFactory, form: str, data: st.DataObject) -> None:
         folder = tmp_path_factory.getbasetemp()
@@ -85,7 +83,6 @@ class TestMangledFiles:
         check(folder, lambda: read_samples(parse_prompt_file(path)))
 
     @pytest.mark.parametrize("form", ["cassette", "other cassette"])
-    @settings(deadline=None)
     @given(data=st.data())
     def test_cassette(self, tmp_path_factory: pytest.TempPathFactory, form: str, data: st.DataObject) -> None:
         folder = tmp_path_factory.getbasetemp() / "strange"
@@ -120,7 +117,6 @@ class TestReplies:
         return Outcome(sample, reply, predicted)
 
     @pytest.mark.parametrize("model", list(REPLIES))
-    @settings(deadline=None)
     @given(data=st.data())
     def test_any_value_at_any_place(self, model: str, data: st.DataObject) -> None:
         place = data.draw(st.sampled_from([place for place in places(REPLIES[model]) if place[-1:] != ("type",)]))
@@ -130,7 +126,6 @@ class TestReplies:
         assert bool(outcome.error) == (outcome.reply is None)
 
     @pytest.mark.parametrize("model", list(REPLIES))
-    @settings(deadline=None)
     @given(data=st.data())
     def test_any_text(self, model: str, data: st.DataObject) -> None:
         seed = json.dumps(REPLIES[model]).encode()

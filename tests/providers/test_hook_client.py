@@ -7,8 +7,8 @@ from textwrap import dedent
 from typing import TYPE_CHECKING
 
 import pytest
-from faulty_server import Answer, Seen, chat, error
 from hook_examples import EXAMPLE
+from loopback_server import Answer, Seen, chat, error
 from mood_project import MOODS
 
 from pytest_promptfit import CallError, HookError, evaluate, load_prompt

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, unquote
 
 import pytest
-from faulty_server import Answer, chat, error, raw
+from loopback_server import Answer, chat, error, raw
 from mood_project import by_keyword
 
 from pytest_promptfit.text import REDACTED, scrubber

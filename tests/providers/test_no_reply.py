@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from faulty_server import AT_ONCE, Answer, FaultyServer, error, json_answer
+from loopback_server import AT_ONCE, Answer, LoopbackServer, error, json_answer
 
 from pytest_promptfit.cassettes.cassette import Cassette
 from pytest_promptfit.cassettes.recorder import Recorder
@@ -200,7 +200,7 @@ def test_python_code_is_told_its_own_arguments(project: Project) -> None:
 def test_production_code_is_told_nothing_of_pytest(project: Project) -> None:
     from pytest_promptfit import PromptfitError, load_prompt
 
-    with FaultyServer(error(429, "Rate limit reached", **AT_ONCE)) as server:
+    with LoopbackServer(error(429, "Rate limit reached", **AT_ONCE)) as server:
         path = write(project, base_url=server.url, max_retries=0)
         classify = load_prompt(path)
         with pytest.raises(PromptfitError) as caught:

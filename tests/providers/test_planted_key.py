@@ -11,7 +11,7 @@ from urllib.parse import quote
 
 import pytest
 from command_line import promptfit
-from faulty_server import AT_ONCE, Answer, chat, error, raw
+from loopback_server import AT_ONCE, Answer, chat, error, raw
 from mood_project import MOODS, PROMPT, by_keyword
 
 if TYPE_CHECKING:

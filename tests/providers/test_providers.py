@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
-from faulty_server import (
+from loopback_server import (
     CUT,
     HANG,
     HTML,
     Answer,
-    FaultyServer,
+    LoopbackServer,
     broken,
     chat,
     error,
@@ -25,58 +22,12 @@ from faulty_server import (
     message,
     raw,
 )
+from provider_calls import QUESTION, failure, provider, send
 
 from pytest_promptfit.chat.request import ChatRequest, Turn
 from pytest_promptfit.errors import CallError
 from pytest_promptfit.prompts.model import ModelSpec
-from pytest_promptfit.providers import Provider, local, unwrapped
-from pytest_promptfit.providers.local import find_gguf, serve, threads
 from pytest_promptfit.providers.usage import cost_usd
-from pytest_promptfit.providers.wire import provider_of
-
-QUESTION = ChatRequest(
-    model="some-model",
-    system="Classify.",
-    turns=(Turn("user", "nice"), Turn("assistant", "Label: 1"), Turn("user", "awful")),
-    reply_prefix="Label: ",
-    params={"temperature": 0},
-)
-KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "GOOGLE_API_KEY")
-
-
-@pytest.fixture(autouse=True)
-def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*KEYS, "http_proxy", "HTTP_PROXY", "ALL_PROXY", "all_proxy", "PROMPTFIT_MODELS", "PROMPTFIT_THREADS"):
-        monkeypatch.delenv(name, raising=False)
-
-
-def provider(model: str | dict[str, Any], folder: Path = Path(), **more: Any) -> Provider:
-    spec = ModelSpec.model_validate(model)
-    return provider_of(spec.model_copy(update=more), folder)
-
-
-def send(
-    asked: Provider,
-    payload: dict[str, Any],
-    *,
-    wrap: Any = unwrapped,
-    max_retries: int = 0,
-    timeout: float | None = None,
-) -> dict[str, Any]:
-    async def main() -> dict[str, Any]:
-        async with asked.connect(wrap=wrap, max_retries=max_retries, timeout=timeout) as post:
-            return await post(payload)
-
-    return asyncio.run(main())
-
-
-def failure(asked: Provider, **options: Any) -> CallError:
-    with pytest.raises(CallError) as caught:
-        send(asked, asked.payload(QUESTION), **options)
-    assert str(caught.value).isprintable(), "a message is one line"
-    assert len(str(caught.value)) < 400
-    return caught.value
-
 
 # Addresses
 
@@ -242,7 +193,7 @@ def test_the_body_is_sent_as_it_is_whatever_the_environment_says(
     ):
         monkeypatch.setenv(variable, "other")
     monkeypatch.setenv("MY_KEY", " my-secret\n")
-    with FaultyServer(answer) as server:
+    with LoopbackServer(answer) as server:
         asked = provider(f"{name}/m", base_url=server.url, api_key_env="MY_KEY")
         payload = {**asked.payload(QUESTION), "unheard_of": {"z": [None, 1.5], "a": "ü\u2028"}, "top_k": 0}
         body = send(asked, payload)
@@ -267,7 +218,7 @@ def test_a_wrapping_transport_sees_the_recorded_url_and_the_body(name: str, path
             passed.append((str(request.url), json.loads(await request.aread())))
             return await self.inner.handle_async_request(request)
 
-    with FaultyServer(message() if name == "anthropic" else chat()) as server:
+    with LoopbackServer(message() if name == "anthropic" else chat()) as server:
         asked = provider(f"{name}/m", base_url=server.url)
         send(asked, {"model": "m"}, wrap=Watching)
 
@@ -432,7 +383,7 @@ def test_a_named_variable_must_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_compatible_server_is_not_sent_the_providers_own_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
-    with FaultyServer(chat()) as server:
+    with LoopbackServer(chat()) as server:
         asked = provider("openai/m", base_url=server.url)
         asked.check()
         send(asked, asked.payload(QUESTION))
@@ -490,7 +441,7 @@ def test_errors_are_one_line_that_says_what_and_what_to_do(
     name: str, answer: Answer, fatal: bool, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MY_KEY", "sk-secret-1")
-    with FaultyServer(answer) as server:
+    with LoopbackServer(answer) as server:
         told = failure(provider(f"{name}/m", base_url=server.url, api_key_env="MY_KEY"))
 
     assert told.fatal is fatal
@@ -501,7 +452,7 @@ def test_errors_are_one_line_that_says_what_and_what_to_do(
 
 @pytest.mark.parametrize("name", ["openai", "anthropic"])
 def test_a_server_that_says_nothing_is_given_up_after_the_timeout(name: str) -> None:
-    with FaultyServer(HANG) as server:
+    with LoopbackServer(HANG) as server:
         told = failure(provider(f"{name}/m", base_url=server.url), timeout=0.2)
 
     assert str(told) == f"{name}/m: no reply in time; give it longer with model.timeout"
@@ -510,7 +461,7 @@ def test_a_server_that_says_nothing_is_given_up_after_the_timeout(name: str) -> 
 
 @pytest.mark.parametrize("name", ["openai", "anthropic"])
 def test_no_server_is_fatal(name: str) -> None:
-    with FaultyServer(chat()) as server:
+    with LoopbackServer(chat()) as server:
         closed = server.url
     told = failure(provider(f"{name}/m", base_url=closed))
 
@@ -520,7 +471,7 @@ def test_no_server_is_fatal(name: str) -> None:
 
 @pytest.mark.parametrize(("name", "reply"), [("openai", chat()), ("anthropic", message())])
 def test_busy_and_broken_servers_are_asked_again(name: str, reply: Answer) -> None:
-    with FaultyServer(lambda seen: [broken(429), broken(500), broken(529), reply][seen.number]) as server:
+    with LoopbackServer(lambda seen: [broken(429), broken(500), broken(529), reply][seen.number]) as server:
         asked = provider(f"{name}/m", base_url=server.url)
         body = send(asked, asked.payload(QUESTION), max_retries=3)
 
@@ -530,7 +481,7 @@ def test_busy_and_broken_servers_are_asked_again(name: str, reply: Answer) -> No
 
 @pytest.mark.parametrize("name", ["openai", "anthropic"])
 def test_half_a_surrogate_pair_is_told(name: str) -> None:
-    with FaultyServer(chat()) as server:
+    with LoopbackServer(chat()) as server:
         asked = provider(f"{name}/m", base_url=server.url)
         with pytest.raises(CallError, match="half a surrogate pair"):
             send(asked, {"model": "m", "text": "\ud800"})
@@ -538,7 +489,7 @@ def test_half_a_surrogate_pair_is_told(name: str) -> None:
 
 
 def test_a_proxy_of_the_environment_is_used_but_not_for_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
-    with FaultyServer(chat()) as proxy:
+    with LoopbackServer(chat()) as proxy:
         monkeypatch.setenv("http_proxy", proxy.url)
         monkeypatch.delenv("no_proxy", raising=False)
         monkeypatch.delenv("NO_PROXY", raising=False)
@@ -591,156 +542,3 @@ def test_prices_come_from_the_price_list() -> None:
     assert price("openai/no-such-model", 1, 1) is None
     assert price("local/smollm2-135m", 1, 1) == 0.0
     assert price({"provider": "openai", "name": "gpt-4.1-nano", "base_url": "http://localhost:1/v1"}, 1, 1) is None
-
-
-# Local models
-
-
-def test_a_relative_gguf_path_counts_from_the_prompt_file(tmp_path: Path) -> None:
-    (tmp_path / "models").mkdir()
-    file = tmp_path / "models" / "tiny.gguf"
-    file.write_bytes(b"GGUF")
-
-    assert find_gguf("models/tiny.gguf", tmp_path) == file.resolve()
-
-
-def test_a_named_model_is_looked_for_in_the_models_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PROMPTFIT_MODELS", str(tmp_path))
-    (tmp_path / "tiny.gguf").write_bytes(b"GGUF")
-
-    assert find_gguf("tiny", Path("elsewhere")) == (tmp_path / "tiny.gguf").resolve()
-
-
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [("tiny", "put the file there, or name a file"), ("sub/tiny.gguf", "put the file there or mend")],
-)
-def test_a_missing_gguf_is_told_with_the_places(
-    name: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PROMPTFIT_MODELS", str(tmp_path))
-    with pytest.raises(CallError, match=said) as caught:
-        provider(f"local/{name}", tmp_path).check()
-    assert caught.value.fatal
-    assert str(tmp_path) in str(caught.value)
-
-
-def test_a_missing_xllamacpp_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "tiny.gguf").write_bytes(b"GGUF")
-    monkeypatch.setitem(sys.modules, "xllamacpp", None)
-    asked = provider("local/tiny.gguf", tmp_path)
-
-    with pytest.raises(CallError, match=r"pip install 'pytest-promptfit\[local\]'") as caught:
-        asked.check()
-    assert caught.value.fatal
-
-
-def test_a_broken_gguf_is_told(tmp_path: Path) -> None:
-    pytest.importorskip("xllamacpp")
-    (tmp_path / "tiny.gguf").write_bytes(b"no model at all")
-
-    told = failure(provider("local/tiny.gguf", tmp_path))
-
-    assert told.fatal
-    assert "llama.cpp cannot load" in str(told)
-
-
-@pytest.mark.parametrize(
-    ("processors", "load", "expected"), [(8, 0.2, 7), (8, 3.4, 5), (8, 20.0, 1), (2, 0.0, 1), (1, 0.0, 1)]
-)
-def test_a_local_model_leaves_busy_processors_alone(
-    processors: int, load: float, expected: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: processors)
-    monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0))
-    assert threads() == expected
-    monkeypatch.setenv("PROMPTFIT_THREADS", "3")
-    assert threads() == 3
-
-
-def test_a_local_model_is_asked_no_more_than_it_works_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What waits for its turn is not late: together these take longer than one may."""
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    (tmp_path / "tiny.gguf").write_bytes(b"GGUF")
-    asked = provider("local/tiny.gguf", tmp_path)
-
-    async def ask_many() -> list[dict[str, Any]]:
-        async with asked.connect(max_retries=0, timeout=1.0) as post:
-            return await asyncio.gather(*(post(asked.payload(QUESTION)) for _ in range(25)))
-
-    with FaultyServer(chat("Label: x"), latency=0.1) as server:
-        monkeypatch.setattr(local, "serve", lambda _: server.url)
-        assert len(asyncio.run(ask_many())) == 25
-    assert server.peak == 1
-
-
-@pytest.mark.parametrize("said", ["0", "-1", "two", "²"])
-def test_a_wrong_number_of_threads_is_told(said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("xllamacpp")
-    monkeypatch.setenv("PROMPTFIT_THREADS", said)
-    (tmp_path / "tiny.gguf").write_bytes(b"GGUF")
-
-    told = failure(provider("local/tiny.gguf", tmp_path))
-
-    assert told.fatal
-    assert f"PROMPTFIT_THREADS={said}: expected the number" in str(told)
-
-
-@pytest.fixture(scope="module")
-def smollm2() -> Path:
-    pytest.importorskip("xllamacpp", reason="xllamacpp is not installed")
-    try:
-        return find_gguf("smollm2-135m", Path())
-    except CallError as error:
-        pytest.skip(str(error))
-
-
-@pytest.mark.parametrize("protocol", ["openai", "anthropic"])
-def test_a_real_model_continues_the_prefix_in_both_protocols(protocol: str, smollm2: Path) -> None:
-    if protocol == "openai":
-        asked = provider("local/smollm2-135m")
-    else:
-        asked = provider({"provider": "anthropic", "name": "smollm2-135m", "base_url": serve(smollm2)})
-    request = ChatRequest(
-        "smollm2-135m",
-        "Answer with one word.",
-        (Turn("user", "2+2?"), Turn("assistant", "Answer: four"), Turn("user", "Is fire hot or cold?")),
-        "Answer: ",
-        {"temperature": 0, "max_tokens": 6},
-    )
-
-    body = send(asked, asked.payload(request))
-    reply = asked.reply(body, "Answer: ")
-
-    assert reply.text.startswith("Answer: ")
-    assert len(reply.text) > len("Answer: ")
-    assert reply.text.count("Answer:") == 1
-    assert reply.input_tokens > 10
-    assert reply.output_tokens > 0
-    assert os.sep not in body["model"]
-
-
-def test_a_local_run_is_quiet_and_ends(smollm2: Path, tmp_path: Path) -> None:
-    """One server serves all; the process ends by itself and llama.cpp's log stays out of the terminal."""
-    code = """
-import asyncio, sys
-from pathlib import Path
-from pytest_promptfit.chat.request import ChatRequest, Turn
-from pytest_promptfit.prompts.model import ModelSpec
-from pytest_promptfit.providers.wire import provider_of
-from pytest_promptfit.providers.local import _servers
-asked = provider_of(ModelSpec.model_validate(f"local/{sys.argv[1]}"), Path())
-request = ChatRequest(sys.argv[1], "", (Turn("user", "hi"),), "", {"max_tokens": 2})
-async def main():
-    async with asked.connect() as send:
-        return await asyncio.gather(*(send(asked.payload(request)) for _ in range(2)))
-bodies = asyncio.run(main()) + asyncio.run(main())
-print(len(_servers), len(bodies), {body["model"] for body in bodies})
-"""
-    linked = tmp_path / "linked.gguf"
-    linked.symlink_to(smollm2)
-    done = subprocess.run([sys.executable, "-c", code, str(linked)], capture_output=True, text=True, timeout=120)
-
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("1 4 {")
-    assert str(smollm2.parent) not in done.stdout

@@ -8,7 +8,7 @@ import zlib
 from typing import TYPE_CHECKING
 
 import pytest
-from faulty_server import HTML, Answer, FaultyServer, chat, raw
+from loopback_server import HTML, Answer, LoopbackServer, chat, raw
 
 from pytest_promptfit import PromptfitError, load_prompt
 
@@ -18,12 +18,6 @@ if TYPE_CHECKING:
 GOOD = chat("Label: <label>bad</label>")
 STRANGE = "a dreadful walk"
 """The text whose reply is strange; the three others get a plain one."""
-
-
-@pytest.fixture
-def no_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the SDK ask again at once."""
-    monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.001)
 
 
 def answer_strangely(project: Project, answer: Answer, **model: object) -> None:
@@ -157,7 +151,7 @@ def test_a_redirect_is_not_followed_and_no_key_goes_there(
     project: Project, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MOOD_KEY", "sk-planted-key")
-    with FaultyServer(GOOD) as other:
+    with LoopbackServer(GOOD) as other:
         elsewhere = f"{other.url.replace('127.0.0.1', 'localhost')}/v1/chat/completions"
         answer_strangely(project, Answer(status, b"", {"location": elsewhere}), api_key_env="MOOD_KEY")
         fails_alone(project, f"*redirects to {elsewhere} ({status}): set base_url to where the API is")

@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING
 
 import pytest
-from faulty_server import error
+from loopback_server import error
 from mood_project import MOODS
 from sklearn.metrics import precision_recall_fscore_support
 from summary_lines import section

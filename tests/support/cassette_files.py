@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 
-from recording_helpers import chat_body
+from hash_model import chat_body
 
 from pytest_promptfit.cassettes.cassette import canonical_body, checksum, request_key
 

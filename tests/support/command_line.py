@@ -1,12 +1,18 @@
-"""The ``promptfit`` command in a process of its own, as people run it."""
+"""The ``promptfit`` command, as people run it."""
 
 from __future__ import annotations
 
+import io
 import os
 import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import pytest
+
+from pytest_promptfit.cli.command import main
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,7 +38,23 @@ class Ran:
 
 
 def promptfit(*arguments: object, cwd: Path, **environment: str) -> Ran:
-    """Run the command without any key but those in ``environment``."""
+    """Run the command in this process without any key but those in ``environment``."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
+    with pytest.MonkeyPatch.context() as patched, redirect_stdout(out), redirect_stderr(err):
+        patched.chdir(cwd)
+        for name in KEYS:
+            patched.delenv(name, raising=False)
+        for name, value in environment.items():
+            patched.setenv(name, value)
+        try:
+            code = main([*map(str, arguments)])
+        except SystemExit as ended:  # argparse leaves this way
+            code = int(ended.code or 0)
+    return Ran(code, *(stream.buffer.getvalue().decode() for stream in (out, err)))
+
+
+def promptfit_process(*arguments: object, cwd: Path, **environment: str) -> Ran:
+    """Run the command as ``promptfit`` does, in a process of its own: for what only a start of Python shows."""
     own = {name: value for name, value in os.environ.items() if name not in KEYS}
     done = subprocess.run(
         [sys.executable, "-m", "pytest_promptfit.cli.command", *map(str, arguments)],

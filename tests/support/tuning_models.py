@@ -7,14 +7,10 @@ import json
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+import genai_prices
 import yaml
-from faulty_server import Answer, chat
+from loopback_server import Answer, chat
 from mood_project import Model, Project, Row
-
-from pytest_promptfit.prompts.model import ModelSpec
-from pytest_promptfit.providers import usage
-from pytest_promptfit.providers.usage import cost_usd
-from pytest_promptfit.tuning import run
 
 # pytester forgets what a run inside it has imported: what is loaded here is loaded once.
 for _name in ("arena", "optimizer", "run", "search"):
@@ -96,15 +92,17 @@ def patches(*some: dict[str, Any]) -> str:
     return json.dumps({"patches": list(some)})
 
 
-def price_of(*tokens: int) -> float:
-    """Return what a call with so many tokens costs at the models of ``with_a_price``."""
-    return cost_usd(ModelSpec(provider="openai", name="gpt-4.1-nano"), *tokens) or 0.0
+def price_of(input_tokens: int, output_tokens: int) -> float:
+    """Return what a call costs at the models of ``with_a_price``: OpenAI's list has 0.10 and 0.40 USD a million."""
+    return (0.10 * input_tokens + 0.40 * output_tokens) / 1e6
 
 
 def with_a_price(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the made-up models cost what a real one does."""
-    for module in (usage, run):
-        monkeypatch.setattr(module, "cost_usd", lambda _, *tokens: price_of(*tokens))
+    listed = genai_prices.calc_price
+    monkeypatch.setattr(
+        genai_prices, "calc_price", lambda usage, *_, **__: listed(usage, "gpt-4.1-nano", provider_id="openai")
+    )
 
 
 def adds_the_rule(body: dict[str, Any]) -> str:

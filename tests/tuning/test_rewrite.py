@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from repository import ROOT
 from ruamel.yaml import YAML
@@ -517,7 +517,6 @@ COMMENTS = ("# m", "# p", "# s", "# S", "# x", "# u", "# U", "# below")
 """Comments that belong to no value which could go."""
 
 
-@settings(max_examples=150, deadline=None)
 @given(st.sampled_from(sorted(FRAMES)), st.sampled_from(["\n", "\r\n"]), PROMPTS, PROMPTS)
 @example("last", "\n", {"label_words": {"a\na": "0", "true": "0"}}, {"label_words": {"a": "0", "true": "0"}})
 @example("last", "\n", {"user_prompt_suffix": "a\n"}, {"bot_reply_prefix": "b\n\n"})
@@ -551,7 +550,6 @@ def assert_every_reader_reads(text: str, prompt: Prompt) -> None:
 SAFE = TEXTS.filter(lambda text: "{{" not in text and "}}" not in text)
 
 
-@settings(max_examples=60, deadline=None)
 @given(SAFE, SAFE, SAFE, SAFE.map(str.strip), st.lists(st.builds(lambda text: {**AB, "text": text}, SAFE.filter(bool))))
 def test_any_prompt_fits_github_s_form(
     system: str, prefix: str, suffix: str, reply: str, examples: list[dict[str, str]]

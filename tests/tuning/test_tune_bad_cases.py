@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from faulty_server import HANG, Answer, broken, chat, error, json_answer
+from loopback_server import HANG, Answer, broken, chat, error, json_answer
 from tuning_models import (
     RULE,
     TuningProject,
@@ -202,8 +202,7 @@ RUBBISH = {
 
 
 @pytest.mark.parametrize("says", RUBBISH.values(), ids=RUBBISH)
-def test_answers_that_cannot_be_used(project: TuningProject, monkeypatch: pytest.MonkeyPatch, says: Says) -> None:
-    monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.001)
+def test_answers_that_cannot_be_used(project: TuningProject, no_waits: None, says: Says) -> None:
     path = reflecting(project, says)
     result = project.tune()
     entry = unharmed(project, result, path.read_text(encoding="utf-8"))
@@ -223,8 +222,7 @@ def test_a_sample_is_never_copied_into_the_prompt(project: TuningProject) -> Non
     result.stdout.fnmatch_lines(["*could not be used, the last one: *copied from a sample*"])
 
 
-def test_an_optimizer_that_is_too_slow(project: TuningProject, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.001)
+def test_an_optimizer_that_is_too_slow(project: TuningProject, no_waits: None) -> None:
     slow = project.optimizer_model(timeout=0.05)
     path = reflecting(project, HANG, tune={"model": slow, "iterations": 1})
     result = project.tune()
@@ -258,10 +256,7 @@ def test_a_server_that_refuses_the_form_of_the_answer_is_asked_in_words_alone(pr
     assert project.text() == tuned
 
 
-def test_an_outage_ends_the_run_and_the_next_one_goes_on(
-    project: TuningProject, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.001)
+def test_an_outage_ends_the_run_and_the_next_one_goes_on(project: TuningProject, no_waits: None) -> None:
     answered = 0
 
     def breaks_down(body: dict[str, Any]) -> str | Answer:
@@ -350,9 +345,8 @@ def test_a_run_that_fails_leaves_the_others_their_entries(project: TuningProject
     ids=["an outage", "all are refused"],
 )
 def test_a_task_model_that_answers_nobody_ends_the_run(
-    project: TuningProject, monkeypatch: pytest.MonkeyPatch, says: Answer, line: str
+    project: TuningProject, no_waits: None, says: Answer, line: str
 ) -> None:
-    monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.001)
     project.model.task = lambda _: says
     path = project.prompt(rows())
     before = path.read_bytes()

@@ -16,15 +16,15 @@ def _key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_run_whose_prompts_are_no_better_leaves_the_file_alone() -> None:
-    found = list(results(Setting(gain=0.0, noise=1.0, samples=120, calls=900), runs=24))
+    found = list(results(Setting(gain=0.0, noise=1.0, samples=120, calls=900), runs=8))
     assert any(step.accepted for result in found for step in result.steps)  # chance was given its chance
-    assert sum(result.accepted for result in found) <= 3  # at 5 %, four or more of 24 come in 3 % of cases
+    assert sum(result.accepted for result in found) <= 1  # at 5 %, two or more of 8 come in 6 % of cases
 
 
 def test_a_run_whose_prompts_are_better_finds_one_and_does_not_flatter_it() -> None:
     gain = 0.2
-    found = [result for result in results(Setting(gain, samples=160, calls=900), runs=8) if result.accepted]
-    assert len(found) >= 6
+    found = [result for result in results(Setting(gain, samples=160, calls=900), runs=4) if result.accepted]
+    assert len(found) >= 3
     gains = [result.fresh.gain for result in found if result.fresh]
     assert len(gains) == len(found)
     assert abs(sum(gains) / len(gains) - gain) < 0.08

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_promptfit.chat.reply import ChatReply
@@ -249,7 +249,6 @@ class TestSamplesShown:
         ]
         assert not re.search("<\\||[\x7f-\x9f\u2028-\u202e]", user)
 
-    @settings(deadline=None)
     @given(st.text(min_size=1, max_size=50), st.text(max_size=50))
     def test_stand_on_one_line_whatever_they_say(self, text: str, note: str) -> None:
         user = messages([outcome(1, "1", "0", text=text, note=note)])
@@ -341,7 +340,6 @@ class TestChooseSamples:
         assert Counter(o.correct for o in found) == Counter({False: expected[0], True: expected[1]})
         assert [o.correct for o in found] == sorted(o.correct for o in found)
 
-    @settings(deadline=None)
     @given(st.integers(1, 30), st.integers(1, 30), st.integers(0, 40))
     def test_never_shows_more_right_ones_than_half(self, wrong: int, right: int, total: int) -> None:
         found = chosen(outcomes(("0", "1", wrong), ("0", "0", right)), total=total)

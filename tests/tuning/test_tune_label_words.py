@@ -6,7 +6,7 @@ import json
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_promptfit.prompts.samples import Sample
@@ -112,14 +112,12 @@ class TestReadWords:
         assert read_words('{"a": "b", "b": "a"}', ("a", "b")) is None
         assert read_words('{"spam": "spam", "x": "good"}', ("spam", "x")) == {"spam": "spam", "x": "good"}
 
-    @settings(deadline=None)
     @given(st.text(max_size=100), st.lists(st.text(min_size=1, max_size=3), max_size=3, unique=True))
     def test_never_raises(self, said: str, labels: list[str]) -> None:
         words = read_words(said, labels)
 
         assert words is None or list(words) == labels
 
-    @settings(deadline=None)
     @given(st.dictionaries(st.sampled_from(LABELS), st.none() | st.integers() | st.text(max_size=9)))
     def test_words_are_distinct_and_of_letters(self, said: dict[str, object]) -> None:
         words = read_words(json.dumps(said), LABELS)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from faulty_server import Answer, chat, error, json_answer
+from loopback_server import Answer, chat, error, json_answer
 from tuning_models import TuningProject, by_examples, rows, tuning_project
 
 from pytest_promptfit.cassettes.cassette import Asked

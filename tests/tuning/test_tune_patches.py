@@ -9,7 +9,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from mail_prompt import PROMPT, SYSTEM
 
@@ -158,7 +158,6 @@ class TestReadPatches:
         assert patch.targets in {("s7",), ("7",), ()}
         assert (patch.reason, problems) == ("", [])
 
-    @settings(deadline=None)
     @given(st.text(alphabet=st.characters(), max_size=300))
     @example('{"patches": [{"field": ' + "[" * 900 + "]" * 900 + "}]}")
     def test_never_raises_on_any_text(self, said: str) -> None:
@@ -166,7 +165,6 @@ class TestReadPatches:
 
         assert patches or problems
 
-    @settings(deadline=None)
     @given(
         st.recursive(
             st.none() | st.booleans() | st.floats() | st.text(max_size=5) | st.sampled_from([*TEXT_FIELDS, *OPS]),
@@ -447,7 +445,6 @@ patches = st.builds(
 
 
 class TestWhateverIsPatched:
-    @settings(deadline=None, max_examples=300)
     @given(prompts, st.lists(patches, max_size=4), st.sets(st.sampled_from(TEXT_FIELDS)), st.lists(texts, max_size=2))
     def test_what_must_stay_stays(
         self, prompt: Prompt, many: list[Patch], edit: set[str], train_texts: list[str]
@@ -466,7 +463,6 @@ class TestWhateverIsPatched:
         assert (result.prompt == prompt) == (not result.applied)
         assert len(result.applied) + len(result.problems) >= len(many)
 
-    @settings(deadline=None, max_examples=200)
     @given(prompts)
     def test_pruned_prompts_are_shorter_and_keep_what_must_stay(self, prompt: Prompt) -> None:
         for pruned in (step.prompt for step in prune_steps(prompt, RULES)):

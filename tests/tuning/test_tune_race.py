@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_promptfit.prompts.samples import Sample
@@ -18,8 +18,6 @@ from pytest_promptfit.tuning.split import stratified_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-no_deadline = settings(deadline=None)
 
 
 def run(plan: Sequence[Round], is_right: Callable[[int, int], bool]) -> tuple[int, set[tuple[int, int]]]:
@@ -38,7 +36,6 @@ def run(plan: Sequence[Round], is_right: Callable[[int, int], bool]) -> tuple[in
 
 
 class TestRounds:
-    @no_deadline
     @given(st.integers(1, 40), st.integers(0, 400), st.integers(0, 3000))
     def test_a_plan_is_a_race_within_the_budget(self, candidates: int, dev: int, budget: int) -> None:
         plan = rounds(candidates, dev, budget)
@@ -49,7 +46,6 @@ class TestRounds:
         assert all(before.keep > now.keep and before.samples < now.samples for before, now in pairwise(plan))
         assert plan == [Round(1, 0)] or plan[0].samples >= min(FIRST_PREFIX, dev)
 
-    @no_deadline
     @given(st.integers(2, 20), st.integers(5, 60), st.integers(30, 400))
     def test_calls_are_the_pairs_that_are_asked(self, candidates: int, dev: int, budget: int) -> None:
         plan = rounds(candidates, dev, budget)
@@ -58,7 +54,6 @@ class TestRounds:
 
         assert len(asked) == calls(plan)
 
-    @no_deadline
     @given(st.integers(2, 20), st.integers(1, 100), st.integers(0, 1000))
     def test_one_more_call_never_makes_the_field_smaller(self, candidates: int, dev: int, budget: int) -> None:
         assert rounds(candidates, dev, budget + 1)[0].keep >= rounds(candidates, dev, budget)[0].keep

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from faulty_server import AT_ONCE, Answer, error, json_answer
+from loopback_server import AT_ONCE, Answer, error, json_answer
 from tuning_models import TuningProject, adds_the_rule, by_examples, by_rule, rows, tuning_project
 
 from pytest_promptfit.cassettes.cassette import Cassette

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from mail_prompt import PROMPT, SYSTEM
 
@@ -39,7 +39,6 @@ class TestSentences:
     def test_splits(self, text: str, expected: list[str]) -> None:
         assert sentences(text) == expected
 
-    @settings(deadline=None)
     @given(st.text(alphabet='aB1.!? \n"。', max_size=40))
     def test_loses_no_word(self, text: str) -> None:
         assert "".join("".join(sentences(text)).split()) == "".join(text.split())

@@ -1,38 +1,21 @@
-"""A loopback server that speaks the shape of two chat APIs, and child processes that record from it.
-
-Run as a script it is such a child: ``python recording_helpers.py record|record_often|crash|fill ...``.
-"""
+"""Processes of their own that record: ``python recording_process.py record|record_often|crash|fill ...``."""
 
 from __future__ import annotations
 
 import asyncio
-import gzip
-import hashlib
 import importlib
-import json
 import os
 import shutil
 import subprocess
 import sys
-import threading
-from collections import Counter
-from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hash_model import chat_body
 from repository import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from pytest_promptfit.cassettes.cassette import Cassette
-
-QUESTION = "Classify the question: répondez — 日本語 😀"
-
-
-def chat_body(text: str, **more: Any) -> dict[str, Any]:
-    return {"model": "tiny", "messages": [{"role": "user", "content": text}], **more}
 
 
 def replies_of(cassette: Cassette) -> dict[str, str]:
@@ -41,118 +24,6 @@ def replies_of(cassette: Cassette) -> dict[str, str]:
 
 def files_of(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
-
-
-class ChatServer:
-    """Answers chat requests by a hash of their body, and counts what it is asked."""
-
-    def __init__(self) -> None:
-        self.asked: Counter[str] = Counter()
-        self.headers: list[dict[str, str]] = []
-        self.failures: list[int] = []
-        self.say = ""
-        self.packed = False
-        self.open = threading.Event()
-        self.open.set()
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._http.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._http.server_port}"
-        self.chat_url = f"{self.url}/v1/chat/completions"
-
-    def key(self, body: dict[str, Any]) -> str:
-        from pytest_promptfit.cassettes.cassette import request_key
-
-        return request_key("POST", self.chat_url, body)
-
-    def asked_for(self, body: dict[str, Any]) -> int:
-        return self.asked[self.key(body)]
-
-    def start(self) -> None:
-        threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-
-    def stop(self) -> None:
-        self._http.shutdown()
-        self._http.server_close()
-
-    def _handler(server) -> type[BaseHTTPRequestHandler]:  # noqa: N805 - self is the handler's
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["content-length"]))
-                server.headers.append({name.lower(): value for name, value in self.headers.items()})
-                server.asked[server._key(self.path, body)] += 1
-                server.open.wait()
-                with suppress(BrokenPipeError, ConnectionResetError):
-                    self._answer(*server._reply(self.path, body))
-
-            def _answer(self, status: int, reply: dict[str, Any]) -> None:
-                content = json.dumps(reply, ensure_ascii=False, indent=1).encode()
-                self.send_response(status)
-                if server.packed:
-                    content = gzip.compress(content)
-                    self.send_header("content-encoding", "gzip")
-                self.send_header("content-type", "application/json")
-                self.send_header("retry-after-ms", "1")
-                self.send_header("content-length", str(len(content)))
-                self.send_header("set-cookie", "session=cookie-of-a-person")
-                self.send_header("openai-organization", "org-of-a-person")
-                self.end_headers()
-                self.wfile.write(content)
-
-            def log_message(self, *args: object) -> None:
-                pass
-
-        return Handler
-
-    def _key(self, path: str, body: bytes) -> str:
-        from pytest_promptfit.cassettes.cassette import request_key
-
-        return request_key("POST", self.url + path, body)
-
-    def _reply(self, path: str, body: bytes) -> tuple[int, dict[str, Any]]:
-        if self.failures:
-            status = self.failures.pop(0)
-            return status, {"error": {"message": f"failure {status}", "type": "failure", "code": None}}
-        digest = hashlib.sha256(body).hexdigest()
-        text = f"Réponse {digest[:12]} 😀\n{self.say}<label>{int(digest, 16) % 2}</label>"
-        return 200, _anthropic(digest, text) if path == "/v1/messages" else _openai(digest, text)
-
-
-def _openai(digest: str, text: str) -> dict[str, Any]:
-    message = {"role": "assistant", "content": text}
-    return {
-        "id": f"chatcmpl-{digest[:8]}",
-        "object": "chat.completion",
-        "created": 1,
-        "model": "tiny",
-        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
-        "usage": {"prompt_tokens": 3, "completion_tokens": 5, "total_tokens": 8},
-    }
-
-
-def _anthropic(digest: str, text: str) -> dict[str, Any]:
-    return {
-        "id": f"msg_{digest[:8]}",
-        "type": "message",
-        "role": "assistant",
-        "model": "tiny",
-        "content": [{"type": "text", "text": text}],
-        "stop_reason": "end_turn",
-        "stop_sequence": None,
-        "usage": {"input_tokens": 3, "output_tokens": 5},
-    }
-
-
-@contextmanager
-def chat_server() -> Iterator[ChatServer]:
-    server = ChatServer()
-    server.start()
-    try:
-        yield server
-    finally:
-        server.open.set()
-        server.stop()
 
 
 def child(*arguments: object) -> subprocess.Popen[str]:

@@ -1,6 +1,6 @@
-"""A server on loopback, in a process of its own: it stands in for a model of known latency, limits and faults.
+"""A model behind a server in a process of its own, of known latency, limits and faults.
 
-``python -m tests.benchmarks.loopback_server [--latency SECONDS] [--rate R] ...`` prints its URL and serves until
+``python -m tests.benchmarks.model_server [--latency SECONDS] [--rate R] ...`` prints its URL and serves until
 it is killed. ``GET /counts`` tells what it was asked and what it did.
 """
 
@@ -21,14 +21,16 @@ from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from tests.benchmarks.measuring import environment
+from tests.support.loopback_server import CUT, Answer, LoopbackServer, error, json_answer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from tests.support.loopback_server import Seen
+
 OPTIMIZER = "bench-optimizer"
 """The name of the model that proposes patches instead of labels."""
 
-_LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 _NUMBER = re.compile(r"number (\d+)")
 
 
@@ -46,7 +48,7 @@ class Behaviour:
     """Share of texts that it gets right when it is shown no examples."""
 
 
-class Server:
+class Faults:
     """Answers requests as ``behaviour`` says, and counts."""
 
     def __init__(self, behaviour: Behaviour) -> None:
@@ -57,42 +59,28 @@ class Server:
         self._answered: Counter[int] = Counter()
         self._times: list[float] = []
 
-    async def connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Serve one connection until it is closed."""
-        try:
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                found = _LENGTH.search(head)
-                body = await reader.readexactly(int(found[1]) if found else 0)
-                reply = self._counts() if head.startswith(b"GET /counts") else await self._reply(body)
-                if reply is None:
-                    break
-                writer.write(reply)
-                await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        writer.close()
-
-    async def _reply(self, body: bytes) -> bytes | None:
-        """Return what is sent back after its time; ``None`` cuts the connection."""
+    async def answer(self, seen: Seen) -> Answer:
+        """Return what is sent back after its time."""
+        if seen.path == "/counts":
+            return json_answer(self._counts())
         behaviour = self._behaviour
         if behaviour.rate and not self._take_token():
             self._did["429"] += 1
-            return _response(429, _error("Rate limit reached", "rate_limit_exceeded"), "retry-after: 1\r\n")
+            return error(429, "Rate limit reached", "rate_limit_exceeded", **{"retry-after": "1"})
         draw = self._draws.random()
         slow = draw >= 1 - behaviour.slow
         if seconds := behaviour.slow_seconds if slow else behaviour.latency:
             await asyncio.sleep(seconds)
         if draw < behaviour.errors:
             self._did["500"] += 1
-            return _response(500, _error("oops", "server_error"))
+            return error(500, "oops", "server_error")
         if draw < behaviour.errors + behaviour.cuts:
             self._did["cut"] += 1
-            return None
+            return CUT
         self._did["200"] += 1
-        self._answered[hash(body)] += 1
+        self._answered[hash(seen.content)] += 1
         self._times.append(time.monotonic())
-        return _response(200, json.dumps(answer(json.loads(body), behaviour.right)).encode())
+        return json_answer(answer(seen.body, behaviour.right))
 
     def _take_token(self) -> bool:
         """Take one of the replies that the rate allows; at most a second's worth is saved up."""
@@ -104,9 +92,9 @@ class Server:
         self._tokens -= 1
         return True
 
-    def _counts(self) -> bytes:
+    def _counts(self) -> dict[str, Any]:
         twice = sum(count - 1 for count in self._answered.values())
-        return _response(200, json.dumps({**self._did, "twice": twice, "times": self._times}).encode())
+        return {**self._did, "twice": twice, "times": self._times}
 
 
 def answer(request: dict[str, Any], right: float = 1.0) -> dict[str, Any]:
@@ -136,29 +124,18 @@ def _patches(number: int) -> str:
     return json.dumps({"patches": [{**patch, "text": f"Look at digit {number % 7}.", "reason": "a guess"}]})
 
 
-def _error(message: str, code: str) -> bytes:
-    return json.dumps({"error": {"message": message, "type": code, "code": code}}).encode()
-
-
-def _response(status: int, body: bytes, headers: str = "") -> bytes:
-    reason = {200: "OK", 429: "Too Many Requests"}.get(status, "Internal Server Error")
-    head = f"HTTP/1.1 {status} {reason}\r\ncontent-type: application/json\r\n{headers}content-length: {len(body)}"
-    return f"{head}\r\n\r\n".encode() + body
-
-
 async def serve(behaviour: Behaviour, host: str = "127.0.0.1") -> None:
     """Serve until the process is killed."""
-    server = await asyncio.start_server(Server(behaviour).connection, host, 0, backlog=1024, limit=2**20)
-    port = server.sockets[0].getsockname()[1]
-    print(f"http://{host}:{port}/v1", flush=True)
-    async with server:
-        await server.serve_forever()
+    server = LoopbackServer(Faults(behaviour).answer, host=host, remember=False)
+    async with await server.start() as listening:
+        print(f"{server.url}/v1", flush=True)
+        await listening.serve_forever()
 
 
 def command(behaviour: Behaviour, host: str = "127.0.0.1") -> list[str]:
     """Return the command line that serves."""
     options = [f"--{name.replace('_', '-')}={value}" for name, value in asdict(behaviour).items()]
-    return [sys.executable, "-m", "tests.benchmarks.loopback_server", f"--host={host}", *options]
+    return [sys.executable, "-m", "tests.benchmarks.model_server", f"--host={host}", *options]
 
 
 @contextmanager
