@@ -363,6 +363,7 @@ def tune(
     *,
     seed: int = 0,
     iterations: int | None = None,
+    take: int | None = None,
     cassettes: str | Path | None = None,
     concurrency: int = 16,
     client: MakeClient | None = None,
@@ -374,6 +375,7 @@ def tune(
         prompt_path: the prompt file.
         seed: where all random choices start from.
         iterations: rounds of reflection; default: the file's ``tune.iterations``.
+        take: the step, from 1, whose candidate is written although it is not proven to be better.
         cassettes: the folder of all recordings; default: where pytest has them (``where``).
         concurrency: calls in flight at once.
         client: returns a new client or model for a ``ModelSpec``, the optimizer's too, as in ``load_prompt``.
@@ -388,7 +390,7 @@ def tune(
     parsed = parse_prompt_file(path)
     folder = _where(cassettes).of(path, parsed.name)
     custom = Custom(client, extract)
-    options = TuneOptions(seed=seed, iterations=iterations, concurrency=concurrency, custom=custom)
+    options = TuneOptions(seed=seed, iterations=iterations, take=take, concurrency=concurrency, custom=custom)
     sample_set = read_samples(parsed)
     refuse_keys(parsed, sample_set.samples)
     return tune_prompt(parsed, sample_set, folder, options)

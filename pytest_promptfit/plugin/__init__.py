@@ -131,6 +131,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="N",
         help="With --tune: rounds of reflection, instead of the file's tune.iterations.",
     )
+    group.addoption(
+        "--tune-take",
+        type=partial(_positive, "--tune-take"),
+        metavar="N",
+        help="With --tune: write candidate N of the table of steps, although it is not proven to be better.",
+    )
     parser.addini(
         "promptfit_files",
         type="args",
@@ -152,7 +158,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
     if not config.option.promptfit_tune:
-        for name in _given(config, "--tune-dry-run", "--tune-seed", "--tune-iterations"):
+        for name in _given(config, "--tune-dry-run", "--tune-seed", "--tune-iterations", "--tune-take"):
             raise pytest.UsageError(f"{name} needs --tune: pytest --tune {name} …")
     if not (config.option.promptfit or config.option.promptfit_tune):
         _refuse_without_the_flag(config)

@@ -16,7 +16,7 @@ import pytest
 from pytest_promptfit.errors import PromptfitError
 from pytest_promptfit.prompts.read import parse_prompt_file
 from pytest_promptfit.providers.usage import Pace
-from pytest_promptfit.reports import github, terminal
+from pytest_promptfit.reports import github, terminal, tuning
 from pytest_promptfit.reports import machine as json_report
 from pytest_promptfit.reports.verdict import verdict_lines
 from pytest_promptfit.text import fitted, plain, relative_to, with_short_paths, wrapped
@@ -86,7 +86,7 @@ class Reports:
         for line, markup in terminal.summary(self.results, self._relative, screen):
             self._print(terminalreporter, line, **markup)
         finished = [result for result in self.tuned if isinstance(result, TuneResult)]
-        for line, markup in terminal.tuning_summary(finished, self._relative):
+        for line, markup in tuning.summary(finished, self._relative):
             self._print(terminalreporter, line, **markup)
         for line in self.lines:
             self._print(terminalreporter, plain(line), yellow=True)
@@ -97,7 +97,7 @@ class Reports:
     def print_verdicts(self, reporter: TerminalReporter) -> None:
         """Print a line a prompt: what a person looks for first, so it comes last."""
         finished = [result for result in self.tuned if isinstance(result, TuneResult)]
-        lines = [*terminal.tuning_verdicts(finished, self._relative), *verdict_lines(self.results)]
+        lines = [*tuning.verdict_lines(finished, self._relative), *verdict_lines(self.results)]
         lines += [(plain(line), True) for line in self.failures]
         if lines:
             reporter.write_sep("=", "verdict")

@@ -111,12 +111,17 @@ class PromptRun:
         renewed = {sample.case_name: sample for sample in self.sample_set.samples}  # their lines may have moved
         self.selected = tuple(renewed.get(sample.case_name, sample) for sample in self.selected)
 
-    def plan(self) -> list[str]:
-        """Return what a tuning run would do."""
+    def plan(self, concurrency: int) -> list[str]:
+        """Return what a tuning run would do, can show and could cost."""
+        from pytest_promptfit.tuning.outlook import forecast
         from pytest_promptfit.tuning.run import plan_lines
+        from pytest_promptfit.tuning.split import split
 
         with told_in_one_line(self.path):
-            return plan_lines(self.parsed, self.sample_set)
+            labels, samples = self.sample_set.labels, self.sample_set.samples
+            known = replayed(self.parsed, labels, samples, self.recordings, custom=self._custom)
+            parts = split(samples)
+            return [*plan_lines(self.parsed, self.sample_set), *forecast(self.parsed, parts, known, concurrency)]
 
     @property
     def result(self) -> PromptResult:

@@ -246,15 +246,21 @@ class PromptfitSession:
         option = self._config.option
         if not runs:
             return
+        if option.tune_take and len(runs) > 1:
+            raise pytest.UsageError(f"--tune-take {option.tune_take}: {len(runs)} prompts are selected: name one file")
+        concurrency = option.promptfit_concurrency or CONCURRENCY
         if option.tune_dry_run:
-            self._lines += [f"{self._relative(str(run.path))}: {line}" for run in runs for line in run.plan()]
+            self._lines += [
+                f"{self._relative(str(run.path))}: {line}" for run in runs for line in run.plan(concurrency)
+            ]
             return
         from pytest_promptfit.tuning.run import TuneOptions
 
         options = TuneOptions(
             seed=option.tune_seed or 0,
             iterations=option.tune_iterations,
-            concurrency=option.promptfit_concurrency or CONCURRENCY,
+            concurrency=concurrency,
+            take=option.tune_take,
             on_wait=self._progress.say,
             notify=self._progress.line,
         )

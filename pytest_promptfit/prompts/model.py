@@ -315,6 +315,9 @@ class TuneSettings(_Strict):
     iterations: int = Field(5, ge=0, strict=True)
     budget: TuneLimits = Field(default_factory=TuneLimits)
     samples: ShownSamples = Field(default_factory=ShownSamples, description="What the optimizer is shown.")
+    max_cost_ratio: float | None = Field(
+        None, gt=0, strict=True, description="What a call of a new prompt may cost, as a multiple of the old one's."
+    )
     edit: tuple[EditField, ...] = Field(
         get_args(EditField), description="What may be changed; what is not named stays."
     )

@@ -64,6 +64,13 @@ def _tune(result: Tuned, relative: Callable[[str], str]) -> dict[str, Any]:
             "after": result.canonical_after,
         },
         "usage": _usage(result.usage),
+        "cost": {
+            "before": result.cost_before and asdict(result.cost_before),
+            "after": result.cost_after and asdict(result.cost_after),
+        },
+        "free_classifier": result.free_classifier and _holdout(result.free_classifier),
+        "advice": list(result.advice),
+        "unproven": result.unproven and {**asdict(result.unproven), "diff": list(result.unproven.diff)},
         "steps": [_step(step) for step in result.steps],
         "scores": [asdict(score) for score in result.scores],
         "stages": [asdict(stage) for stage in result.stages],

@@ -12,14 +12,13 @@ from pytest_promptfit.evaluation.metrics import wilson_interval
 from pytest_promptfit.evaluation.outcomes import count_missing
 from pytest_promptfit.reports.case_text import confused, how_to_accept, said_of_gate
 from pytest_promptfit.reports.verdict import MANY_PROMPTS, causes, obsolete_replies, verdict_on
-from pytest_promptfit.text import cut, fitted, percent, plain, points, probability
+from pytest_promptfit.text import fitted, percent, plain
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from pytest_promptfit.evaluation.outcomes import Evaluation, Unrecorded
     from pytest_promptfit.evaluation.verdicts import PromptResult
-    from pytest_promptfit.tuning.result import Holdout, Step, TuneResult
 
 Line: TypeAlias = "tuple[str, dict[str, bool]]"
 
@@ -27,7 +26,6 @@ SHOWN_GROUPS, SHOWN_MISSES = 6, 3
 """Pairs of label and answer, and samples of each, that are shown unless all are asked for."""
 
 SHOWN_CAUSES = 5
-SHOWN_SUSPECTS = 10
 WIDTH = 100
 """Columns of a row where nobody says how wide the screen is."""
 
@@ -269,85 +267,3 @@ def usage_line(evaluation: Evaluation) -> str:
     if asked and not evaluation.model.startswith("local/"):
         paid = ", price unknown" if usage.usd is None else f", ${usage.usd:.4f} paid"
     return f"{usage.calls} replies, {replayed}, {usage.input_tokens} tokens in, {usage.output_tokens} out{paid}"
-
-
-def tuning_summary(results: Iterable[TuneResult], relative: Callable[[str], str]) -> Iterator[Line]:
-    """Yield for each run the verdict, the holdout, the steps, the diff, suspects and what it used."""
-    for result in results:
-        verdict = "rewritten" if result.accepted else "left as it was"
-        yield (
-            f"tuned {plain(relative(result.path))}: {verdict}: {plain(result.reason)}",
-            {"bold": True, "green": result.accepted},
-        )
-        yield f"  stopped: {plain(result.stop_reason)}", {}
-        yield from ((f"  {line}", {}) for line in _tuning_figures(result))
-        yield from ((f"  warning: {plain(warning)}", {"yellow": True}) for warning in result.warnings)
-        yield from ((f"  {line}", {}) for line in step_table(result.steps))
-        for line in result.diff:
-            yield f"  {plain(line)}", {"green": line.startswith("+"), "red": line.startswith("-")}
-        if result.suspects:
-            shown, hidden = result.suspects[:SHOWN_SUSPECTS], len(result.suspects[SHOWN_SUSPECTS:])
-            named = ", ".join(map(plain, shown)) + (f" and {hidden} more" if hidden else "")
-            yield f"  check these labels, every candidate got them wrong: {named}", {"yellow": True}
-
-
-def tuning_verdicts(results: Iterable[TuneResult], relative: Callable[[str], str]) -> Iterator[tuple[str, bool]]:
-    """Yield for each run whether the prompt was rewritten and what the holdout says; a run never fails by itself."""
-    for result in results:
-        holdout, said = result.holdout, ""
-        if result.accepted and holdout is not None and holdout.n:
-            low, high = holdout.gain_ci95
-            said = (
-                f": {percent(holdout.before / holdout.n)} → {percent(holdout.after / holdout.n)} on the holdout, "
-                f"{points(holdout.gain)} points ({points(low)} to {points(high)}), "
-                f"fixed {holdout.fixed}, broke {holdout.broken}, {probability(holdout.p_value)}"
-            )
-        elif not result.accepted:
-            said = f": {plain(result.reason)}"
-        yield f"{plain(relative(result.path))} {'rewritten' if result.accepted else 'left as it was'}{said}.", False
-
-
-def holdout_line(holdout: Holdout) -> str:
-    """Return the only figures to publish: accuracy before and after with their 95 % Wilson intervals, and p."""
-    if not holdout.n:
-        return "holdout: empty"
-    (low, high), (low_after, high_after), (least, most) = holdout.before_ci95, holdout.after_ci95, holdout.gain_ci95
-    return (
-        f"holdout ({holdout.n} samples): {percent(holdout.before / holdout.n)} ({percent(low)} to {percent(high)}) "
-        f"before, {percent(holdout.after / holdout.n)} ({percent(low_after)} to {percent(high_after)}) after: "
-        f"{points(holdout.gain)} points ({points(least)} to {points(most)}), "
-        f"fixed {holdout.fixed}, broke {holdout.broken}, {probability(holdout.p_value)}"
-    )
-
-
-def step_table(steps: Iterable[Step]) -> Iterator[str]:
-    """Yield the steps that were tried: stage, fixed, broken, p and verdict."""
-    rows = list(steps)
-    if not rows:
-        return
-    yield f"{'stage':9} fixed  broke      p  verdict"
-    for step in rows:
-        verdict = "accepted" if step.accepted else "rejected"
-        said = "" if step.verdict in ("accept", "reject") else f" ({step.verdict})"
-        yield (
-            f"{step.stage:9} {len(step.fixed):5d} {len(step.broken):6d}  {step.p_value:5.3f}  "
-            f"{verdict}{plain(said)}: {cut(step.summary, 80)}"
-        )
-
-
-def _tuning_figures(result: TuneResult) -> Iterator[str]:
-    if result.holdout is not None:
-        yield holdout_line(result.holdout)
-    if result.canonical_total:
-        before, after, total = result.canonical_before, result.canonical_after, result.canonical_total
-        yield f"canonical: {before} of {total} right before, {after} after"
-    usage = result.usage
-    needed = usage.task_calls + usage.optimizer_calls
-    paid, sums = "", (usage.paid_usd, usage.task_usd, usage.optimizer_usd)
-    if any(usd is None or usd for usd in sums):  # nothing is said where all is free
-        now, task, optimizer = ("an unknown sum" if usd is None else f"${usd:.4f}" for usd in sums)
-        paid = f", {now} paid (all: task {task}, optimizer {optimizer})"
-    yield (
-        f"{usage.task_calls} task calls, {usage.optimizer_calls} optimizer calls, "
-        f"{usage.replayed} of {needed} replayed, {usage.input_tokens} tokens in, {usage.output_tokens} out{paid}"
-    )

@@ -10,25 +10,27 @@ import math
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
+from statistics import fmean
 from typing import TYPE_CHECKING, Final
 
+from pytest_promptfit.chat.request import size_of
 from pytest_promptfit.errors import CallError, PromptfitError
 from pytest_promptfit.evaluation.outcomes import Outcome
 from pytest_promptfit.files import write_atomically
 from pytest_promptfit.providers.asking import ask_and_record
 from pytest_promptfit.providers.own import OURS
 from pytest_promptfit.providers.replies import is_reply, parsed_body
-from pytest_promptfit.providers.usage import reply_usd
+from pytest_promptfit.providers.usage import BYTES_PER_TOKEN, SHORT_REPLY, cost_usd, reply_usd
 from pytest_promptfit.providers.wire import Wire
 from pytest_promptfit.tuning.meter import Cost, OutOfBudget, Rates
-from pytest_promptfit.tuning.result import plus
+from pytest_promptfit.tuning.result import CallCost, plus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from pytest_promptfit.cassettes.cassette import Asked, Cassette, Recorded
     from pytest_promptfit.cassettes.recorder import Recorder
-    from pytest_promptfit.prompts.model import Prompt
+    from pytest_promptfit.prompts.model import ModelSpec, Prompt
     from pytest_promptfit.prompts.read import ParsedPrompt
     from pytest_promptfit.prompts.samples import Sample
     from pytest_promptfit.providers.asking import Answer
@@ -335,6 +337,31 @@ def compared(arena: Arena, old: Prompt, new: Prompt, samples: Sequence[Sample]) 
     fixed = [o.sample.case_name for o, n in pairs if n.correct and not o.correct and o.reply is not None]
     broken = [o.sample.case_name for o, n in pairs if o.correct and not n.correct]
     return fixed, broken
+
+
+def call_cost(spec: ModelSpec, outcomes: Sequence[Outcome]) -> CallCost | None:
+    """Return what a call took on average; ``None`` without a reply."""
+    replies = [outcome.reply for outcome in outcomes if outcome.reply is not None]
+    if not replies:
+        return None
+    usd = [reply_usd(spec, reply) for reply in replies]
+    seconds = [outcome.seconds for outcome in outcomes if outcome.reply is not None and outcome.seconds is not None]
+    return CallCost(
+        fmean(reply.input_tokens for reply in replies),
+        fmean(reply.output_tokens for reply in replies),
+        None if None in usd else fmean(one or 0.0 for one in usd),
+        fmean(seconds) if seconds else None,
+    )
+
+
+def expected_cost(arena: Arena, prompt: Prompt, sample: Sample) -> float:
+    """Return what a call is worth: USD or, where the model is free or its price unknown, tokens in and out.
+
+    Told from the lengths of texts alone, so that a replay decides alike.
+    """
+    payload = arena.wire(prompt).payload(sample.text)
+    tokens = (size_of(payload) // BYTES_PER_TOKEN, SHORT_REPLY)
+    return cost_usd(arena.parsed.config.model, *tokens) or float(sum(tokens))
 
 
 def suspects(arena: Arena, samples: Sequence[Sample]) -> list[str]:

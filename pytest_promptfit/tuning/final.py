@@ -7,9 +7,11 @@ holds for the run as a whole, however many stages and candidates it had; ``tests
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pytest_promptfit.errors import PromptfitError
 from pytest_promptfit.evaluation.metrics import mcnemar_midp
 from pytest_promptfit.text import probability
 from pytest_promptfit.tuning.arena import ask_what_fits, compared, known_outcomes
@@ -59,6 +61,24 @@ def judge_final(search: Search) -> FinalVerdict:
     dev = _compared(search, _known(search, search.dev, search.incumbent))
     fresh = _compared(search, [*search.shares.holdout, *_known(search, others, search.incumbent)])
     return _verdict(search, dev, holdout, fresh)
+
+
+def taken(search: Search, number: int) -> FinalVerdict:
+    """Make a candidate the final prompt because somebody said so; ``number`` counts the steps from 1.
+
+    It is compared on the holdout all the same. Raises PromptfitError when there is no such candidate.
+    """
+    candidates = search.history.candidates
+    if not 1 <= number <= len(candidates):
+        known = f"expected 1 to {len(candidates)}" if candidates else "the run tried no candidate"
+        raise PromptfitError(f"{search.arena.parsed.path}: --tune-take {number}: {known}; nothing is written")
+    search.duels.incumbent = candidates[number - 1]
+    search.history.enter("holdout")
+    search.arena.meter.reserved = 0
+    holdout = None
+    with suppress(OutOfBudget):
+        holdout = _compared(search, search.shares.holdout)
+    return FinalVerdict(True, f"candidate {number} taken by hand, unproven", holdout)
 
 
 def _verdict(search: Search, dev: Holdout, holdout: Holdout, fresh: Holdout) -> FinalVerdict:

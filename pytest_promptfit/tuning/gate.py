@@ -239,14 +239,16 @@ class Duels:
             self._note(candidate, "fixes none of the samples it was made for")
         return gained > 0
 
-    def fight(self, candidate: Candidate, *, alpha: float = ALPHA, pruned_from: Prompt | None = None) -> bool:
+    def fight(self, candidate: Candidate, *, pruned_from: Prompt | None = None) -> bool:
         """Put a candidate against the incumbent, take it over when it earns it, and tell whether it did.
 
-        It must be better at the level ``alpha``; one that was pruned must not be worse than the incumbent, nor
-        than the prompt it was ``pruned_from``.
+        It must be better at the level ``ALPHA``; one that was pruned must not be worse than the incumbent, nor
+        than the prompt it was ``pruned_from``. The winner of a race has looked good on the same samples already: that
+        is seen to at the end of the run. A stricter level here costs power: with a true gain of 10 points .02 found it
+        in 43 of 60 runs, .10 in 83 of 100; with none .10 rewrote the file in 4 of 131.
         """
         try:
-            accepted, verdict, tally = self._decided(candidate.prompt, alpha, pruned_from)
+            accepted, verdict, tally = self._decided(candidate.prompt, pruned_from)
         except OutOfBudget:
             self._note(candidate, "not decided within the budget")
             raise
@@ -255,7 +257,7 @@ class Duels:
             self.incumbent = candidate.prompt
         return accepted
 
-    def _decided(self, candidate: Prompt, alpha: float, pruned_from: Prompt | None) -> tuple[bool, str, Tally]:
+    def _decided(self, candidate: Prompt, pruned_from: Prompt | None) -> tuple[bool, str, Tally]:
         """Return whether a candidate is accepted, why, and what it did on dev."""
         kept, gained = self._canonicals(candidate)
         if not kept:
@@ -265,7 +267,7 @@ class Duels:
         while verdict == "go on" and tally.seen < len(self.dev):
             tally = self._after_next_block(candidate, tally)
             if pruned_from is None:
-                decision = judge(*tally.pairs, tally.seen, len(self.dev), alpha=alpha)
+                decision = judge(*tally.pairs, tally.seen, len(self.dev))
                 # What mends a canonical sample may still be taken for not being worse on all of dev.
                 is_early = decision == "reject" and gained and tally.seen < len(self.dev)
                 verdict = "go on" if is_early else decision
@@ -318,6 +320,7 @@ class Duels:
             seen=tally.seen,
         )
         self.history.steps.append(step)
+        self.history.candidates.append(candidate.prompt)
 
 
 def prompt_diff(old: Prompt, new: Prompt) -> Iterator[str]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from pytest_promptfit.chat.reply import ChatReply
-    from pytest_promptfit.prompts.model import ModelSpec, TuneLimits
+    from pytest_promptfit.prompts.model import ModelSpec, Prompt, TuneLimits
 
 
 TASK_CALLS, OPTIMIZER_CALLS = 600, 20
@@ -189,6 +189,8 @@ class History:
     left: int = 0
     """What the stage has left: candidates of a race, rounds of reflection."""
     steps: list[Step] = field(default_factory=list)
+    candidates: list[Prompt] = field(default_factory=list)
+    """The prompt that each step put forward."""
     scores: list[Score] = field(default_factory=list)
     clock: Callable[[], float] = time.monotonic
     """Seconds; only what is told depends on it."""

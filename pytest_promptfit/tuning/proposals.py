@@ -9,7 +9,8 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from pytest_promptfit.tuning.arena import is_mistake, known_outcomes
+from pytest_promptfit.text import counted
+from pytest_promptfit.tuning.arena import expected_cost, is_mistake, known_outcomes
 from pytest_promptfit.tuning.candidates import (
     REPLY_PREFIX,
     SHOWN_A_LABEL,
@@ -79,6 +80,8 @@ class Proposals:
             max_length=text_length(initial) + CONTEXT_GROWTH,
         )
         self._notes = [(s.label, s.note) for s in self.train if s.note]
+        self._initial = initial
+        self._too_dear: set[str] = set()
         self._reflection = (
             Reflection(self.duels, self.optimizer, self.train, self._rules, self.settings.samples, self.seed)
             if self.optimizer
@@ -123,7 +126,7 @@ class Proposals:
         if self._reflection and self._useless < UNUSABLE:
             candidate = self._reflection.patched(turn, attempt)
         # What was tried before is as little use as an answer that cannot be read.
-        if candidate and self._is_taken(candidate.prompt) and self._is_new(candidate):
+        if candidate and self._new([candidate]):
             self._useless = 0
             return candidate
         self._useless += 1
@@ -200,7 +203,21 @@ class Proposals:
 
     def _new(self, candidates: Iterable[Candidate]) -> list[Candidate]:
         """Return the candidates that were not tried yet, and note that they are now."""
-        return [candidate for candidate in candidates if self._is_taken(candidate.prompt) and self._is_new(candidate)]
+        return [
+            candidate
+            for candidate in candidates
+            if self._is_paid_for(candidate.prompt) and self._is_taken(candidate.prompt) and self._is_new(candidate)
+        ]
+
+    def _is_paid_for(self, prompt: Prompt) -> bool:
+        """Tell whether a call with a prompt costs no more than ``tune.max_cost_ratio`` allows."""
+        most = self.settings.max_cost_ratio
+        if most is None or not self.train:
+            return True
+        cost, before = (expected_cost(self._arena, one, self.train[0]) for one in (prompt, self._initial))
+        if cost > most * before:
+            self._too_dear.add(prompt.content_hash)
+        return cost <= most * before
 
     def _is_taken(self, prompt: Prompt) -> bool:
         """Tell whether the API takes a prompt that begins the reply, where the initial one did not."""
@@ -215,12 +232,18 @@ class Proposals:
     @property
     def warnings(self) -> list[str]:
         """What is to be said of candidates that could not be tried."""
-        if self._takes_prefix is not False:
-            return []
-        return [
-            f"{self._arena.parsed.config.model} refuses a reply that has begun, so no bot_reply_prefix was tried: "
-            "with reply_prefix: ask under model, the user turn asks for it"
-        ]
+        said = []
+        if self._takes_prefix is False:
+            said.append(
+                f"{self._arena.parsed.config.model} refuses a reply that has begun, so no bot_reply_prefix was tried: "
+                "with reply_prefix: ask under model, the user turn asks for it"
+            )
+        if self._too_dear:
+            said.append(
+                f"{counted(len(self._too_dear), 'candidate')} not tried: a call would cost more than "
+                f"tune.max_cost_ratio allows ({self.settings.max_cost_ratio:g} times the prompt as it was)"
+            )
+        return said
 
     def _is_new(self, candidate: Candidate) -> bool:
         name = candidate.prompt.content_hash

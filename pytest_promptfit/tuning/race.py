@@ -98,19 +98,21 @@ def calls(plan: Sequence[Round]) -> int:
     return sum(now.keep * (now.samples - before.samples) for before, now in steps)
 
 
-def survivors(scores: Sequence[CandidateScore], keep: int) -> list[int]:
+def survivors(scores: Sequence[CandidateScore], keep: int, *, is_last: bool = False) -> list[int]:
     """Return the indices of the ``keep`` best candidates, best first; all scores are on the same samples.
 
     More right answers come first; then the lower log-loss, and who has none after those who have; then the
-    shorter prompt; then the earlier candidate. Raises ``ValueError`` for a negative ``keep``.
+    shorter prompt; then the earlier candidate. When it ``is_last``, the shorter of two that are right equally often
+    comes first: it is cheaper for ever. Raises ``ValueError`` for a negative ``keep``.
     """
     if keep < 0:
         raise ValueError(f"keep must not be negative, got {keep}")
 
-    def place(at: int) -> tuple[int, float, int, int]:
+    def place(at: int) -> tuple[int, int, float, int, int]:
         score = scores[at]
         unknown = score.log_loss is None or math.isnan(score.log_loss)
-        return -score.right, math.inf if unknown else score.log_loss or 0.0, score.length, at
+        log_loss = math.inf if unknown else score.log_loss or 0.0
+        return -score.right, score.length if is_last else 0, log_loss, score.length, at
 
     return sorted(range(len(scores)), key=place)[:keep]
 

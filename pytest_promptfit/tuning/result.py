@@ -84,6 +84,33 @@ class Score:
 
 
 @dataclass(frozen=True)
+class CallCost:
+    """What a call takes on average; USD and seconds are ``None`` where nobody knows."""
+
+    input_tokens: float
+    output_tokens: float
+    usd: float | None
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Unproven:
+    """The best candidate that was not written: the step that put it forward, and what ``--tune-take`` would write.
+
+    ``number`` counts the steps from 1, ``diff`` is a unified diff of the YAML; the figures are on ``seen`` dev samples,
+    which chose it, so they flatter it.
+    """
+
+    number: int
+    summary: str
+    right: int
+    seen: int
+    fixed: int
+    broken: int
+    diff: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class StageUsage:
     """What one stage needed; all stages together needed what the run did."""
 
@@ -141,6 +168,14 @@ class TuneResult:
     canonical_before: int = 0
     canonical_after: int = 0
     usage: TuneUsage = field(default_factory=TuneUsage)
+    cost_before: CallCost | None = None
+    """What a call takes under the prompt as it was, and under the one that was written; of the same samples."""
+    cost_after: CallCost | None = None
+    free_classifier: Holdout | None = None
+    """A classifier without any language model (before) against the prompt that is left in the file (after)."""
+    advice: tuple[str, ...] = ()
+    """What to do next where nothing was better."""
+    unproven: Unproven | None = None
     diff: tuple[str, ...] = ()
     """The change of the YAML, as a unified diff."""
     suspects: tuple[str, ...] = ()

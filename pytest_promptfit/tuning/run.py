@@ -24,13 +24,15 @@ from pytest_promptfit.providers.own import OURS, Custom
 from pytest_promptfit.providers.replies import reply_limit
 from pytest_promptfit.providers.usage import BYTES_PER_TOKEN, SHORT_REPLY, cost_usd
 from pytest_promptfit.providers.wire import provider_of, secrets_of
-from pytest_promptfit.tuning.arena import Arena, ask_what_fits, known_outcomes, suspects
+from pytest_promptfit.tuning.arena import Arena, ask_what_fits, call_cost, known_outcomes, suspects
 from pytest_promptfit.tuning.candidates import SIZES
-from pytest_promptfit.tuning.final import judge_final
+from pytest_promptfit.tuning.final import judge_final, taken
+from pytest_promptfit.tuning.free_classifier import predictions
 from pytest_promptfit.tuning.meter import History, Meter
 from pytest_promptfit.tuning.optimizer import LONGEST_MESSAGE, Optimizer
+from pytest_promptfit.tuning.outlook import best_unproven, what_next
 from pytest_promptfit.tuning.race import harness_replies
-from pytest_promptfit.tuning.result import TuneResult
+from pytest_promptfit.tuning.result import Holdout, TuneResult
 from pytest_promptfit.tuning.rewrite import diff_lines, file_text, rewritten, write_rewritten
 from pytest_promptfit.tuning.search import Search
 from pytest_promptfit.tuning.split import shares_of, split
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from pytest_promptfit.prompts.read import ParsedPrompt
     from pytest_promptfit.prompts.samples import SampleSet
     from pytest_promptfit.tuning.final import FinalVerdict
+    from pytest_promptfit.tuning.result import CallCost, Unproven
 
 
 LONG_REPLY = 1000
@@ -60,6 +63,8 @@ class TuneOptions:
     seed: int = 0
     iterations: int | None = None
     concurrency: int = 16
+    take: int | None = None
+    """The candidate, by its number among the steps from 1, that is written whatever the figures say."""
     on_wait: Callable[[str], None] = lambda _message: None
     notify: Callable[[str], None] = lambda _line: None
     """Told, live, what the run is at."""
@@ -80,10 +85,11 @@ def tune_prompt(parsed: ParsedPrompt, sample_set: SampleSet, cassettes: Path, op
     with Recorder.open(cassettes / FOLDER, secrets_of(parsed), on_wait=options.on_wait) as recorder:
         search = _prepared(parsed, sample_set, recorder, harness.known, options)
         search.run(parsed.config.tune.iterations if options.iterations is None else options.iterations)
-        verdict = judge_final(search)
+        verdict = judge_final(search) if options.take is None else taken(search, options.take)
         new_text, unfinished = _written(search, verdict, sample_set, harness, text)
     diff = diff_lines(text, new_text, parsed.path.name)
-    return _result(search, verdict, sample_set, diff, unfinished)
+    unproven = None if verdict.accepted else best_unproven(search, text)
+    return _result(search, verdict, sample_set, diff, unfinished, unproven)
 
 
 def _prepared(
@@ -187,11 +193,17 @@ def _excusing_both(parsed: ParsedPrompt, sample_set: SampleSet, harness: _Harnes
 
 
 def _result(
-    search: Search, verdict: FinalVerdict, sample_set: SampleSet, diff: Sequence[str], unfinished: Sequence[str]
+    search: Search,
+    verdict: FinalVerdict,
+    sample_set: SampleSet,
+    diff: Sequence[str],
+    unfinished: Sequence[str],
+    unproven: Unproven | None,
 ) -> TuneResult:
     history = search.history
     unusable = search.proposals.unusable
     left = search.incumbent if verdict.accepted else search.initial
+    costs = _costs(search, left) if verdict.accepted else (None, None)
     before, after = (known_outcomes(search.arena, prompt, search.canonical) for prompt in (search.initial, left))
     return TuneResult(
         path=str(search.arena.parsed.path),
@@ -208,6 +220,11 @@ def _result(
         canonical_before=sum(outcome.correct for outcome in before),
         canonical_after=sum(outcome.correct for outcome in after),
         usage=history.meter.usage,
+        cost_before=costs[0],
+        cost_after=costs[1],
+        free_classifier=_free_classifier(search, left),
+        advice=() if verdict.accepted else tuple(what_next(search, unproven)),
+        unproven=unproven,
         diff=tuple(diff),
         suspects=tuple(suspects(search.arena, sample_set.samples)),
         warnings=(
@@ -218,6 +235,40 @@ def _result(
             *_where_keys_went(search),
             *unfinished,
         ),
+    )
+
+
+def _costs(search: Search, final: Prompt) -> tuple[CallCost | None, CallCost | None]:
+    """Return what a call takes under the initial and the final prompt, on samples that both were asked."""
+    arena, samples = search.arena, [*search.split.train, *search.split.dev, *search.split.holdout]
+    before, after = (
+        {o.sample: o for o in known_outcomes(arena, prompt, samples) if o.reply} for prompt in (search.initial, final)
+    )
+    both = before.keys() & after.keys()
+    spec = arena.parsed.config.model
+    return tuple(call_cost(spec, [found[s] for s in samples if s in both]) for found in (before, after))  # type: ignore[return-value]
+
+
+def _free_classifier(search: Search, prompt: Prompt) -> Holdout | None:
+    """Return how a classifier without a language model does against a prompt, on samples that neither was made of.
+
+    Those are the holdout or, where that was not asked because the prompt stayed as it was, dev.
+    """
+    parts, arena = search.split, search.arena
+    known = known_outcomes(arena, prompt, search.shares.holdout)
+    learned = [*parts.train, *parts.dev]
+    if not known and prompt == search.initial:
+        known, learned = known_outcomes(arena, prompt, search.dev), [*parts.train, *parts.holdout]
+    if not known or not learned:
+        return None
+    said = predictions(learned, [outcome.sample.text for outcome in known])
+    pairs = [(o.correct, label == o.sample.label) for o, label in zip(known, said, strict=True)]
+    return Holdout(
+        len(pairs),
+        before=sum(free for _, free in pairs),
+        after=sum(right for right, _ in pairs),
+        fixed=sum(right and not free for right, free in pairs),
+        broken=sum(free and not right for right, free in pairs),
     )
 
 

@@ -42,9 +42,6 @@ PROBE = 12
 UNREADABLE = 0.2
 """A larger share of replies without a label calls for a repair of the format."""
 
-RACE_ALPHA = 0.02
-"""The level for the winner of a race on the same samples: chosen as the best of many, it looks better than it is."""
-
 BEST_OF_RACE = 3
 """So many of a race are put against the incumbent, until one wins."""
 
@@ -83,6 +80,8 @@ class Search:
         self.duels = Duels(arena, history, config.prompt, self.dev, canonical)
         self.proposals = Proposals(self.duels, optimizer, split.train, config.tune, seed)
         self.stop_reason = "all stages ran"
+        self.unfinished: list[str] = []
+        """Stages that the budget cut short."""
         self.rivals: list[Pairs] = []
         """What each candidate did on dev: the final prompt is the best of them, but for what pruning left out."""
         self.unpruned = config.prompt
@@ -102,22 +101,30 @@ class Search:
             self._balance_examples,
             lambda: self._reflect(iterations),
         )
-        stopped: dict[str, None] = {}
+        stopped: dict[str, str] = {}
         try:
             self._repair_format()  # who cannot pay for the probe need not begin
             for stage in stages:
                 try:
                     stage()
                 except OutOfBudget as error:  # the others may need less, or have their own part
-                    stopped[str(error)] = None
-        except (NothingToGain, OutOfBudget) as error:
-            stopped[str(error)] = None
+                    self._cut_short(stopped, error)
+        except NothingToGain as error:
+            stopped[""] = str(error)
+        except OutOfBudget as error:
+            self._cut_short(stopped, error)
         self.rivals, self.unpruned = self._rivals(), self.incumbent
         try:
             self._prune()
         except OutOfBudget as error:
-            stopped[str(error)] = None
-        self.stop_reason = "; ".join(stopped) or self.stop_reason
+            self._cut_short(stopped, error)
+        self.stop_reason = "; ".join(stopped.values()) or self.stop_reason
+
+    def _cut_short(self, stopped: dict[str, str], error: OutOfBudget) -> None:
+        limit = str(error).partition(":")[0]  # one limit may end several stages, each with other counts
+        stopped.setdefault(limit, str(error))
+        if self.history.stage not in self.unfinished:
+            self.unfinished.append(self.history.stage)
 
     def _repair_format(self) -> None:
         """Probe a few balanced samples; repair the format only when replies cannot be read."""
@@ -160,6 +167,7 @@ class Search:
         if plan[0].keep < 2:
             if self.dev:
                 self.stop_reason = f"the budget is too small to race {len(candidates)} candidates"
+                self.unfinished.append("examples")
             return
         # Where there are not calls enough for all: examples pay off most.
         first = sorted(range(len(candidates)), key=lambda at: (not candidates[at].prompt.examples, at))
@@ -187,7 +195,7 @@ class Search:
     def _fight_in_turn(self, best: Sequence[Candidate]) -> None:
         """Put the best of a race against the incumbent, until one wins or the incumbent itself was as good."""
         for candidate in best:
-            if candidate.prompt == self.incumbent or self.duels.fight(candidate, alpha=RACE_ALPHA):
+            if candidate.prompt == self.incumbent or self.duels.fight(candidate):
                 return
 
     def _race_plan(self, candidates: Sequence[Candidate]) -> list[Round]:
@@ -204,7 +212,7 @@ class Search:
 
     def _raced(self, candidates: list[Candidate], plan: Sequence[Round]) -> list[Candidate]:
         """Run the rounds of a race and return who is left, best first."""
-        for turn, following in zip(plan, (*plan[1:], plan[-1]), strict=True):
+        for turn, following in zip(plan, (*plan[1:], None), strict=True):
             samples = self.dev[: turn.samples]
             self.arena.ask_together([c.prompt for c in candidates], samples)
             scores = []
@@ -214,7 +222,10 @@ class Search:
                 scores.append(CandidateScore(right, log_loss(self.arena, candidate.prompt, samples), length))
                 calls = self.arena.meter.task_calls
                 self.history.scores.append(Score(self.history.stage, candidate.summary, calls, right, len(samples)))
-            candidates = [candidates[at] for at in survivors(scores, following.keep)]
+            candidates = [
+                candidates[at]
+                for at in survivors(scores, following.keep if following else turn.keep, is_last=following is None)
+            ]
             self.history.enter(self.history.stage, len(candidates))
         return candidates
 
@@ -255,6 +266,12 @@ class Search:
         for candidate in self.proposals.pruned(best):
             self.history.enter("prune")
             self.duels.fight(candidate, pruned_from=best)
+
+    def known_on_dev(self, prompt: Prompt) -> list[Sample]:
+        """Return the samples of dev that both the initial prompt and another were asked."""
+        seen = self.arena.seen()
+        names = (self.initial.content_hash, prompt.content_hash)
+        return [sample for sample in self.dev if all((name, sample.case_name) in seen for name in names)]
 
     @property
     def asked_of_train(self) -> set[str]:

@@ -67,8 +67,8 @@ class TestRecordedRun:
         said = recorded.one(".tuning .sentences").text
         assert "On 27 holdout samples that no decision had looked at it fixed 11 and broke 3 (p = 0.018)." in said
         assert "Canonical samples right: 4 of 9 before, 7 after." in said
-        assert "546 task calls and 3 optimizer calls were needed, all replayed." in said
-        assert recorded.one(".spend .total").text.split() == ["all", "546", "$0.00", "3", "$0.00", "288,560", "3,327"]
+        assert "556 task calls and 4 optimizer calls were needed, all replayed." in said
+        assert recorded.one(".spend .total").text.split() == ["all", "556", "$0.00", "4", "$0.00", "297,023", "4,058"]
         assert recorded.log("browser") == []
         assert recorded.requests() == []
 

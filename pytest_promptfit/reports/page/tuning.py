@@ -17,6 +17,7 @@ from pytest_promptfit.reports.page.sentences import (
     shortened,
     unbroken,
 )
+from pytest_promptfit.reports.tuning import free_classifier_line, price_line
 from pytest_promptfit.text import points, probability
 
 if TYPE_CHECKING:
@@ -87,6 +88,10 @@ class TuningView:
     path: str
     verdict: Verdict
     stop_reason: str
+    facts: tuple[str, ...]
+    """What a call takes, and whether a language model is needed at all."""
+    advice: tuple[str, ...]
+    unproven: tuple[DiffLine, ...]
     warnings: tuple[str, ...]
     history: History | None
     steps: tuple[StepView, ...]
@@ -136,6 +141,9 @@ def tuning_view(
         path=relative(result.path),
         verdict=_verdict(result),
         stop_reason=result.stop_reason,
+        facts=tuple(_facts(result)),
+        advice=result.advice,
+        unproven=tuple(diff_view(result.unproven.diff)) if result.unproven else (),
         warnings=result.warnings,
         history=history_picture(result),
         steps=tuple(_step(at, step, cases) for at, step in enumerate(result.steps, 1)),
@@ -185,6 +193,13 @@ def _confirmation(holdout: Holdout) -> Iterator[str]:
     )
     low, high = paired_difference_interval(holdout.broken, holdout.fixed, holdout.n)
     yield f"The change in accuracy lies between {points(low)} and {points(high)} points (95\u00a0% interval)."
+
+
+def _facts(result: TuneResult) -> Iterator[str]:
+    if result.cost_before is not None and result.cost_after is not None:
+        yield price_line(result.cost_before, result.cost_after)
+    if result.free_classifier is not None:
+        yield free_classifier_line(result.free_classifier)
 
 
 def _step(number: int, step: Step, cases: Cases) -> StepView:
