@@ -22,7 +22,8 @@ The tests themselves run with pytest:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command and return its exit code; a mistake of the user is one line, without a traceback."""
-    chosen = _parser().parse_args(arguments)
+    chosen = vars(_parser().parse_args(arguments))
+    command = chosen.pop("command")
     # Behind the parser, so that --help is there at once.
     from pytest_promptfit.errors import PromptfitError
     from pytest_promptfit.text import plain
@@ -31,32 +32,29 @@ def main(arguments: list[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # no text is a reason to fail, whatever the terminal can show
             stream.reconfigure(errors="backslashreplace")
     try:
-        for line in _lines(chosen):
+        # Only what the command needs is imported.
+        if command == "init":
+            from pytest_promptfit.cli.init import init
+
+            lines: Iterable[str] = init(**chosen)
+        elif command == "show":
+            from pytest_promptfit.cli.show import show
+
+            lines = show(**chosen)
+        else:
+            from pytest_promptfit.prompts.read import json_schema
+
+            lines = [json.dumps(json_schema(), indent=2)]
+        for line in lines:
             print(line)
         sys.stdout.flush()
     except PromptfitError as error:
-        print(f"promptfit {chosen.command}: {plain(str(error), keep_lines=True)}", file=sys.stderr)
+        print(f"promptfit {command}: {plain(str(error), keep_lines=True)}", file=sys.stderr)
         return 1
     except BrokenPipeError:  # whoever read our output has seen enough
         sys.stderr.close()
         return 1
     return 0
-
-
-def _lines(chosen: argparse.Namespace) -> Iterable[str]:
-    """Return what a command prints; only what that command needs is imported."""
-    if chosen.command == "init":
-        from pytest_promptfit.cli.init import InitOptions, init
-
-        options = InitOptions(chosen.data, chosen.text, chosen.label, chosen.model, chosen.output, chosen.rows)
-        return init(options)
-    if chosen.command == "show":
-        from pytest_promptfit.cli.show import ShowOptions, show
-
-        return show(ShowOptions(chosen.prompt, chosen.sample, chosen.as_json, chosen.cassettes))
-    from pytest_promptfit.prompts.read import json_schema
-
-    return [json.dumps(json_schema(), indent=2)]
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -28,45 +28,37 @@ if TYPE_CHECKING:
     from pytest_promptfit.prompts.samples import Sample, SampleSet
 
 
-@dataclass(frozen=True)
-class ShowOptions:
-    """What the user said on the command line; ``prompt`` may be ``path::case``, as pytest writes it."""
+def show(
+    prompt: str, sample: str | None = None, *, as_json: bool = False, cassettes: Path | None = None
+) -> Iterator[str]:
+    """Yield what is sent for a sample, line by line; raise PromptfitError when there is no such file or sample.
 
-    prompt: str
-    sample: str | None = None
-    as_json: bool = False
-    cassettes: Path | None = None
-
-
-def show(options: ShowOptions) -> Iterator[str]:
-    """Yield what is sent for a sample, line by line; raise PromptfitError when there is no such file or sample."""
-    path, _, case = options.prompt.partition("::")
+    ``prompt`` is a prompt file, or ``path::case`` as pytest writes it; ``sample`` an id or a case name.
+    """
+    path, _, case = prompt.partition("::")
     parsed = parse_prompt_file(Path(path))
     sample_set = read_samples(parsed)
     refuse_keys(parsed, sample_set.samples)
-    sample = _sample(sample_set, options.sample or case, path)
+    chosen = _sample(sample_set, sample or case, path)
     wire = Wire(parsed.config, sample_set.labels, parsed.path.parent)
-    payload = wire.payload(sample.text)
-    if options.as_json:
+    payload = wire.payload(chosen.text)
+    if as_json:
         yield json.dumps(payload, indent=2)
         return
-    folder = Where(options.cassettes).of(parsed.path, parsed.name)
-    seen = list(_recorded(wire, Cassette.load(folder), sample_set))
-    own = next((entry for entry in seen if entry.sample == sample), None)
+    seen = list(_recorded(wire, Cassette.load(Where(cassettes).of(parsed.path, parsed.name)), sample_set))
+    own = next((entry for entry in seen if entry.sample == chosen), None)
     here = Path.cwd()
-    place = f"{relative_to(os.path.normpath(sample.path), here)}:{sample.line}"
-    yield f"{plain(relative_to(str(parsed.path), here))}::{plain(sample.case_name)} ({plain(place)})"
-    yield f"label {plain(sample.label)}; {plain(str(wire.model))} at {plain(wire.provider.url)}"
+    place = f"{relative_to(os.path.normpath(chosen.path), here)}:{chosen.line}"
+    yield f"{plain(relative_to(str(parsed.path), here))}::{plain(chosen.case_name)} ({plain(place)})"
+    yield f"label {plain(chosen.label)}; {plain(str(wire.model))} at {plain(wire.provider.url)}"
     if wire.asks_for_prefix:
         yield f"{plain(str(wire.model))} does not continue a reply prefix: the user turn asks for it instead"
-    yield from _body(payload)
-    if own is not None:
+    for head, lines in _turns(payload, own):
         yield ""
-        yield f"[recorded reply] read as {plain(own.predicted) if own.predicted is not None else 'no label'}"
-        yield from _indented(own.reply.shown)
+        yield head
+        yield from (f"  {line}" for line in lines)
     yield ""
-    yield _tokens(wire, payload, own)
-    yield _full_run(wire, sample_set, seen)
+    yield from _figures(wire, payload, own, sample_set, seen)
 
 
 @dataclass(frozen=True)
@@ -105,39 +97,39 @@ def _recorded(wire: Wire, cassette: Cassette, sample_set: SampleSet) -> Iterator
             continue
 
 
-def _body(payload: dict[str, Any]) -> Iterator[str]:
+def _turns(payload: dict[str, Any], own: _Recorded | None) -> Iterator[tuple[str, list[str]]]:
+    """Yield the messages, the parameters and the recorded reply: the line above each, and its text as lines."""
     messages = messages_of(payload)
-    for at, (role, text) in enumerate(messages):
-        opens = role == "assistant" and at == len(messages) - 1
-        yield ""
-        yield f"[{plain(role)}]{' the reply goes on from here' if opens else ''}"
-        yield from _indented(text)
+    for at, (role, text) in enumerate(messages, 1):
+        opens = role == "assistant" and at == len(messages)
+        yield (
+            f"[{plain(role)}]{' the reply goes on from here' if opens else ''}",
+            plain(text, keep_lines=True).split("\n"),
+        )
     params = {name: value for name, value in payload.items() if name not in ("messages", "system", "model")}
     if params:
-        yield ""
-        yield f"[parameters] {plain(json.dumps(params, ensure_ascii=False))}"
+        yield f"[parameters] {plain(json.dumps(params, ensure_ascii=False))}", []
+    if own is not None:
+        predicted = plain(own.predicted) if own.predicted is not None else "no label"
+        yield f"[recorded reply] read as {predicted}", plain(own.reply.shown, keep_lines=True).split("\n")
 
 
-def _indented(text: str) -> list[str]:
-    return [f"  {line}" for line in plain(text, keep_lines=True).split("\n")]
-
-
-def _tokens(wire: Wire, payload: dict[str, Any], own: _Recorded | None) -> str:
+def _figures(
+    wire: Wire, payload: dict[str, Any], own: _Recorded | None, sample_set: SampleSet, seen: list[_Recorded]
+) -> Iterator[str]:
     if own is not None and own.reply.input_tokens:
         counted = f"{own.reply.input_tokens} in, {own.reply.output_tokens} out"
-        return f"tokens:   {counted} (as the recorded reply counts them)"
-    guess = estimate(wire.model, [payload])
-    return (
-        f"tokens:   about {guess.input_tokens} in, {guess.output_tokens} out "
-        f"(an estimate, {BYTES_PER_TOKEN} bytes a token: no reply to it is recorded)"
-    )
-
-
-def _full_run(wire: Wire, sample_set: SampleSet, seen: list[_Recorded]) -> str:
+        yield f"tokens:   {counted} (as the recorded reply counts them)"
+    else:
+        guess = estimate(wire.model, [payload])
+        yield (
+            f"tokens:   about {guess.input_tokens} in, {guess.output_tokens} out "
+            f"(an estimate, {BYTES_PER_TOKEN} bytes a token: no reply to it is recorded)"
+        )
     measured = [(entry.payload, entry.reply) for entry in seen]
     full = estimate(wire.model, [wire.payload(sample.text) for sample in sample_set.samples], measured)
     basis = f"from {full.measured_on:,} recorded replies" if full.measured_on else "an estimate"
-    return (
+    yield (
         f"full run: {full.calls:,} calls, about {full.input_tokens:,} tokens in, {full.output_tokens:,} out "
         f"({basis}): {full.price}; {len(seen):,} of them are recorded"
     )

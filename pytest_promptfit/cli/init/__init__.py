@@ -11,11 +11,11 @@ import os
 import re
 import shlex
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_promptfit.cli.init.columns import Guess, guess_columns
+from pytest_promptfit.cli.init.columns import guess_columns
 from pytest_promptfit.cli.init.imports import imported
 from pytest_promptfit.cli.init.starter import (
     FEW_SAMPLES,
@@ -45,6 +45,8 @@ from pytest_promptfit.text import plain, relative_to, short
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from pytest_promptfit.cli.init.columns import Guess
+    from pytest_promptfit.prompts.read import ParsedPrompt
     from pytest_promptfit.prompts.tables import Row
 
 MANY_ROWS = 2000
@@ -56,98 +58,86 @@ SHOWN_FAULTS = 5
 ENDINGS = (".prompt.yaml", ".prompt.yml")
 
 
-@dataclass(frozen=True)
-class InitOptions:
-    """What the user said on the command line."""
-
-    data: Path
-    text: str | None = None
-    label: str | None = None
-    model: str | None = None
-    output: Path | None = None
-    rows: int | None = None
-
-
-def init(options: InitOptions) -> Iterator[str]:
+def init(
+    data: Path,
+    *,
+    text: str | None = None,
+    label: str | None = None,
+    model: str | None = None,
+    output: Path | None = None,
+    rows: int | None = None,
+) -> Iterator[str]:
     """Write a prompt file for a data file, and yield the lines that say what was found, written and comes next.
+
+    ``text`` and ``label`` name columns, ``rows`` is how many to draw.
 
     Raises:
         PromptfitError: the data cannot be read, a column cannot be told, a row cannot be a sample, or a file
             that would be written is there already. Nothing is written then.
     """
-    target = _target(options)
-    others = imported(options.data)
+    target = _target(data, output)
+    others = imported(data)
     stem = target.name.removesuffix(ENDINGS[0]).removesuffix(ENDINGS[1])
-    drawn = target.with_name(f"{stem}.csv") if others or options.rows is not None else None
+    drawn = target.with_name(f"{stem}.csv") if others or rows is not None else None
     for path in (target, drawn):
         if path is not None and os.path.lexists(path):
             raise PromptfitError(f"{path}: is there already and stays as it is: name another file with --output")
-    columns, rows = (others.columns, others.rows) if others else read_rows(options.data)
-    if not rows:
-        raise PromptfitError(f"{options.data}: no rows below the names of the columns: expected at least one sample")
-    guess = _guess(options, columns, rows)
+    columns, table = (others.columns, others.rows) if others else read_rows(data)
+    if not table:
+        raise PromptfitError(f"{data}: no rows below the names of the columns: expected at least one sample")
+    if text and text not in columns:
+        text = text.replace("\\n", "\n")  # a line break is typed as \n in a template on the command line
+    try:
+        guess = guess_columns(columns, table, text=text, label=label)
+    except PromptfitError as error:
+        raise PromptfitError(f"{data}: {error}") from None
     if others:
         guess = replace(guess, remarks=(f"read as {others.kind}", *others.remarks, *guess.remarks))
-    usable = _usable(options, rows, guess)
-    kept = draw(usable, guess, options.rows) if options.rows is not None else usable
-    labels = count_labels(kept, guess)
-    named = options.model or (others.model if others else None)
-    model = choose_model(named, target.parent, "as you say" if options.model else f"as {options.data.name} says")
-    data = drawn or options.data
-    starter = Starter(_from(target.parent, data), guess, labels, model, others)
-    written = {drawn: as_csv(kept, guess, columns)} if drawn else {}
-    _write({**written, target: starter.text()}, target)
-    yield from _found_lines(options.data, starter, rows)
-    yield from (f"  note: {plain(remark)}" for remark in _remarks(starter))
-    for path in written:
-        yield f"wrote {_typed(path)}, {len(kept):,} of {len(rows):,} rows"
-    yield f"wrote {_typed(target)} for {model.spec} ({model.why})"
-    yield ""
-    yield from _next_lines(target, starter)
-
-
-def _target(options: InitOptions) -> Path:
-    if options.output is None:
-        stem = re.sub(r"[^\w.-]+", "-", options.data.name.partition(".")[0]).strip("-.") or "prompt"
-        return Path("prompts", f"{stem}.prompt.yaml")
-    if not options.output.name.endswith(ENDINGS):
-        raise PromptfitError(f"--output {options.output}: expected a name that ends in {' or '.join(ENDINGS)}")
-    return options.output
-
-
-def _guess(options: InitOptions, columns: Sequence[str], rows: Sequence[Row]) -> Guess:
-    # A line break is typed as \n in a template on the command line.
-    text = options.text.replace("\\n", "\n") if options.text and options.text not in columns else options.text
+    kept = _usable(data, table, guess, rows)
+    named = model or (others.model if others else None)
+    chosen = choose_model(named, target.parent, "as you say" if model else f"as {data.name} says")
     try:
-        return guess_columns(columns, rows, text=text, label=options.label)
-    except PromptfitError as error:
-        raise PromptfitError(f"{options.data}: {error}") from None
+        place = Path(os.path.relpath((drawn or data).resolve(), target.parent.resolve()))
+    except ValueError:  # another drive
+        place = (drawn or data).resolve()
+    starter = Starter(place.as_posix(), guess, count_labels(kept, guess), chosen, others)
+    written = {drawn: as_csv(kept, guess, columns)} if drawn else {}
+    parsed = _write({**written, target: starter.text()}, target)
+    yield from _found_lines(data, starter, len(table))
+    for path in written:
+        yield f"wrote {_typed(path)}, {len(kept):,} of {len(table):,} rows"
+    yield f"wrote {_typed(target)} for {chosen.spec} ({chosen.why})"
+    yield ""
+    yield from _next_lines(parsed, starter)
 
 
-def _usable(options: InitOptions, rows: Sequence[Row], guess: Guess) -> list[Row]:
-    """Return the rows that can be samples; with ``--rows`` the others are left out, else they are refused."""
+def _target(data: Path, output: Path | None) -> Path:
+    if output is None:
+        stem = re.sub(r"[^\w.-]+", "-", data.name.partition(".")[0]).strip("-.") or "prompt"
+        return Path("prompts", f"{stem}.prompt.yaml")
+    if not output.name.endswith(ENDINGS):
+        raise PromptfitError(f"--output {output}: expected a name that ends in {' or '.join(ENDINGS)}")
+    return output
+
+
+def _usable(data: Path, rows: Sequence[Row], guess: Guess, size: int | None) -> list[Row]:
+    """Return the rows that can be samples: of others ``size`` many leave them out, else they are refused."""
     wrong = faults(rows, guess)
     usable = without_twins((row for at, row in enumerate(rows) if at not in wrong), guess)
     if not usable:
-        raise PromptfitError(f"{options.data}: no row can be a sample: {next(iter(wrong.values()))}")
-    if wrong and options.rows is None:
-        lines = [f"{options.data}:{rows[at].line}: {why}" for at, why in list(wrong.items())[:SHOWN_FAULTS]]
+        raise PromptfitError(f"{data}: no row can be a sample: {next(iter(wrong.values()))}")
+    if size is not None:
+        return draw(usable, guess, size)
+    if wrong:
+        lines = [f"{data}:{rows[at].line}: {why}" for at, why in list(wrong.items())[:SHOWN_FAULTS]]
         more = f" (the first {SHOWN_FAULTS} of {len(wrong)} such rows)" if len(wrong) > SHOWN_FAULTS else ""
         lines.append(f"mend or delete these rows{more}, or leave them out with --rows {len(usable)}, in a copy")
         raise PromptfitError("\n".join(lines))
     return usable
 
 
-def _from(folder: Path, data: Path) -> str:
-    """Return the path of the data file as the prompt refers to it."""
-    try:
-        return Path(os.path.relpath(data.resolve(), folder.resolve())).as_posix()
-    except ValueError:  # another drive
-        return data.resolve().as_posix()
-
-
-def _write(texts: dict[Path, str], target: Path) -> None:
-    """Write the files and read the prompt as pytest will; where that fails, all of them go again."""
+def _write(texts: dict[Path, str], target: Path) -> ParsedPrompt:
+    """Write the files and return the prompt as pytest will read it; where that fails, all of them go again."""
     # Read back at once: a prompt file that pytest would refuse must not be left behind.
     written: list[Path] = []
     try:
@@ -157,25 +147,23 @@ def _write(texts: dict[Path, str], target: Path) -> None:
             with path.open("x", encoding="utf-8", newline="\n") as sink:
                 written.append(path)
                 sink.write(text)
-        read_samples(parse_prompt_file(target))
-    except OSError as error:
-        _remove(written)
-        raise PromptfitError(f"{target}: cannot be written: {error.strerror or error}") from None
-    except BaseException:
-        _remove(written)
+        parsed = parse_prompt_file(target)
+        read_samples(parsed)
+    except BaseException as error:
+        for path in written:
+            path.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise PromptfitError(f"{target}: cannot be written: {error.strerror or error}") from None
         raise
+    return parsed
 
 
-def _remove(paths: Sequence[Path]) -> None:
-    for path in paths:
-        path.unlink(missing_ok=True)
-
-
-def _found_lines(data: Path, starter: Starter, rows: Sequence[Row]) -> Iterator[str]:
-    guess = starter.guess
-    yield f"{_typed(data)}: {len(rows):,} rows"
+def _found_lines(data: Path, starter: Starter, rows: int) -> Iterator[str]:
+    """Yield which columns were found and why, and what is worth a note."""
+    guess, labels, size, model = starter.guess, starter.labels, starter.size, starter.model.spec
+    yield f"{_typed(data)}: {rows:,} rows"
     yield f"  text:  {plain(guess.text.column)} ({guess.text.why})"
-    yield f"  label: {plain(guess.label.column)} ({guess.label.why}): {balance(starter.labels)}"
+    yield f"  label: {plain(guess.label.column)} ({guess.label.why}): {balance(labels)}"
     for role, found in (("id", guess.id), ("note", guess.note), ("canonical", guess.canonical)):
         if found:
             yield f"  {role + ':':6} {plain(found.column)} ({found.why})"
@@ -183,32 +171,25 @@ def _found_lines(data: Path, starter: Starter, rows: Sequence[Row]) -> Iterator[
         yield "  id:    a short hash of each text"
     if guess.text.why != "as you say" or guess.label.why != "as you say":
         yield "  guessed wrong? Delete the prompt file and say --text COLUMN, --label COLUMN"
+    many = f"{size:,} samples are as many calls, and large cassettes: delete the prompt file and say"
+    remarks = (
+        (len(labels) == 1, "all samples have one label: add samples of the others"),
+        (len(labels) > MANY_LABELS, f"{len(labels)} labels are listed in every call: --label names another column"),
+        (size < FEW_SAMPLES, f"{size} samples are few: only a large change can be told from chance"),
+        (is_deprecated(model), f"{model} is deprecated: its provider is going to shut it down"),
+        (size > MANY_ROWS, f"{many} --rows {SUGGESTED_DRAW} for a draw"),
+    )
+    alike = (
+        f"the labels {same} differ only in case: mend the data if they mean the same" for same in similar_labels(labels)
+    )
+    for remark in (*guess.remarks, *alike, *(said for applies, said in remarks if applies)):
+        yield f"  note: {plain(remark)}"
 
 
-def _remarks(starter: Starter) -> Iterator[str]:
-    yield from starter.guess.remarks
-    for same in similar_labels(starter.labels):
-        yield f"the labels {same} differ only in case: mend the data if they mean the same"
-    if len(starter.labels) == 1:
-        yield "all samples have one label: add samples of the others"
-    if len(starter.labels) > MANY_LABELS:
-        yield f"{len(starter.labels)} labels are listed in every call: --label names another column"
-    if starter.size < FEW_SAMPLES:
-        yield f"{starter.size} samples are few: only a large change can be told from chance"
-    if is_deprecated(starter.model.spec):
-        yield f"{starter.model.spec} is deprecated: its provider is going to shut it down"
-    if starter.size > MANY_ROWS:
-        yield (
-            f"{starter.size:,} samples are as many calls, and large cassettes: delete the prompt file and "
-            f"say --rows {SUGGESTED_DRAW} for a draw"
-        )
-
-
-def _next_lines(target: Path, starter: Starter) -> Iterator[str]:
-    path = shlex.quote(_typed(target))
-    parsed = parse_prompt_file(target)
+def _next_lines(parsed: ParsedPrompt, starter: Starter) -> Iterator[str]:
+    path = shlex.quote(_typed(parsed.path))
     sample_set = read_samples(parsed)
-    wire = Wire(parsed.config, sample_set.labels, target.parent)
+    wire = Wire(parsed.config, sample_set.labels, parsed.path.parent)
     cost = estimate(wire.model, [wire.payload(sample.text) for sample in sample_set.samples]).shown
     if INSTALL_LOCAL in starter.model.why:
         yield "First, install the model and what runs it:"

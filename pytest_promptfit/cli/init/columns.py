@@ -16,7 +16,7 @@ from pytest_promptfit.prompts.samples import columns_in
 from pytest_promptfit.text import cut, nearest, plain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from pytest_promptfit.prompts.tables import Row
 
@@ -135,14 +135,18 @@ def guess_columns(
     """
     profiles = {column: Profile(column, tuple(row.cells[column].strip() for row in rows)) for column in columns}
     own = [] if not text else [text] if text in columns else columns_in(text) or [text]
-    for name in own:
-        _check_column("--text", name, columns)
-    if label:
-        _check_column("--label", label, columns)
+    for option, name in (*(("--text", name) for name in own), ("--label", label)):
+        if name and name not in columns:
+            raise PromptfitError(f"{option} {plain(name)}: no such column{nearest(name, columns)}")
     if len(columns) < 2:
         raise PromptfitError(f"one column only, {_shown(columns[0])}: expected one of texts and one of labels")
-    if not (text and label):
-        _refuse_missing_header(profiles)
+    # Where the first line is a sample, a column's name is one of its own values.
+    samples = (p.name for p in profiles.values() if p.name in p.values and len(p.values) < len(p.cells))
+    if not (text and label) and (sample := next(samples, None)):
+        raise PromptfitError(
+            f"line 1 looks like a sample, not like names of columns ({_shown(sample)} is a value of its own column): "
+            "put a line with names before it, such as text,label"
+        )
     free = [profile for profile in profiles.values() if profile.name not in (*own, label)]
     yes_no = [profile for profile in free if {value.casefold() for value in profile.values} <= YES_NO]
     canonical = _named(yes_no, CANONICAL_NAMES)
@@ -153,7 +157,11 @@ def guess_columns(
     free = [p for p in free if p.name != labels.column and not p.says_the_same_as(profiles[labels.column])]
     texts = Found(text, "as you say") if text else _text(free) or note
     if texts is None:
-        raise _no_text(columns, profiles, labels)
+        others = ", ".join(f"{_shown(p.name)}{_such_as(p)}" for p in profiles.values() if p.name != labels.column)
+        raise PromptfitError(
+            f"no column looks like texts beside the labels in {_shown(labels.column)}: {others}: "
+            "say which with --text COLUMN, and --label COLUMN where the labels were guessed wrong"
+        )
     identity, remarks = _id([profile for profile in free if profile.name != texts.column])
     return Guess(texts, labels, identity, note if note != texts else None, canonical, tuple(remarks))
 
@@ -161,21 +169,6 @@ def guess_columns(
 def is_number(value: str) -> bool:
     """Tell whether a value is a number as data files write them."""
     return re.fullmatch(r"[-+]?\d+([.,]\d+)*([eE][-+]?\d+)?", value) is not None
-
-
-def _check_column(option: str, name: str, columns: Sequence[str]) -> None:
-    if name not in columns:
-        raise PromptfitError(f"{option} {plain(name)}: no such column{nearest(name, columns)}")
-
-
-def _refuse_missing_header(profiles: Mapping[str, Profile]) -> None:
-    """Refuse a file whose first line is a sample: then a column's name is one of its own values."""
-    for name, profile in profiles.items():
-        if name and name in profile.values and len(profile.values) < len(profile.cells):
-            raise PromptfitError(
-                f"line 1 looks like a sample, not like names of columns ({_shown(name)} is a value of its own column): "
-                "put a line with names before it, such as text,label"
-            )
 
 
 def _named(profiles: Iterable[Profile], names: Sequence[str]) -> Found | None:
@@ -196,7 +189,11 @@ def _label(profiles: Sequence[Profile]) -> Found:
         )
     if fitting:
         return _one_label(_best(fitting), open_to, "by its name")
-    candidates = [profile for profile in open_to if _looks_like_label(profile)]
+    candidates = []
+    for profile in open_to:
+        most = min(MOST_NUMBERS if profile.are_numbers else MOST_LABELS, max(2, len(profile.cells) // 3))
+        if 2 <= len(profile.values) <= most and _is_short(profile):
+            candidates.append(profile)
     if candidates:
         return _one_label(candidates, open_to, "the only column with few different values")
     counts = ", ".join(f"{_shown(p.name)} ({len(p.values)} different values)" for p in profiles) or "none is left"
@@ -219,11 +216,6 @@ def _one_label(candidates: Sequence[Profile], all_columns: Sequence[Profile], wh
 def _could_be_label(profile: Profile) -> bool:
     most = max(FEW_ROWS, len(profile.cells) // 2)
     return len(profile.values) <= most and _is_short(profile)
-
-
-def _looks_like_label(profile: Profile) -> bool:
-    most = min(MOST_NUMBERS if profile.are_numbers else MOST_LABELS, max(2, len(profile.cells) // 3))
-    return 2 <= len(profile.values) <= most and _is_short(profile)
 
 
 def _is_short(profile: Profile) -> bool:
@@ -270,14 +262,6 @@ def _ambiguous(what: str, option: str, candidates: Sequence[Profile]) -> Promptf
         template = plain(" ".join(f"{{{profile.name}}}" for profile in candidates)).replace("'", "'\\''")
         both = f", or more than one as a template: --text '{template}'"
     return PromptfitError(f"several columns could be the {what}: {names}: say which with {option} COLUMN{both}")
-
-
-def _no_text(columns: Sequence[str], profiles: Mapping[str, Profile], label: Found) -> PromptfitError:
-    others = ", ".join(f"{_shown(c)}{_such_as(profiles[c])}" for c in columns if c != label.column)
-    return PromptfitError(
-        f"no column looks like texts beside the labels in {_shown(label.column)}: {others}: "
-        "say which with --text COLUMN, and --label COLUMN where the labels were guessed wrong"
-    )
 
 
 def _such_as(profile: Profile) -> str:

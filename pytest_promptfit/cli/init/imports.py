@@ -18,7 +18,7 @@ from pytest_promptfit.prompts.yaml_source import YamlSource, read_text
 from pytest_promptfit.text import short
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 Turn = tuple[str, str]
@@ -61,23 +61,45 @@ def imported(path: Path) -> Imported | None:
         source = YamlSource.read(path)
         is_promptfoo = isinstance(source.value, dict) and "prompts" in source.value
         return _Promptfoo(source).imported() if is_promptfoo else None
+    if ending not in (".csv", ".jsonl"):
+        return None
+    columns, rows = read_rows(path)
     if ending == ".csv":
-        columns, rows = read_rows(path)
-        return _promptfoo_table(path, columns, rows) if any(map(_EXPECTED.fullmatch, columns)) else None
-    if ending == ".jsonl":
-        columns, rows = read_rows(path)
-        if {"input", "ideal"} <= {*columns}:
-            return _conversations("OpenAI evals", path, rows, _of_eval)
-        if "messages" in columns:
-            return _conversations("OpenAI fine-tuning data", path, rows, _of_fine_tuning)
-    return None
+        if not any(map(_EXPECTED.fullmatch, columns)):
+            return None
+        # promptfoo's tests without their prompt: the variables stay columns, what is expected is the label.
+        kept = [column for column in columns if not column.startswith("__") and column != "label"]
+        labels = [_label(_assertions_of(row.cells), row.cells) for row in rows]
+        found = tuple(
+            Row({**{column: row.cells[column] for column in kept}, "label": label}, row.line)
+            for row, label in zip(rows, labels, strict=True)
+            if label is not None
+        )
+        remarks = _left_out(path, len(rows), len(found))
+        return Imported("promptfoo's tests", (*kept, "label"), found, remarks=remarks)
+    is_eval = {"input", "ideal"} <= {*columns}
+    return _conversations(path, rows, is_eval) if is_eval or "messages" in columns else None
 
 
-def _conversations(kind: str, path: Path, rows: Sequence[Row], read: Any) -> Imported:
-    """Return chats as samples: what the system says to all of them is the prompt, the user's turn the text."""
+def _conversations(path: Path, rows: Sequence[Row], is_eval: bool) -> Imported:
+    """Return chats as samples: what the system says to all of them is the prompt, the user's turn the text.
+
+    In OpenAI's evals ``input`` is a text or a chat, and ``ideal`` an answer or a list of those that do; in its
+    fine-tuning data the label is the last turn of the chat, which is the model's.
+    """
     found, first = [], ("", 0)
     for row in rows:
-        turns, label = read(path, row)
+        if is_eval:
+            ideal, chat = _json(row.cells["ideal"]), _json(row.cells["input"])
+            answers = ideal if isinstance(ideal, list) else [row.cells["ideal"]]
+            if len(answers) != 1:
+                raise _error(path, row.line, f"ideal: {short(ideal)}: expected one answer, the label")
+            turns = _turns(path, row.line, chat) if isinstance(chat, list) else [("user", row.cells["input"])]
+            label = str(answers[0])
+        else:
+            *turns, (role, label) = _turns(path, row.line, _json(row.cells["messages"])) or [("", "")]
+            if role != "assistant":
+                raise _error(path, row.line, "messages: expected the label as the last message, of the assistant")
         system = "\n\n".join(text for role, text in turns if role in ("system", "developer"))
         asked = [text for role, text in turns if role == "user"]
         if len(asked) != 1 or any(role == "assistant" for role, _ in turns):
@@ -85,27 +107,9 @@ def _conversations(kind: str, path: Path, rows: Sequence[Row], read: Any) -> Imp
         first = first if first[1] else (system, row.line)
         if system != first[0]:
             raise _error(path, row.line, f"another system message than in line {first[1]}: expected one for all")
-        found.append(Row({"text": asked[0], "label": label}, row.line))
+        found.append(Row({"text": asked[0], "label": label.strip()}, row.line))
+    kind = "OpenAI evals" if is_eval else "OpenAI fine-tuning data"
     return Imported(kind, ("text", "label"), tuple(found), system_prompt=first[0])
-
-
-def _of_eval(path: Path, row: Row) -> tuple[list[Turn], str]:
-    """Read a line of OpenAI evals: ``input`` is a text or a chat, ``ideal`` an answer or a list of those that do."""
-    ideal = _json(row.cells["ideal"])
-    answers = ideal if isinstance(ideal, list) else [row.cells["ideal"]]
-    if len(answers) != 1:
-        raise _error(path, row.line, f"ideal: {short(ideal)}: expected one answer, the label")
-    chat = _json(row.cells["input"])
-    turns = _turns(path, row.line, chat) if isinstance(chat, list) else [("user", row.cells["input"])]
-    return turns, str(answers[0]).strip()
-
-
-def _of_fine_tuning(path: Path, row: Row) -> tuple[list[Turn], str]:
-    """Read a line of OpenAI's fine-tuning data: a chat whose last turn is the model's."""
-    turns = _turns(path, row.line, _json(row.cells["messages"]))
-    if not turns or turns[-1][0] != "assistant":
-        raise _error(path, row.line, "messages: expected the label as the last message, of the assistant")
-    return turns[:-1], turns[-1][1].strip()
 
 
 def _turns(path: Path, line: int, messages: object) -> list[Turn]:
@@ -116,19 +120,6 @@ def _turns(path: Path, line: int, messages: object) -> list[Turn]:
             raise _error(path, line, f"{short(message)}: expected a message with role and content")
         turns.append((str(message.get("role")).lower(), text))
     return turns
-
-
-def _promptfoo_table(path: Path, columns: Sequence[str], rows: Sequence[Row]) -> Imported:
-    """Return promptfoo's tests without their prompt: the variables stay columns, what is expected is the label."""
-    kept = [column for column in columns if not column.startswith("__") and column != "label"]
-    labels = [_label(_assertions_of(row.cells), row.cells) for row in rows]
-    found = [
-        Row({**{column: row.cells[column] for column in kept}, "label": label}, row.line)
-        for row, label in zip(rows, labels, strict=True)
-        if label is not None
-    ]
-    left_out = _left_out(path, len(rows), len(found))
-    return Imported("promptfoo's tests", (*kept, "label"), tuple(found), remarks=left_out)
 
 
 def _left_out(path: Path, all_of: int, kept: int) -> tuple[str, ...]:
@@ -148,20 +139,18 @@ def _label(assertions: Iterable[Any], variables: Mapping[str, Any]) -> str | Non
         if isinstance(assertion, dict):
             kind, value = assertion.get("type"), assertion.get("value")
         else:
-            kind, value = _read_assertion(str(assertion))
+            # In a table's cell: without a kind before a colon the reply must equal it.
+            text = str(assertion).strip()
+            parts = _ASSERTION.fullmatch(text)
+            if parts and (parts[1] == "equals" or _NO_COMPARISON.fullmatch(parts[1])):
+                kind, value = parts[1], parts[2]
+            else:
+                kind, value = "other" if text in ("is-json", "contains-json", "is-refusal") else "equals", text
         if kind == "equals" and not isinstance(value, dict | list | None):
             # YAML reads a bare true, and the model is to answer with that word.
             said = str(value).lower() if isinstance(value, bool) else str(value)
             return filled(said, lambda name: str(value_at(variables, name))).strip()
     return None
-
-
-def _read_assertion(text: str) -> tuple[str, str]:
-    """Return the kind of an assertion in a table's cell, and its value: without a kind the reply must equal it."""
-    found = _ASSERTION.fullmatch(text.strip())
-    if found and (found[1] == "equals" or _NO_COMPARISON.fullmatch(found[1])):
-        return found[1], found[2]
-    return ("other", "") if text.strip() in ("is-json", "contains-json", "is-refusal") else ("equals", text.strip())
 
 
 class _Promptfoo:
@@ -176,36 +165,26 @@ class _Promptfoo:
         if not prompts:
             raise self._error("prompts", "none: expected one")
         turns = self._prompt(prompts[0])
-        tests = list(self._tests(self._value.get("tests") or []))
-        default = self._default()
-        variables = [{**_mapping(default, "vars"), **_mapping(test, "vars")} for test, _ in tests]
-        labels = [
-            _label([*_list(test, "assert"), *_assertions_of(test), *_list(default, "assert")], values)
-            for (test, _), values in zip(tests, variables, strict=True)
-        ]
-        used = [
-            (values, label, line) for values, label, (_, line) in zip(variables, labels, tests, strict=True) if label
-        ]
+        tests = self._tests()
+        used = [(variables, label, line) for variables, label, line in tests if label]
         remarks = _left_out(self._path, len(tests), len(used))
         if len(prompts) > 1:
             remarks = (*remarks, f"the first of {len(prompts)} prompts is imported")
         before, asked, after = parts_of(next((text for role, text in reversed(turns) if role == "user"), ""))
         if not asked:
             raise self._error("prompts", "expected the text as a variable such as {{text}} in what the user says")
-        found = [
-            Row({"text": filled(asked, partial(self._said, values, line)), "label": label}, line)
-            for values, label, line in used
-        ]
-        return Imported(
-            "promptfoo's configuration",
-            ("text", "label"),
-            tuple(found),
-            self._system(turns, [values for values, _, _ in used]),
-            before,
-            after,
-            self._model(),
-            remarks,
+        rows = tuple(
+            Row({"text": filled(asked, partial(self._said, variables, line)), "label": label}, line)
+            for variables, label, line in used
         )
+        system = self._system(turns, [variables for variables, *_ in used])
+        providers = self._value.get("providers") or self._value.get("targets") or []
+        first = providers[0] if isinstance(providers, list) and providers else providers
+        name = first.get("id") if isinstance(first, dict) else first
+        kind, *model = name.split(":") if isinstance(name, str) else [""]
+        # Only a model that we ask too is taken over.
+        ours = f"{PROMPTFOO_PROVIDERS[kind]}/{model[-1]}" if model and kind in PROMPTFOO_PROVIDERS else None
+        return Imported("promptfoo's configuration", ("text", "label"), rows, system, before, after, ours, remarks)
 
     def _system(self, turns: Sequence[Turn], rows: Sequence[Mapping[str, Any]]) -> str:
         """Return what the system says, with what all tests say alike."""
@@ -246,41 +225,37 @@ class _Promptfoo:
                 raise self._error("prompts", f"{short(other[0])}: expected variables alone, such as {{{{text}}}}")
         return turns
 
-    def _tests(self, tests: object) -> Iterable[tuple[dict[str, Any], int]]:
-        """Yield the tests, those of files too, each with its line."""
-        for index, test in enumerate(tests if isinstance(tests, list) else [tests]):
-            if isinstance(test, str):
-                yield from self._tests_of(self._file(test))
-            elif isinstance(test, dict):
-                yield test, self._source.line(("tests", index))
-            else:
-                raise self._error("tests", f"{short(test)}: expected tests, or a file of them")
-
-    def _tests_of(self, file: Path) -> Iterable[tuple[dict[str, Any], int]]:
-        if file.suffix.lower() in (".yaml", ".yml", ".json"):
-            source = YamlSource.read(file)
-            for test, line in zip(source.value or [], source.item_lines(), strict=True):
-                yield (test if isinstance(test, dict) else {}), line
-            return
-        _, rows = read_rows(file)
-        for row in rows:
-            named = {name: cell for name, cell in row.cells.items() if not name.startswith("__")}
-            yield {"vars": named, **{name: cell for name, cell in row.cells.items() if name.startswith("__")}}, row.line
-
-    def _default(self) -> dict[str, Any]:
+    def _tests(self) -> list[tuple[dict[str, Any], str | None, int]]:
+        """Return the variables of each test, what its reply must equal where it says that, and its line."""
+        listed = list(self._listed(self._value.get("tests") or []))
         default = self._value.get("defaultTest") or {}
         if isinstance(default, str):
             default = YamlSource.read(self._file(default)).value
-        return default if isinstance(default, dict) else {}
+        default = default if isinstance(default, dict) else {}
+        found = []
+        for test, line in listed:
+            variables = {**_mapping(default, "vars"), **_mapping(test, "vars")}
+            assertions = [*_list(test, "assert"), *_assertions_of(test), *_list(default, "assert")]
+            found.append((variables, _label(assertions, variables), line))
+        return found
 
-    def _model(self) -> str | None:
-        """Return the first provider's model as we name it, where it is one that we ask."""
-        providers = self._value.get("providers") or self._value.get("targets") or []
-        first = providers[0] if isinstance(providers, list) and providers else providers
-        name = first.get("id") if isinstance(first, dict) else first
-        parts = name.split(":") if isinstance(name, str) else []
-        ours = PROMPTFOO_PROVIDERS.get(parts[0]) if len(parts) > 1 else None
-        return f"{ours}/{parts[-1]}" if ours else None
+    def _listed(self, tests: object) -> Iterator[tuple[dict[str, Any], int]]:
+        """Yield the tests, those of files too, each with its line."""
+        for index, test in enumerate(tests if isinstance(tests, list) else [tests]):
+            if isinstance(test, dict):
+                yield test, self._source.line(("tests", index))
+                continue
+            if not isinstance(test, str):
+                raise self._error("tests", f"{short(test)}: expected tests, or a file of them")
+            file = self._file(test)
+            if file.suffix.lower() in (".yaml", ".yml", ".json"):
+                source = YamlSource.read(file)
+                for each, line in zip(source.value or [], source.item_lines(), strict=True):
+                    yield (each if isinstance(each, dict) else {}), line
+                continue
+            for row in read_rows(file)[1]:
+                own = {name: cell for name, cell in row.cells.items() if name.startswith("__")}
+                yield {"vars": {name: cell for name, cell in row.cells.items() if name not in own}, **own}, row.line
 
     def _file(self, said: str) -> Path:
         name = said.removeprefix("file://")

@@ -1,4 +1,7 @@
-"""The text of a new prompt file: a model that can be asked at once, and a first prompt with comments that teach."""
+"""A new prompt file: the model that can be asked at once, and what is filled into ``starter.yaml.jinja``.
+
+The words of the file, and the comments that teach, are in that template.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import json
 import re
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_promptfit.cli.init.columns import is_number
@@ -16,8 +20,7 @@ from pytest_promptfit.providers.wire import provider_of
 from pytest_promptfit.text import cut, plain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
+    from collections.abc import Mapping
 
     from pytest_promptfit.cli.init.columns import Guess
     from pytest_promptfit.cli.init.imports import Imported
@@ -183,120 +186,39 @@ class Starter:
         return sum(self.labels.values())
 
     def text(self) -> str:
-        """Return the YAML."""
-        parts = (self._head, self._prompt, self._labels, self._samples, self._gates, self._tune)
-        return "\n\n".join("\n".join(part()) for part in parts) + "\n"
+        """Return the YAML: the template filled in."""
+        from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    def _head(self) -> Iterator[str]:
-        yield f"# Classifies the texts of {plain(self.data)}: {self.size:,} samples, {len(self.labels)} labels."
-        yield "# Edit it freely; `promptfit show` prints what is sent, `pytest --promptfit` tells what a change did."
-        yield ""
-        yield "# The model that is asked; a small one is cheap, and tuning makes up for much of its size."
-        yield f"model: {scalar(str(self.model.spec))}"
-        others = [(offer.model, f"needs {offer.variable}; params: {_flow(offer.params)}") for offer in OFFERS]
-        for name, needs in [*others, (LOCAL, "runs inside the process, without a key")]:
-            if name != str(self.model.spec):
-                yield f"# model: {name}  # {needs}"
-        yield f"# Sent to the API as they are: {self.model.why_params}."
-        yield f"params: {_flow(self.model.params)}"
-
-    def _prompt(self) -> Iterator[str]:
-        if self.imported and self.imported.has_prompt:
-            yield f"# What is said to the model, around each text: that of {self.imported.kind}."
-            yield "prompt:"
-            yield f"  system_prompt: {scalar(self.imported.system_prompt)}"
-            yield f"  user_prompt_prefix: {scalar(self.imported.user_prompt_prefix)}"
-            yield f"  user_prompt_suffix: {scalar(self.imported.user_prompt_suffix)}"
-            return
-        yield "# What is said to the model, around each text. {labels} stands for the labels, listed."
-        yield "prompt:"
-        yield "  # Say here what each label means, and what to do with doubtful texts: that helps most."
-        yield '  system_prompt: "Classify the text as one of: {labels}."'
-        yield '  user_prompt_prefix: "<text>"'
-        yield "  # The label is read from the last <label>…</label> of the reply."
-        yield "  user_prompt_suffix: |-"
-        yield "    </text>"
+        environment = Environment(  # noqa: S701 - what it makes is YAML, and quoted as that
+            loader=FileSystemLoader(Path(__file__).parent),
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            keep_trailing_newline=True,
+        )
+        environment.filters |= {"scalar": scalar, "flow": _flow, "plain": plain}
+        labels, optimizer = self.labels, OPTIMIZERS.get(self.model.spec.provider, "")
+        are_numbers = all(map(is_number, labels))
+        whole = {label: str(int(float(label))) for label in labels if re.fullmatch(r"-?\d+\.0+", label)}
         # Spelled out where they are few words: a very small model copies the form that it sees.
-        few = len(self.labels) <= SPELLED_LABELS and all(map(str.isprintable, self.labels))
-        spelled = self.labels if few and not any(map(is_number, self.labels)) else ["…"]
-        answers = " or ".join(f"<label>{label}</label>" for label in spelled)
-        yield f"    Which one is it: {{labels}}? Answer with Label: {answers}"
-        if self.model.is_local:
-            yield "  # Words put in the model's mouth: a very small model keeps to the format that way."
-            yield '  bot_reply_prefix: "Label: <label>"'
-        yield from self._label_words()
-
-    def _label_words(self) -> Iterator[str]:
-        """Yield what the model says for each label: numbers tell it nothing."""
-        whole = {label: str(int(float(label))) for label in self.labels if re.fullmatch(r"-?\d+\.0+", label)}
-        if len(whole) == len(self.labels) == len(set(whole.values())):
-            yield "  # What the model says for each label. Words that mean something work better than numbers."
-            yield f"  label_words: {_flow(whole)}"
-        elif all(map(is_number, self.labels)) and len(self.labels) <= LISTED_LABELS:
-            yield "  # The labels are numbers, which tell the model nothing: say a word for each, such as"
-            yield f"  # label_words: {_flow(dict.fromkeys(self.labels, '…'))}"
-
-    def _labels(self) -> Iterator[str]:
-        if len(self.labels) > LISTED_LABELS:
-            yield f"# labels: those of the samples, {len(self.labels)} of them; a slip is found where they are listed."
-            return
-        yield "# A sample with any other label is a mistake in the data, and said."
-        listed = f"labels: [{', '.join(map(scalar, self.labels))}]"
-        if len(listed) <= LONGEST_LIST:
-            yield listed
-            return
-        yield "labels:"
-        yield from (f"  - {scalar(label)}" for label in self.labels)
-
-    def _samples(self) -> Iterator[str]:
-        guess = self.guess
-        yield "# Each row is a test case."
-        yield "samples:"
-        yield f"  file: {scalar(self.data)}  # relative to this file"
-        yield f'  text: {scalar(guess.text.column)}  # a column, or a template such as "{{title}} {{body}}"'
-        yield f"  label: {scalar(guess.label.column)}"
-        if guess.id:
-            yield f"  id: {scalar(guess.id.column)}"
-        else:
-            yield "  # id: a column; without it a short hash of the text"
-        if guess.note:
-            yield f"  note: {scalar(guess.note.column)}  # why the label is right; the optimizer reads it"
-        if guess.canonical:
-            yield f"  canonical: {scalar(guess.canonical.column)}"
-        yield ""
-        yield "# Samples that must never be got wrong, whatever the average:"
-        yield "# canonical:"
-        yield f'#   - {{text: "…", label: {scalar(next(iter(self.labels)))}, note: "why it must be right"}}'
-
-    def _gates(self) -> Iterator[str]:
-        yield "# gated: a single sample may flip, the gates decide. strict: each wrong sample that is not a known"
-        yield "# miss of the baseline fails."
-        yield "cases: gated"
-        yield "gates:"
-        yield "  # accuracy: 0.80                # a floor; set it once you know what the prompt reaches"
-        if len(self.labels) <= LISTED_LABELS:
-            rare = min(self.labels, key=lambda label: self.labels[label])
-            yield f"  # recall: {_flow({rare: 0.7})}"
-        # A very small model may miss the format often at first: a gate that fails at once teaches nothing.
-        switch = "# " if self.model.is_local else ""
-        yield f"  {switch + 'missing: 0.1':31} # at most this share of replies without a label that can be read"
-        yield "  regression: {alpha: 0.05}       # not worse than the baseline beyond chance: a paired test"
-
-    def _tune(self) -> Iterator[str]:
-        yield "# pytest --tune improves the prompt within this budget, and rewrites this file where that is earned."
-        if self.size < FEW_SAMPLES:
-            yield f"# {self.size} samples are few: no gain can be proved with less than some {FEW_SAMPLES}."
-        yield "tune:"
-        optimizer = OPTIMIZERS.get(self.model.spec.provider)
-        if optimizer and not self.model.spec.base_url:
-            yield f"  model: {optimizer}  # proposes texts; without it, only searches"
-            limit = "max_completion_tokens" if optimizer.startswith("openai/") else "max_tokens"
-            yield f"  params: {{{limit}: 10000}}  # how long its replies may be, thoughts included: usd needs a limit"
-            yield "  budget: {task_calls: 600, optimizer_calls: 10, usd: 1.00}"
-        else:
-            yield "  # Without a model it searches for examples, words and formats; this one would propose texts too:"
-            yield f"  # model: {OPTIMIZERS['openai']}"
-            yield "  budget: {task_calls: 600}"
+        few = len(labels) <= SPELLED_LABELS and all(map(str.isprintable, labels))
+        spelled = labels if few and not any(map(is_number, labels)) else ["…"]
+        return environment.get_template("starter.yaml.jinja").render(
+            vars(self),
+            size=self.size,
+            offers=OFFERS,
+            local=LOCAL,
+            answers=" or ".join(f"<label>{label}</label>" for label in spelled),
+            are_numbers=are_numbers,
+            whole_numbers=whole if len(whole) == len(labels) == len(set(whole.values())) else {},
+            rarest=min(labels, key=lambda label: labels[label]),
+            listed_labels=LISTED_LABELS,
+            longest_list=LONGEST_LIST,
+            few_samples=FEW_SAMPLES,
+            optimizer=optimizer,
+            default_optimizer=OPTIMIZERS["openai"],
+            limit=LIMITS[optimizer.partition("/")[0]] if optimizer else "",
+        )
 
 
 def scalar(text: str) -> str:
