@@ -92,38 +92,28 @@ def summary_lines(
         yield f"- {'⚪' if fails is None else '❌' if fails else '✅'} {_quoted(line)}"
     yield ""
     for result in results:
-        yield from _diff(result, relative, changes.get(result.evaluation.path))
+        change = changes.get(result.evaluation.path)
+        if change and change.diff:
+            # A fence ends at as many backticks as opened it, and a prompt may hold any number of them.
+            longest = max(len(run) for line in change.diff for run in re.findall("`*", line))
+            fence = "`" * max(3, longest + 1)
+            yield f"{_quoted(relative(result.evaluation.path))} since {_quoted(change.since)}:"
+            yield from ("", f"{fence}diff", *change.diff, fence, "")
     yield "| prompt | model | accuracy | against | gates |"
     yield "| --- | --- | --- | --- | --- |"
-    yield from (_row(result, relative) for result in results)
+    for result in results:
+        evaluation, compared, against = result.evaluation, result.comparison, "none"
+        if compared:
+            moved = f"fixed {len(compared.fixed)}, broke {len(compared.broken)}"
+            against = f"{_quoted(compared.reference)} {'unchanged' if compared.is_unchanged else moved}"
+        gates = (f"{gate.name} {'**failed**' if gate.passed is False else gate.verdict}" for gate in result.gates)
+        right, total = evaluation.confusion.correct, evaluation.confusion.total
+        accuracy = f"{percent(right / total)} ({right} of {total})" if total else "–"
+        cells = (_quoted(relative(evaluation.path)), _quoted(evaluation.model), accuracy, against, ", ".join(gates))
+        yield f"| {' | '.join(cells)} |"
     yield ""
     for result in results:
         yield from _details(result, relative)
-
-
-def _diff(result: PromptResult, relative: Callable[[str], str], change: Change | None) -> Iterator[str]:
-    """Yield the diff as a block of code that nothing in it can end, and in which nothing is markup."""
-    if change is None or not change.diff:
-        return
-    # A fence ends at as many backticks as opened it, and a prompt may hold any number of them.
-    longest = max((len(run) for line in change.diff for run in re.findall("`+", line)), default=0)
-    fence = "`" * max(3, longest + 1)
-    yield f"{_quoted(relative(result.evaluation.path))} since {_quoted(change.since)}:"
-    yield ""
-    yield from (f"{fence}diff", *change.diff, fence, "")
-
-
-def _row(result: PromptResult, relative: Callable[[str], str]) -> str:
-    evaluation, compared = result.evaluation, result.comparison
-    against = "none"
-    if compared:
-        moved = "unchanged" if compared.is_unchanged else f"fixed {len(compared.fixed)}, broke {len(compared.broken)}"
-        against = f"{_quoted(compared.reference)} {moved}"
-    gates = ", ".join(f"{gate.name} {'**failed**' if gate.passed is False else gate.verdict}" for gate in result.gates)
-    right, total = evaluation.confusion.correct, evaluation.confusion.total
-    accuracy = f"{percent(right / total)} ({right} of {total})" if total else "–"
-    cells = (_quoted(relative(evaluation.path)), _quoted(evaluation.model), accuracy, against, gates)
-    return f"| {' | '.join(cells)} |"
 
 
 def _details(result: PromptResult, relative: Callable[[str], str]) -> Iterator[str]:

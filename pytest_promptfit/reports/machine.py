@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    from pytest_promptfit.evaluation.outcomes import Evaluation
     from pytest_promptfit.evaluation.verdicts import PromptResult
     from pytest_promptfit.tuning.result import Holdout, Step, TuneUsage
 
@@ -139,7 +138,16 @@ def _prompt(result: PromptResult, relative: Callable[[str], str]) -> dict[str, A
             "unanswered": len(evaluation.unanswered),
         },
         "canonical": {"total": len(canonical), "correct": sum(outcome.correct for outcome in canonical)},
-        "metrics": _metrics(evaluation),
+        "metrics": {
+            "accuracy": confusion.accuracy,
+            "accuracy_ci95": list(wilson_interval(confusion.correct, confusion.total)) if confusion.total else None,
+            "macro_f1": confusion.macro_f1,
+            "labels": {
+                label: {name: getattr(figures, name) for name in ("precision", "recall", "f1", "support")}
+                for label, figures in confusion.by_label.items()
+            },
+            "confusion": confusion.table,
+        },
         "baseline": comparison
         and {
             "accuracy": comparison.accuracy,
@@ -149,39 +157,19 @@ def _prompt(result: PromptResult, relative: Callable[[str], str]) -> dict[str, A
         },
         "gates": [{"name": gate.name, "passed": gate.passed, "detail": gate.detail} for gate in result.gates],
         "usage": {
-            "calls": evaluation.usage.calls,
-            "replayed": evaluation.usage.replayed,
-            "input_tokens": evaluation.usage.input_tokens,
-            "output_tokens": evaluation.usage.output_tokens,
-            "usd": evaluation.usage.usd,
+            name: getattr(evaluation.usage, name)
+            for name in ("calls", "replayed", "input_tokens", "output_tokens", "usd")
         },
-        "cases": [_case(result, name) for name in evaluation.by_case],
-    }
-
-
-def _metrics(evaluation: Evaluation) -> dict[str, Any]:
-    confusion = evaluation.confusion
-    by_label = confusion.by_label.items()
-    return {
-        "accuracy": confusion.accuracy,
-        "accuracy_ci95": list(wilson_interval(confusion.correct, confusion.total)) if confusion.total else None,
-        "macro_f1": confusion.macro_f1,
-        "labels": {
-            label: {"precision": m.precision, "recall": m.recall, "f1": m.f1, "support": m.support}
-            for label, m in by_label
-        },
-        "confusion": confusion.table,
-    }
-
-
-def _case(result: PromptResult, name: str) -> dict[str, Any]:
-    outcome = result.evaluation.by_case[name]
-    return {
-        "id": outcome.sample.id,
-        "kind": "canonical" if outcome.sample.canonical else "labeled",
-        "label": outcome.sample.label,
-        "predicted": outcome.predicted,
-        "correct": outcome.correct,
-        "status": outcome.status,
-        "outcome": result.verdicts[name],
+        "cases": [
+            {
+                "id": outcome.sample.id,
+                "kind": "canonical" if outcome.sample.canonical else "labeled",
+                "label": outcome.sample.label,
+                "predicted": outcome.predicted,
+                "correct": outcome.correct,
+                "status": outcome.status,
+                "outcome": result.verdicts[name],
+            }
+            for name, outcome in evaluation.by_case.items()
+        ],
     }

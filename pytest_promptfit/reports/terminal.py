@@ -74,28 +74,24 @@ def summary(
     if len(results) > MANY_PROMPTS and not screen.everything:
         told = [result for result in results if verdict_on(result).fails]
     for result in told:
-        yield from _prompt(result, relative, screen)
-
-
-def _prompt(result: PromptResult, relative: Callable[[str], str], screen: Screen) -> Iterator[Line]:
-    evaluation = result.evaluation
-    verdict = verdict_on(result)
-    markup = {"bold": True, "green": not (verdict.fails or verdict.is_undecided), "red": verdict.fails}
-    yield plain(f"{relative(evaluation.path)} ({evaluation.model})"), markup
-    if screen.names_failures:
-        yield from ((f"  {line}", {"yellow": True}) for line in without_reply_lines(result, relative))
-    if not (evaluation.unrecorded and evaluation.unrecorded.is_everything):
-        yield from ((f"  {line}", {}) for line in _figures(result))
-        yield from gate_lines(result, relative, screen)
-        if evaluation.labeled:
-            yield from ((f"  {line}", {}) for line in label_table(evaluation))
+        evaluation = result.evaluation
+        verdict = verdict_on(result)
+        markup = {"bold": True, "green": not (verdict.fails or verdict.is_undecided), "red": verdict.fails}
+        yield plain(f"{relative(evaluation.path)} ({evaluation.model})"), markup
         if screen.names_failures:
-            yield from ((f"  {line}", {}) for line in miss_lines(result, relative, screen))
-        if evaluation.usage.calls:
-            yield f"  {usage_line(evaluation)}", {}
-        if said := obsolete_replies(evaluation):
-            yield f"  {said}", {"yellow": True}
-    yield from ((f"  note: {note}", {"yellow": True}) for note in told_once(evaluation.notes))
+            yield from ((f"  {line}", {"yellow": True}) for line in without_reply_lines(result, relative))
+        if not (evaluation.unrecorded and evaluation.unrecorded.is_everything):
+            yield from ((f"  {line}", {}) for line in _figures(result))
+            yield from gate_lines(result, relative, screen)
+            if evaluation.labeled:
+                yield from ((f"  {line}", {}) for line in label_table(evaluation))
+            if screen.names_failures:
+                yield from ((f"  {line}", {}) for line in miss_lines(result, relative, screen))
+            if evaluation.usage.calls:
+                yield f"  {usage_line(evaluation)}", {}
+            if said := obsolete_replies(evaluation):
+                yield f"  {said}", {"yellow": True}
+        yield from ((f"  note: {note}", {"yellow": True}) for note in told_once(evaluation.notes))
 
 
 def told_once(notes: Iterable[str]) -> Iterator[str]:
@@ -172,7 +168,18 @@ def _figures(result: PromptResult) -> Iterator[str]:
     if any(outcome.reply is not None for outcome in evaluation.canonical):
         right = sum(outcome.correct for outcome in evaluation.canonical)
         yield f"canonical {right} of {len(evaluation.canonical)} right"
-    yield from _comparison_lines(result, judged)
+    comparison = result.comparison
+    if comparison is None:
+        if not any(gate.name == "regression" for gate in result.gates):
+            yield "no baseline: --promptfit-update writes it"
+        return
+    if "regression" not in judged and comparison.shared:
+        moved = f"fixed {len(comparison.fixed)}, broke {len(comparison.broken)}"
+        yield f"{plain(comparison.reference)}: {percent(comparison.before / comparison.shared)} right: {moved}"
+    if comparison.other_models:
+        yield f"the baseline is of another model: {plain(', '.join(comparison.other_models))}"
+    if comparison.added or comparison.removed:
+        yield f"since the baseline: {comparison.added} samples added, {comparison.removed} removed or not run"
 
 
 def accuracy_line(evaluation: Evaluation) -> str:
@@ -186,21 +193,6 @@ def accuracy_line(evaluation: Evaluation) -> str:
         f"accuracy {percent(confusion.correct / confusion.total)} ({confusion.correct} of {confusion.total}), "
         f"95 % interval {percent(low)} to {percent(high)}{unanswered}"
     )
-
-
-def _comparison_lines(result: PromptResult, judged: set[str]) -> Iterator[str]:
-    comparison = result.comparison
-    if comparison is None:
-        if not any(gate.name == "regression" for gate in result.gates):
-            yield "no baseline: --promptfit-update writes it"
-        return
-    if "regression" not in judged and comparison.shared:
-        moved = f"fixed {len(comparison.fixed)}, broke {len(comparison.broken)}"
-        yield f"{plain(comparison.reference)}: {percent(comparison.before / comparison.shared)} right: {moved}"
-    if comparison.other_models:
-        yield f"the baseline is of another model: {plain(', '.join(comparison.other_models))}"
-    if comparison.added or comparison.removed:
-        yield f"since the baseline: {comparison.added} samples added, {comparison.removed} removed or not run"
 
 
 def gate_lines(result: PromptResult, relative: Callable[[str], str], screen: Screen) -> Iterator[Line]:

@@ -121,7 +121,7 @@ def _target(data: Path, output: Path | None) -> Path:
 
 
 def _usable(data: Path, rows: Sequence[Row], guess: Guess, size: int | None) -> list[Row]:
-    """Return the rows that can be samples: of others ``size`` many leave them out, else they are refused."""
+    """Return the rows that can be samples, ``size`` of them if said; without a size the others are refused."""
     wrong = faults(rows, guess)
     usable = without_twins((row for at, row in enumerate(rows) if at not in wrong), guess)
     if not usable:

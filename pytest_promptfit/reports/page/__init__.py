@@ -32,6 +32,22 @@ if TYPE_CHECKING:
 
 FOLDER = Path(__file__).parent
 
+# Our own style and script by their hashes, and nothing else; with trusted types no slip in page.js can make markup
+# of a reply.
+POLICY = (
+    "default-src 'none'; style-src {style}; script-src {script}; "
+    "base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'"
+)
+_ENVIRONMENT = Environment(
+    loader=FileSystemLoader(FOLDER),
+    autoescape=True,
+    # A name misspelt in a template must fail, not leave a hole in the page.
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_ENVIRONMENT.filters |= {"visible": visible, "percent": percent, "shortened": shortened, "cut": cut}
+
 
 def write(
     path: Path,
@@ -77,52 +93,26 @@ def page(
     tunings = [tuning_view(tuning, number, results, relative) for number, tuning in enumerate(tuned, 1)]
     names = [view.name for view in prompts] or [tuning.path for tuning in tunings]
     style, script = _own("page.css"), _own("page.js")
-    text = (
-        _environment()
-        .get_template("page.html.jinja")
-        .render(
-            title=names[0] if len(names) == 1 else f"{len(names)} prompts",
-            prompts=prompts,
-            overview=worst_first(prompts),
-            minis=accuracy_pictures({view.number: view.standing for view in prompts if view.standing}),
-            tunings=tunings,
-            overall=overall([view.verdict for view in prompts], sum(view.fails for view in prompts)),
-            version=version("pytest-promptfit"),
-            policy=_policy(style, script),
-            style=style,
-            script=script,
-            cases=block((view.name, view.path, view.label_names, view.cases) for view in prompts),
-        )
+    text = _ENVIRONMENT.get_template("page.html.jinja").render(
+        title=names[0] if len(names) == 1 else f"{len(names)} prompts",
+        prompts=prompts,
+        overview=worst_first(prompts),
+        minis=accuracy_pictures({view.number: view.standing for view in prompts if view.standing}),
+        tunings=tunings,
+        overall=overall([view.verdict for view in prompts], sum(view.fails for view in prompts)),
+        version=version("pytest-promptfit"),
+        policy=POLICY.format(style=_hash(style), script=_hash(script)),
+        style=style,
+        script=script,
+        cases=block((view.name, view.path, view.label_names, view.cases) for view in prompts),
     )
     # Text is visible as it is; half a character in a tooltip or a name is no UTF-8.
     return text.encode("utf-8", "replace").decode()
 
 
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(FOLDER),
-        autoescape=True,
-        # A name misspelt in a template must fail, not leave a hole in the page.
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"visible": visible, "percent": percent, "shortened": shortened, "cut": cut}
-    return environment
-
-
 def _own(name: str) -> Markup:
     """Return a file of this folder, which goes into the page as it is."""
     return Markup((FOLDER / name).read_text(encoding="utf-8"))  # noqa: S704 - written by us
-
-
-def _policy(style: str, script: str) -> str:
-    """Return the content security policy: our own style and script by their hashes, and nothing else."""
-    return (
-        f"default-src 'none'; style-src {_hash(style)}; script-src {_hash(script)}; "
-        # With trusted types no slip in page.js can make markup of a reply.
-        "base-uri 'none'; form-action 'none'; require-trusted-types-for 'script'"
-    )
 
 
 def _hash(text: str) -> str:

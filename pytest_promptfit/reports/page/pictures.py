@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 from pytest_promptfit.evaluation.metrics import wilson_interval
 from pytest_promptfit.reports.page.sentences import percent
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-    from pytest_promptfit.tuning.result import Holdout, Step, TuneResult
+    from pytest_promptfit.tuning.result import Step, TuneResult
 
 HEIGHT = 240
 """Pixels of the plot of a tuning run."""
@@ -200,19 +200,28 @@ def history_picture(result: TuneResult) -> History | None:
     last = max([result.usage.task_calls, 1, *(step.calls for step in result.steps)])
     across = Place(0, last, EDGE, 100 - EDGE)
     holdout = result.holdout if result.holdout and result.holdout.n else None
-    met = [(number, step) for number, step in enumerate(result.steps, 1) if step.seen]
+    met = [step for step in result.steps if step.seen]
     shares = [score.right / score.seen for score in result.scores if score.seen]
-    shares += [share for _, step in met for share in (step.right / step.seen, *wilson_interval(step.right, step.seen))]
+    shares += [share for step in met for share in (step.right / step.seen, *wilson_interval(step.right, step.seen))]
     shares += [*holdout.before_ci95, *holdout.after_ci95] if holdout else []
     low, high = _domain(shares or [0.0, 1.0])
     down = Place(low, high, HEIGHT, 0)
-    marks = _marks(met, across, down)
+    marks, unseen = _marks(result.steps, across, down)
     dots = tuple(
         Dot(across(s.calls), down(s.right / s.seen), f"{s.summary}: {s.right} of {s.seen} after {s.calls} calls")
         for s in result.scores
         if s.seen
     )
-    unseen = _unseen(result, across)
+    ends: tuple[HoldoutMark, ...] = ()
+    if holdout:
+        pair = (
+            ("first", holdout.before, holdout.before_ci95, 28.0),
+            ("final", holdout.after, holdout.after_ci95, 72.0),
+        )
+        ends = tuple(
+            HoldoutMark(name, percent(right / holdout.n, 0), x, down(right / holdout.n), *map(down, interval))
+            for name, right, interval, x in pair
+        )
     return History(
         _share_ticks(low, high, down),
         _call_ticks(last, across),
@@ -220,66 +229,44 @@ def history_picture(result: TuneResult) -> History | None:
         marks,
         unseen,
         int(max(mark.y for mark in unseen) + 14) if unseen else 0,
-        _incumbent(marks, across(last)),
-        _holdout_marks(holdout, down) if holdout else (),
+        _incumbent([mark for mark in marks if mark.accepted], across(last)),
+        ends,
     )
 
 
-def _marks(steps: Iterable[tuple[int, Step]], across: Place, down: Place) -> tuple[StepMark, ...]:
-    """Return the numbered steps that met dev, moved to the right of those that they would cover."""
-    placed: list[StepMark] = []
-    for number, step in steps:
-        x, y = across(step.calls), down(step.right / step.seen)
-        low, high = wilson_interval(step.right, step.seen)
-        covered = [mark.shift for mark in placed if abs(mark.x - x) < NEAR and abs(mark.y - y) < APART]
-        shift = max(covered, default=-APART) + APART
-        title = f"{_title(number, step)}: {step.right} of {step.seen} dev samples right"
-        placed.append(StepMark(number, x, y, shift, step.accepted, title, down(low), down(high)))
-    return tuple(placed)
+def _marks(steps: Sequence[Step], across: Place, down: Place) -> tuple[tuple[StepMark, ...], tuple[StepMark, ...]]:
+    """Return the numbered steps that met dev, and those that never did.
 
-
-def _title(number: int, step: Step) -> str:
-    verdict = "accepted" if step.accepted else "rejected"
-    return (
-        f"Step {number}, {step.stage}, {verdict}: {step.summary}: "
-        f"fixed {len(step.fixed)}, broke {len(step.broken)}, after {step.calls} calls"
-    )
-
-
-def _unseen(result: TuneResult, across: Place) -> tuple[StepMark, ...]:
-    """Return the steps that never met dev, in rows where they are close to each other."""
+    The first are moved to the right of those that they would cover, the others stand in rows.
+    """
+    met: list[StepMark] = []
+    unseen: list[StepMark] = []
     rows: list[float] = []
-    marks = []
-    for number, step in enumerate(result.steps, 1):
-        if step.seen:
-            continue
+    for number, step in enumerate(steps, 1):
         x = across(step.calls)
-        row = next((at for at, end in enumerate(rows) if x - end >= NEAR), len(rows))
-        rows[row : row + 1] = [x]
-        marks.append(StepMark(number, x, 14 + row * APART, 0, step.accepted, _title(number, step)))
-    return tuple(marks)
-
-
-def _incumbent(marks: Sequence[StepMark], end: float) -> tuple[Segment, ...]:
-    """Return the line through the accepted steps: level until the next one takes over."""
-    accepted = [mark for mark in marks if mark.accepted]
-    segments = []
-    for mark, following in zip_longest(accepted, accepted[1:]):
-        until = following.x if following else end
-        segments.append(Segment(mark.x, mark.y, until, mark.y))
-        if following:
-            segments.append(Segment(until, mark.y, until, following.y))
-    return tuple(segments)
-
-
-def _holdout_marks(holdout: Holdout, down: Place) -> tuple[HoldoutMark, ...]:
-    pairs = (("first", holdout.before, holdout.before_ci95, 28.0), ("final", holdout.after, holdout.after_ci95, 72.0))
-    return tuple(
-        HoldoutMark(
-            name, percent(right / holdout.n, 0), x, down(right / holdout.n), down(interval[0]), down(interval[1])
+        title = (
+            f"Step {number}, {step.stage}, {'accepted' if step.accepted else 'rejected'}: {step.summary}: "
+            f"fixed {len(step.fixed)}, broke {len(step.broken)}, after {step.calls} calls"
         )
-        for name, right, interval, x in pairs
-    )
+        if step.seen:
+            y = down(step.right / step.seen)
+            low, high = wilson_interval(step.right, step.seen)
+            covered = [mark.shift for mark in met if abs(mark.x - x) < NEAR and abs(mark.y - y) < APART]
+            shift = max(covered, default=-APART) + APART
+            title += f": {step.right} of {step.seen} dev samples right"
+            met.append(StepMark(number, x, y, shift, step.accepted, title, down(low), down(high)))
+        else:
+            row = next((at for at, end in enumerate(rows) if x - end >= NEAR), len(rows))
+            rows[row : row + 1] = [x]
+            unseen.append(StepMark(number, x, 14 + row * APART, 0, step.accepted, title))
+    return tuple(met), tuple(unseen)
+
+
+def _incumbent(accepted: Sequence[StepMark], end: float) -> tuple[Segment, ...]:
+    """Return the line through the accepted steps: level until the next one takes over."""
+    corners = [corner for mark, following in pairwise(accepted) for corner in ((mark.x, mark.y), (following.x, mark.y))]
+    corners += [corner for mark in accepted[-1:] for corner in ((mark.x, mark.y), (end, mark.y))]
+    return tuple(Segment(*start, *stop) for start, stop in pairwise(corners))
 
 
 def _share_ticks(low: float, high: float, down: Place) -> tuple[Tick, ...]:

@@ -29,10 +29,8 @@ from pytest_promptfit.text import points
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from pytest_promptfit.evaluation.baseline import Accepted
     from pytest_promptfit.evaluation.gates import GateResult
     from pytest_promptfit.evaluation.metrics import Confusion
-    from pytest_promptfit.evaluation.outcomes import Outcome
     from pytest_promptfit.evaluation.verdicts import PromptResult
     from pytest_promptfit.reports.change import Change
 
@@ -201,6 +199,12 @@ def prompt_view(
     """
     evaluation, confusion, change = result.evaluation, result.evaluation.confusion, change_of(result)
     cases, standing = tuple(cases_of(result, relative)), _standing(result)
+    before = result.comparison.by_label if result.comparison else {}
+    labels = (
+        LabelRow(label, figures.support, figures.precision, figures.recall, figures.f1, right / n if n else None)
+        for label, figures in confusion.by_label.items()
+        for right, n in (before.get(label, (0, 0)),)
+    )
     macro = confusion.macro_f1
     usage = evaluation.usage
     return PromptView(
@@ -222,7 +226,7 @@ def prompt_view(
         failed_gates=tuple(result.failed_gates),
         standing=standing,
         picture=accuracy_picture(standing) if standing else None,
-        labels=tuple(_label_rows(result)) if evaluation.labeled else (),
+        labels=tuple(labels) if evaluation.labeled else (),
         matrix=_matrix(confusion),
         lists=tuple(_lists(cases)),
         cases=cases,
@@ -251,14 +255,6 @@ def _standing(result: PromptResult) -> Standing | None:
         (right, accepted) if accepted else None,
         next((gate.floor for gate in result.gates if gate.floor is not None), None),
     )
-
-
-def _label_rows(result: PromptResult) -> Iterator[LabelRow]:
-    before = result.comparison.by_label if result.comparison else {}
-    for label, figures in result.evaluation.confusion.by_label.items():
-        right, accepted = before.get(label, (0, 0))
-        recall = right / accepted if accepted else None
-        yield LabelRow(label, figures.support, figures.precision, figures.recall, figures.f1, recall)
 
 
 def _matrix(confusion: Confusion) -> Matrix | None:
@@ -302,43 +298,35 @@ def cases_of(result: PromptResult, relative: Callable[[str], str]) -> list[Case]
     moved = dict.fromkeys(comparison.broken, "broken") if comparison else {}
     moved |= dict.fromkeys(comparison.fixed, "fixed") if comparison else {}
 
-    def change(name: str, outcome: Outcome) -> str:
-        before = accepted.get(name)
-        if before is None:
-            return "new" if accepted else ""
-        is_other = outcome.reply is not None and before.predicted != outcome.predicted
-        return moved.get(name) or ("other answer" if is_other else "")
-
-    return [
-        _case(outcome, result.verdicts[name], accepted.get(name), change(name, outcome), relative)
-        for name, outcome in result.evaluation.by_case.items()
-    ]
-
-
-def _case(outcome: Outcome, verdict: str, before: Accepted | None, change: str, relative: Callable[[str], str]) -> Case:
-    sample, reply = outcome.sample, outcome.reply
-    return Case(
-        name=sample.case_name,
-        canonical=int(sample.canonical),
-        text=sample.text,
-        label=sample.label,
-        read=outcome.predicted,
-        status=outcome.status,
-        verdict=verdict,
-        change=change,
-        before=before.outcome if before else "",
-        before_read=before.predicted if before else None,
-        reply=reply.shown if reply else None,
-        thought=reply.thought if reply else "",
-        why=outcome.why_missing.text if outcome.why_missing else "",
-        stop=reply.stop_reason if reply and reply.stop_reason != "stop" else "",
-        tokens_in=reply.input_tokens if reply else 0,
-        tokens_out=reply.output_tokens if reply else 0,
-        seconds=round(outcome.seconds, 3) if outcome.seconds is not None else None,
-        note=sample.note,
-        error=outcome.error,
-        place=f"{relative(sample.path)}:{sample.line}",
-    )
+    found = []
+    for name, outcome in result.evaluation.by_case.items():
+        sample, reply, before = outcome.sample, outcome.reply, accepted.get(name)
+        is_other = before is not None and reply is not None and before.predicted != outcome.predicted
+        change = moved.get(name) or ("other answer" if is_other else "") if before else "new" if accepted else ""
+        case = Case(
+            name=sample.case_name,
+            canonical=int(sample.canonical),
+            text=sample.text,
+            label=sample.label,
+            read=outcome.predicted,
+            status=outcome.status,
+            verdict=result.verdicts[name],
+            change=change,
+            before=before.outcome if before else "",
+            before_read=before.predicted if before else None,
+            reply=reply.shown if reply else None,
+            thought=reply.thought if reply else "",
+            why=outcome.why_missing.text if outcome.why_missing else "",
+            stop=reply.stop_reason if reply and reply.stop_reason != "stop" else "",
+            tokens_in=reply.input_tokens if reply else 0,
+            tokens_out=reply.output_tokens if reply else 0,
+            seconds=round(outcome.seconds, 3) if outcome.seconds is not None else None,
+            note=sample.note,
+            error=outcome.error,
+            place=f"{relative(sample.path)}:{sample.line}",
+        )
+        found.append(case)
+    return found
 
 
 def block(prompts: Iterable[tuple[str, str, Sequence[str], Sequence[Case]]]) -> Markup:

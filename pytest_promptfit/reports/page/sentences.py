@@ -21,7 +21,6 @@ from pytest_promptfit.text import points, probability
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from pytest_promptfit.evaluation.baseline import Comparison
     from pytest_promptfit.evaluation.verdicts import PromptResult
     from pytest_promptfit.reports.verdict import Tone
 
@@ -122,29 +121,35 @@ def unpriced(_path: str, _tokens_in: float, _tokens_out: float) -> None:
 def verdict_on(result: PromptResult, price: Price = unpriced) -> Verdict:
     """Return the verdict on a prompt: the words that the terminal says, and what stands behind them."""
     said = said_of(result)
-    change = None if said.tone == "open" else change_of(result)
-    behind = _sureness(said.tone, change) if change else _why_open(result)
     headline = unbroken(said.sentence[:1].upper() + said.sentence[1:])
-    return Verdict(said.tone, headline, (said.end, *behind, *_asides(result), *_cost(result, price)))
+    evaluation, comparison = result.evaluation, result.comparison
+    behind = [said.end, *_behind(result, said.tone)]
+    if unanswered := len(evaluation.unanswered):
+        what = "labeled case has" if unanswered == 1 else "labeled cases have"
+        behind.append(f"{unanswered:,} {what} no recorded reply and cannot be counted.")
+    if comparison and comparison.other_models:
+        behind.append(f"The baseline is of another model, {', '.join(comparison.other_models)}.")
+    if comparison and (comparison.added or comparison.removed):
+        moved = f"{comparison.added} cases were added, and {comparison.removed} removed or not run"
+        behind.append(f"Since the baseline {moved}.")
+    return Verdict(said.tone, headline, (*behind, *_cost(result, price)))
 
 
-def _sureness(tone: Tone, change: Comparison) -> Iterator[str]:
-    if change.is_unchanged:
+def _behind(result: PromptResult, tone: Tone) -> Iterator[str]:
+    """Yield how sure the change is; where nothing can be compared, the figures and why that is so."""
+    confusion, change = result.evaluation.confusion, None if tone == "open" else change_of(result)
+    if change and change.is_unchanged:
         yield f"Each of the {change.shared:,} cases they share came out as before."
-        return
-    yield f"Fixed {len(change.fixed):,}, broke {len(change.broken):,} of the {change.shared:,} cases they share."
-    low, high = change.interval
-    yield f"The change in accuracy lies between {points(low)} and {points(high)} points (95\u00a0% interval)."
-    if tone != "same":
-        what, p_value = ("drop", change.p_value) if tone == "worse" else ("gain", change.p_of_change)
-        often = "less than 0.1\u00a0%" if p_value < 0.001 else percent(p_value)
-        sure = unbroken(probability(p_value))
-        yield f"Were nothing changed, a {what} this clear would come in {often} of runs ({sure})."
-
-
-def _why_open(result: PromptResult) -> Iterator[str]:
-    confusion = result.evaluation.confusion
-    if confusion.total:
+    elif change:
+        yield f"Fixed {len(change.fixed):,}, broke {len(change.broken):,} of the {change.shared:,} cases they share."
+        low, high = change.interval
+        yield f"The change in accuracy lies between {points(low)} and {points(high)} points (95\u00a0% interval)."
+        if tone != "same":
+            what, p_value = ("drop", change.p_value) if tone == "worse" else ("gain", change.p_of_change)
+            often = "less than 0.1\u00a0%" if p_value < 0.001 else percent(p_value)
+            sure = unbroken(probability(p_value))
+            yield f"Were nothing changed, a {what} this clear would come in {often} of runs ({sure})."
+    elif confusion.total:
         low, high = wilson_interval(confusion.correct, confusion.total)
         yield (
             f"{confusion.correct:,} of {confusion.total:,} labeled cases are right "
@@ -154,20 +159,6 @@ def _why_open(result: PromptResult) -> Iterator[str]:
         yield "There is no baseline yet: pytest --promptfit --promptfit-update writes it."
     elif confusion.total and not result.comparison.shared:
         yield "No labeled case is in the baseline: pytest --promptfit --promptfit-update renews it."
-
-
-def _asides(result: PromptResult) -> Iterator[str]:
-    evaluation, comparison = result.evaluation, result.comparison
-    unanswered = len(evaluation.unanswered)
-    if unanswered:
-        what = "labeled case has" if unanswered == 1 else "labeled cases have"
-        yield f"{unanswered:,} {what} no recorded reply and cannot be counted."
-    if comparison is None:
-        return
-    if comparison.other_models:
-        yield f"The baseline is of another model, {', '.join(comparison.other_models)}."
-    if comparison.added or comparison.removed:
-        yield f"Since the baseline {comparison.added} cases were added, and {comparison.removed} removed or not run."
 
 
 def _cost(result: PromptResult, price: Price) -> Iterator[str]:
