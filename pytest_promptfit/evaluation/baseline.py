@@ -219,18 +219,13 @@ def accept(old: Baseline | None, evaluation: Evaluation, known_cases: Iterable[s
         "model": evaluation.model if evaluation.model != head[1] else None,
     }
     cases = {**kept, **{name: case.model_copy(update=origin) for name, case in new.items()}}
-    metrics = {**_metrics(cases), **({} if kept else _tokens(evaluation))}
+    metrics = _metrics(cases)
+    if not kept:  # the tokens of a call on average, so that it can be said later what a call cost before
+        replies = [outcome.reply for outcome in evaluation.outcomes if outcome.reply is not None]
+        count = len(replies) or 1
+        metrics["input_tokens"] = round(sum(reply.input_tokens for reply in replies) / count, 1)
+        metrics["output_tokens"] = round(sum(reply.output_tokens for reply in replies) / count, 1)
     return Baseline(prompt_hash=head[0], model=head[1], metrics=metrics, cases=cases)
-
-
-def _tokens(evaluation: Evaluation) -> dict[str, float | int | None]:
-    """Return the tokens of a call on average, so that it can be said later what a call cost before."""
-    replies = [outcome.reply for outcome in evaluation.outcomes if outcome.reply is not None]
-    count = len(replies) or 1
-    return {
-        "input_tokens": round(sum(reply.input_tokens for reply in replies) / count, 1),
-        "output_tokens": round(sum(reply.output_tokens for reply in replies) / count, 1),
-    }
 
 
 def excusing(baseline: Baseline, evaluation: Evaluation) -> Baseline:

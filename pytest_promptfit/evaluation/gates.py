@@ -66,13 +66,29 @@ def gate_names(gates: Gates) -> list[str]:
 
 def judge_floors(gates: Gates, evaluation: Evaluation, *, unselected: int = 0) -> list[GateResult]:
     """Judge the gates on an evaluation's own figures; ``unselected`` labeled samples leave them without a verdict."""
-    reason = why_not_judged(evaluation, unselected)
-    judges = {"accuracy": _judge_accuracy, "recall": _judge_recall, "missing": _judge_missing}
-    return [
-        GateResult(name, None, reason) if reason else judges[name](gates, evaluation)
-        for name in gate_names(gates)
-        if name in judges
-    ]
+    if reason := why_not_judged(evaluation, unselected):
+        return [GateResult(name, None, reason) for name in gate_names(gates) if name != "regression"]
+    results, labeled = [], evaluation.labeled
+    if gates.accuracy is not None:
+        confusion, accuracy = evaluation.confusion, evaluation.confusion.accuracy or 0.0
+        low, high = wilson_interval(confusion.correct, confusion.total)
+        detail = (
+            f"accuracy {percent(accuracy)} ({confusion.correct} of {confusion.total}, "
+            f"95 % interval {percent(low)} to {percent(high)}), floor {percent(gates.accuracy)}"
+        )
+        behind = _cases(outcome for outcome in labeled if not outcome.correct)
+        results.append(GateResult("accuracy", accuracy >= gates.accuracy, detail, behind, floor=gates.accuracy))
+    if gates.recall:
+        results.append(_judge_recall(gates, evaluation))
+    if gates.missing is not None:
+        unread = [outcome for outcome in labeled if outcome.status == "missing"]
+        share = len(unread) / len(labeled)
+        detail = (
+            f"no label could be read in {percent(share)} ({len(unread)} of {len(labeled)}), "
+            f"at most {percent(gates.missing)}"
+        )
+        results.append(GateResult("missing", share <= gates.missing, detail, _cases(unread)))
+    return results
 
 
 def judge_added(
@@ -103,18 +119,6 @@ def why_not_judged(evaluation: Evaluation, unselected: int) -> str:
     return "" if evaluation.labeled else "there are no labeled samples"
 
 
-def _judge_accuracy(gates: Gates, evaluation: Evaluation) -> GateResult:
-    confusion, floor = evaluation.confusion, gates.accuracy or 0.0
-    low, high = wilson_interval(confusion.correct, confusion.total)
-    accuracy = confusion.accuracy or 0.0
-    detail = (
-        f"accuracy {percent(accuracy)} ({confusion.correct} of {confusion.total}, "
-        f"95 % interval {percent(low)} to {percent(high)}), floor {percent(floor)}"
-    )
-    behind = _cases(o for o in evaluation.labeled if not o.correct)
-    return GateResult("accuracy", accuracy >= floor, detail, behind, floor=floor)
-
-
 def _judge_recall(gates: Gates, evaluation: Evaluation) -> GateResult:
     figures, passed, below = [], True, set()
     by_label = evaluation.confusion.by_label
@@ -130,17 +134,6 @@ def _judge_recall(gates: Gates, evaluation: Evaluation) -> GateResult:
             below.add(label)
     missed = (o for o in evaluation.labeled if not o.correct and o.sample.label in below)
     return GateResult("recall", passed, "recall " + "; ".join(figures), _cases(missed))
-
-
-def _judge_missing(gates: Gates, evaluation: Evaluation) -> GateResult:
-    ceiling = gates.missing or 0.0
-    unread = [outcome for outcome in evaluation.labeled if outcome.status == "missing"]
-    share = len(unread) / len(evaluation.labeled)
-    detail = (
-        f"no label could be read in {percent(share)} ({len(unread)} of {len(evaluation.labeled)}), "
-        f"at most {percent(ceiling)}"
-    )
-    return GateResult("missing", share <= ceiling, detail, _cases(unread))
 
 
 def judge_regression(comparison: Comparison, *, level: float, tests: int = 1) -> GateResult:

@@ -121,22 +121,28 @@ def detectable_drop(pairs: int, *, alpha: float, flips: float = 0.0, power: floa
     """
     if pairs < 0 or not 0 <= flips < 0.5 or not 0 < power < 1:
         raise ValueError(f"expected pairs >= 0, flips in [0, 0.5), power in (0, 1): {pairs}, {flips}, {power}")
-    power_at = _exact_power if pairs <= MOST_EXACT_PAIRS else _approximate_power
     missed, found = 0.0, 1.0 - 2 * flips
-    if pairs < least_broken(alpha) or power_at(pairs, found, flips, alpha) < power:
+    if pairs < least_broken(alpha) or _power(pairs, found, flips, alpha) < power:
         return None
     for _ in range(BISECTIONS):
         middle = (missed + found) / 2
-        if power_at(pairs, middle, flips, alpha) >= power:
+        if _power(pairs, middle, flips, alpha) >= power:
             found = middle
         else:
             missed = middle
     return found
 
 
-def _exact_power(pairs: int, drop: float, flips: float, alpha: float) -> float:
+def _power(pairs: int, drop: float, flips: float, alpha: float) -> float:
     """Return P(the test fails) where a pair gets worse with flips + drop, and better with flips."""
-    changed = min(1.0, 2 * flips + drop)
+    changed = 2 * flips + drop
+    if pairs > MOST_EXACT_PAIRS:
+        from statistics import NormalDist
+
+        spread = math.sqrt(changed - drop * drop)
+        reach = drop * math.sqrt(pairs) + _z(alpha) * math.sqrt(changed)
+        return NormalDist().cdf(reach / spread) if spread else float(reach > 0)
+    changed = min(1.0, changed)
     worse_share = (flips + drop) / changed if changed else 0.0
     found, least = 0.0, 0
     for count, weight in enumerate(_binomial(pairs, changed)):
@@ -159,15 +165,6 @@ def _binomial(count: int, share: float) -> list[float]:
         )
         for hits in range(count + 1)
     ]
-
-
-def _approximate_power(pairs: int, drop: float, flips: float, alpha: float) -> float:
-    from statistics import NormalDist
-
-    changed = 2 * flips + drop
-    spread = math.sqrt(changed - drop * drop)
-    reach = drop * math.sqrt(pairs) + _z(alpha) * math.sqrt(changed)
-    return NormalDist().cdf(reach / spread) if spread else float(reach > 0)
 
 
 def _z(probability: float) -> float:

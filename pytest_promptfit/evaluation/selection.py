@@ -110,31 +110,26 @@ def read_ini(folders: Iterable[str], read: Callable[[str], bytes | None], named:
 
 
 def _values(name: str, sections: Sequence[str], content: bytes) -> dict[str, Any] | None:
+    """Return the settings in a file's sections; ``None`` where pytest would look into the next file."""
     text = content.decode(errors="replace")
-    if name.endswith(".toml"):
-        return _toml_values(text, sections)
-    parser = configparser.ConfigParser(interpolation=None, strict=False, allow_no_value=True)
+    tables: list[Mapping[str, Any]] = []
     try:
-        parser.read_string(text)
-    except configparser.Error:
+        if name.endswith(".toml"):
+            whole = tomllib.loads(text)
+            for section in sections:
+                table: Any = whole
+                for step in section.split("."):
+                    table = table.get(step) if isinstance(table, dict) else None
+                tables += [table] if isinstance(table, dict) else []
+        else:
+            parser = configparser.ConfigParser(interpolation=None, strict=False, allow_no_value=True)
+            parser.read_string(text)
+            tables += [parser[section] for section in sections if section in parser][:1]
+    except (tomllib.TOMLDecodeError, configparser.Error):
         return None
-    found = next((dict(parser[section]) for section in sections if section in parser), None)
-    return {} if found is None and name.endswith("pytest.ini") else found
-
-
-def _toml_values(text: str, sections: Sequence[str]) -> dict[str, Any] | None:
-    try:
-        whole = tomllib.loads(text)
-    except tomllib.TOMLDecodeError:
-        return None
-    found: dict[str, Any] | None = None
-    for section in sections:
-        table: Any = whole
-        for step in section.split("."):
-            table = table.get(step) if isinstance(table, dict) else None
-        if isinstance(table, dict):
-            found = {**(found or {}), **table}
-    return found
+    # A pytest.ini counts even where it says nothing.
+    is_found = tables or name.endswith("pytest.ini")
+    return {key: value for table in tables for key, value in table.items()} if is_found else None
 
 
 def narrowed(version: Version, run: Run, old_path: Callable[[str], str | None]) -> Iterator[str]:
@@ -144,7 +139,7 @@ def narrowed(version: Version, run: Run, old_path: Callable[[str], str | None]) 
     """
     folders = _upwards(posixpath.commonpath(run.arguments) if run.arguments else run.start)
     before, now = (read_ini(folders, read, run.ini) for read in (version.read, run.read))
-    changed = [*_addopts(before, now), *_hooks(version, run)]
+    changed = list(_changed(version, run, before, now))
     yield from changed
     old = {old_path(path) for path in run.collected}
     for path in _collected_at(version, run, before):
@@ -164,31 +159,27 @@ def _collected_at(version: Version, run: Run, ini: Ini) -> Iterator[str]:
     closed = ini.words("norecursedirs", NOT_ENTERED)
     root = posixpath.dirname(ini.file) if ini.file else run.start
     paths = [_joined(root, path) for path in ini.words("testpaths")] if root == run.start else []
-    scopes = run.arguments or tuple(paths) or (run.start,)
+    scopes = ["" if scope == "." else scope for scope in run.arguments or paths or (run.start,)]
     for path in sorted(version.paths):
-        if _matches(path, patterns):
-            within = [inner.split("/")[:-1] for scope in scopes if (inner := _inside(path, scope)) is not None]
-            if any(not any(_matches(folder, closed) for folder in folders) for folders in within):
+        if not _matches(path, patterns):
+            continue
+        steps = path.split("/")
+        for scope in scopes:
+            depth = scope.count("/") + 1 if scope else 0
+            start = "/".join(steps[:depth])
+            # `testpaths` may hold globs.
+            is_inside = start == scope or fnmatch.fnmatchcase(start, scope)
+            if is_inside and not any(_matches(folder, closed) for folder in steps[depth:-1]):
                 yield path
-
-
-def _inside(path: str, scope: str) -> str | None:
-    """Return the part of a path below a scope, which may be a glob; ``None`` where it is not below it."""
-    if scope in (".", ""):
-        return path
-    parts = path.split("/")
-    depth = scope.count("/") + 1
-    start = "/".join(parts[:depth])
-    if start == scope or fnmatch.fnmatchcase(start, scope):
-        return "/".join(parts[depth:])
-    return None
+                break
 
 
 def _matches(path: str, patterns: Sequence[str]) -> bool:
     return any(fnmatch.fnmatch(posixpath.basename(path), pattern) for pattern in patterns)
 
 
-def _addopts(before: Ini, now: Ini) -> Iterator[str]:
+def _changed(version: Version, run: Run, before: Ini, now: Ini) -> Iterator[str]:
+    """Yield the options of the ini file, and the hooks and lists of what to ignore, that are others than there."""
     old, new = _options(before.words("addopts")), _options(now.words("addopts"))
     for option in new:
         if option not in old and not HARMLESS.fullmatch(option):
@@ -196,6 +187,13 @@ def _addopts(before: Ini, now: Ini) -> Iterator[str]:
     for option in old:
         if option not in new and option.startswith("--promptfit"):
             yield f"{before.file}: addopts: {cut(option, 60)} removed"
+    above = {folder for path in run.collected for folder in _upwards(posixpath.dirname(path))}
+    there = {_joined(folder, "conftest.py") for folder in above} & version.paths.keys()
+    for path in sorted({*run.conftests, *there}):
+        hooks, others = hooks_of(version.read(path) or b""), hooks_of(run.read(path) or b"")
+        names = sorted(name for name in hooks.keys() | others.keys() if hooks.get(name) != others.get(name))
+        if names:
+            yield f"{path}: {', '.join(names)} changed, which may decide what is run and what comes of it"
 
 
 def _options(words: Sequence[str]) -> list[str]:
@@ -209,17 +207,6 @@ def _options(words: Sequence[str]) -> list[str]:
     return options
 
 
-def _hooks(version: Version, run: Run) -> Iterator[str]:
-    """Yield the conftest.py files whose hooks, or lists of what to ignore, are others than at a version."""
-    above = {folder for path in run.collected for folder in _upwards(posixpath.dirname(path))}
-    there = {_joined(folder, "conftest.py") for folder in above} & version.paths.keys()
-    for path in sorted({*run.conftests, *there}):
-        before, now = hooks_of(version.read(path) or b""), hooks_of(run.read(path) or b"")
-        names = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
-        if names:
-            yield f"{path}: {', '.join(names)} changed, which may decide what is run and what comes of it"
-
-
 def hooks_of(source: bytes) -> dict[str, str]:
     """Return what a conftest.py says to pytest about cases, each thing with all of the file that it uses, as text."""
     try:
@@ -231,22 +218,14 @@ def hooks_of(source: bytes) -> dict[str, str]:
         for name in _names_bound(statement):
             named.setdefault(name, []).append(statement)
     hooks = [name for name in named if name.startswith("pytest_") and name not in QUIET_HOOKS]
-    return {
-        name: "\n".join(ast.dump(part) for part in _with_uses(name, named))
-        for name in (*hooks, *SETTINGS_OF_CONFTEST & named.keys())
-    }
-
-
-def _with_uses(name: str, named: Mapping[str, list[ast.stmt]]) -> list[ast.stmt]:
-    seen: dict[str, list[ast.stmt]] = {}
-    waiting = [name]
-    while waiting:
-        known = waiting.pop()
-        if known not in seen:
-            seen[known] = named[known]
+    said = {}
+    for name in (*hooks, *SETTINGS_OF_CONFTEST & named.keys()):
+        used = [name]
+        for known in used:  # it grows by what each uses
             uses = (node.id for part in named[known] for node in ast.walk(part) if isinstance(node, ast.Name))
-            waiting += [use for use in uses if use in named]
-    return [part for parts in seen.values() for part in parts]
+            used += dict.fromkeys(use for use in uses if use in named and use not in used)
+        said[name] = "\n".join(ast.dump(part) for known in used for part in named[known])
+    return said
 
 
 def _names_bound(statement: ast.stmt) -> set[str]:

@@ -212,7 +212,10 @@ def judge(
         against=tuple(one.name for one in against),
         deselected=tuple(deselected),
     )
-    found = [gate for one in (own, *against[:1]) for gate in _floors_of(one, result.unselected)]
+    found = judge_floors(gates, evaluation, unselected=result.unselected)
+    for one in against[:1]:
+        theirs = judge_floors(one.gates, one.evaluation, unselected=result.unselected)
+        found += [replace(gate, detail=f"by {one.name}'s gate: {gate.detail}") for gate in theirs]
     if any(one.alpha for one in (own, *against)):
         where = f", neither here nor at {' or '.join(one.name for one in against)}" if against else " yet"
         reason = why_not_judged(evaluation, result.unselected) or f"no baseline{where}: --promptfit-update writes it"
@@ -281,13 +284,6 @@ def _judged(result: PromptResult) -> list[Comparison]:
     if why_not_judged(result.evaluation, result.unselected):
         return []
     return [one for one in result.comparisons if one.alpha is not None]
-
-
-def _floors_of(reference: Reference, unselected: int) -> list[GateResult]:
-    results = judge_floors(reference.gates, reference.evaluation, unselected=unselected)
-    if reference.name == OWN:
-        return results
-    return [replace(result, detail=f"by {reference.name}'s gate: {result.detail}") for result in results]
 
 
 def _contract(held: Sequence[Reference], unselected: int, *, fails: bool) -> list[GateResult]:
