@@ -10,7 +10,6 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import regex
@@ -94,8 +93,18 @@ def convert(source: YamlSource, ours: Sequence[str] = ()) -> dict[str, Any]:
     }
     if isinstance(own.get("name"), str):  # there it may be anything, here recordings get a folder of that name
         own["name"] = re.sub(r"[/\\\x00-\x1f]+", "-", own["name"]).rstrip(". ")[:80]
-    if "model" in own:
-        own["model"] = _model(own["model"])
+    model = own.get("model")
+    if isinstance(model, str):
+        maker, slash, _ = model.partition("/")
+        if not slash:
+            own["model"] = f"openai/{model}"
+        elif maker not in PROVIDER_NAMES:  # GitHub's own: it serves all makers in OpenAI's protocol
+            own["model"] = {
+                "provider": "openai",
+                "name": model,
+                "base_url": GITHUB_MODELS_URL,
+                "api_key_env": "GITHUB_TOKEN",
+            }
     given = own.get("params") or {}
     own["params"] = {**_params(source), **given} if isinstance(given, dict) else given
     rows = value.get("testData") or []
@@ -104,7 +113,7 @@ def convert(source: YamlSource, ours: Sequence[str] = ()) -> dict[str, Any]:
     for index, row in enumerate(rows):
         if not isinstance(row, dict):
             raise _error(source, "testData", "expected `input` and `expected`", index)
-    own["prompt"] = _prompt(source, _with_constants(source, _texts(source), rows), own.get("extract"))
+    own["prompt"] = _prompt(source, _texts(source, rows), own.get("extract"))
     if rows and "samples" in own:
         raise _error(source, "samples", "expected either `testData` or `samples`")
     samples = _samples(source, rows)
@@ -158,18 +167,6 @@ def json_schema(own: Mapping[str, Any]) -> dict[str, Any]:
         "required": ["model", "messages"],
         "additionalProperties": False,
     }
-
-
-def _model(model: object) -> object:
-    if not isinstance(model, str):
-        return model
-    maker, slash, _ = model.partition("/")
-    if not slash:
-        return f"openai/{model}"
-    if maker in PROVIDER_NAMES:
-        return model
-    # GitHub names what it serves by its maker, and serves all of it in OpenAI's protocol.
-    return {"provider": "openai", "name": model, "base_url": GITHUB_MODELS_URL, "api_key_env": "GITHUB_TOKEN"}
 
 
 def _params(source: YamlSource) -> dict[str, Any]:
@@ -226,45 +223,37 @@ def _prompt(source: YamlSource, texts: Sequence[tuple[str, str]], extract: objec
     }
 
 
-def _texts(source: YamlSource) -> list[tuple[str, str]]:
-    """Return the role and the text of each message."""
+def _texts(source: YamlSource, rows: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Return the role and the text of each message, with what every row says alike filled in.
+
+    In the last user message alone a variable may say another thing each time.
+    """
     messages = source.value["messages"]
     if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
         raise _error(source, "messages", "expected a list of messages with role and content")
-    texts = []
     for index, message in enumerate(messages):
-        role, text = _role(message), message.get("content")
-        if role not in _ROLES:
-            raise _error(
-                source, "messages", f"{short(message.get('role'))}: expected the role {', '.join(_ROLES)}", index
-            )
-        if not isinstance(text, str):
+        if _role(message) not in _ROLES:
+            expected = f"{short(message.get('role'))}: expected the role {', '.join(_ROLES)}"
+            raise _error(source, "messages", expected, index)
+        if not isinstance(message.get("content"), str):
             raise _error(source, "messages", "expected `content` as text", index)
-        texts.append((role, text))
+    texts = [(_role(message), message["content"]) for message in messages]
+    asking = max((at for at, (role, _) in enumerate(texts) if role == "user"), default=len(texts))
+    for index, (role, text) in enumerate(texts):
+        if index == asking:
+            continue
+        constants = {}
+        for name in names_in(text):
+            values = {str(value) for row in rows if (value := value_at(_values(row), name)) is not None}
+            if not values:
+                said = f"{{{{{name}}}}} has no value: `testData` has none"
+                raise NoSamplesError(str(_error(source, "messages", said, index)))
+            if len(values) > 1:
+                said = f"{{{{{name}}}}} says another thing in each row: expected it in the last user message"
+                raise _error(source, "messages", said, index)
+            constants[name] = values.pop()
+        texts[index] = (role, filled(text, constants.__getitem__))
     return texts
-
-
-def _with_constants(
-    source: YamlSource, texts: Sequence[tuple[str, str]], rows: Sequence[Mapping[str, Any]]
-) -> list[tuple[str, str]]:
-    """Fill in what every row says alike; in the last user message alone a variable may say another thing each time."""
-    asking = max((at for at, (role, _) in enumerate(texts) if role == "user"), default=-1)
-
-    def constant(index: int, name: str) -> str:
-        values = {str(value) for row in rows if (value := value_at(_values(row), name)) is not None}
-        if len(values) == 1:
-            return values.pop()
-        if values:
-            message = f"{{{{{name}}}}} says another thing in each row: expected it in the last user message"
-            raise _error(source, "messages", message, index)
-        raise NoSamplesError(
-            str(_error(source, "messages", f"{{{{{name}}}}} has no value: `testData` has none", index))
-        )
-
-    return [
-        (role, text if index == asking else filled(text, partial(constant, index)))
-        for index, (role, text) in enumerate(texts)
-    ]
 
 
 def _label_said(reply: str, extract: object) -> str:

@@ -21,7 +21,7 @@ from pytest_promptfit.prompts.yaml_source import MAX_DEPTH, YamlSource, read_tex
 from pytest_promptfit.text import LFS_POINTER, POINTER, short
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
 
@@ -134,7 +134,16 @@ def _read_json(path: Path) -> tuple[list[str], list[Row]]:
     values = _parse_json(path, text, 1)
     if not isinstance(values, list):
         raise PromptFileError(f"{path}:1: expected a list of objects, one a sample")
-    return _from_objects(path, zip(values, _item_lines(text), strict=True))
+    # Each item is read once more, only to find the line that it starts in: `json` tells no places.
+    decoder, at, line, counted = json.JSONDecoder(), text.index("[") + 1, 1, 0
+    placed = []
+    for value in values:
+        while text[at] in " \t\r\n,":
+            at += 1
+        line, counted = line + text.count("\n", counted, at), at
+        placed.append((value, line))
+        _, at = decoder.raw_decode(text, at)
+    return _from_objects(path, placed)
 
 
 def _parse_json(path: Path, text: str, line: int) -> Any:
@@ -146,20 +155,6 @@ def _parse_json(path: Path, text: str, line: int) -> Any:
         raise PromptFileError(f"{path}:{line}: nested deeper than {MAX_DEPTH} levels") from None
     except ValueError as error:  # a number with thousands of digits
         raise PromptFileError(f"{path}:{line}: not JSON that can be read: {error}") from None
-
-
-def _item_lines(text: str) -> Iterator[int]:
-    """Yield the line in which each item of a JSON list starts; the text is known to be valid."""
-    decoder = json.JSONDecoder()
-    at, line, counted = text.index("[") + 1, 1, 0
-    while True:
-        while text[at] in " \t\r\n,":
-            at += 1
-        if text[at] == "]":
-            return
-        line, counted = line + text.count("\n", counted, at), at
-        yield line
-        _, at = decoder.raw_decode(text, at)
 
 
 def _read_yaml(path: Path) -> tuple[list[str], list[Row]]:

@@ -92,7 +92,14 @@ class YamlSource:
             finally:
                 loader.dispose()
         except yaml.YAMLError as error:
-            raise _yaml_error(path, text, error) from None
+            if isinstance(error, yaml.reader.ReaderError):  # its position counts bytes
+                line = text.encode().count(b"\n", 0, error.position) + 1
+                problem = f"{error.reason}: U+{error.character:04X}"
+            else:
+                mark = getattr(error, "problem_mark", None)
+                line = mark.line + 1 if mark else 1
+                problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+            raise PromptFileError(f"{path}:{line}: not YAML: {problem}") from None
         except (RecursionError, ValueError) as error:
             raise PromptFileError(f"{path}:1: cannot be read as YAML: {str(error).splitlines()[0]}") from None
 
@@ -210,12 +217,3 @@ def _check_tree(root: yaml.Node | None, text: str, path: Path) -> None:
                 lines[key.value] = line
     except AliasBombError as error:
         raise PromptFileError(f"{path}:1: {error}") from None
-
-
-def _yaml_error(path: Path, text: str, error: yaml.YAMLError) -> PromptFileError:
-    if isinstance(error, yaml.reader.ReaderError):  # its position counts bytes
-        line, problem = text.encode().count(b"\n", 0, error.position) + 1, f"{error.reason}: U+{error.character:04X}"
-    else:
-        mark = getattr(error, "problem_mark", None)
-        line, problem = mark.line + 1 if mark else 1, getattr(error, "problem", None) or str(error).splitlines()[0]
-    return PromptFileError(f"{path}:{line}: not YAML: {problem}")
