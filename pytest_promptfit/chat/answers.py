@@ -137,17 +137,14 @@ def _lines(reply: str, start: int, end: int, is_label: Callable[[str], bool]) ->
         line = reply[at:end]
         if _WORD.search(line):
             answer = _line_answer(line, at, is_label) if len(line) <= _LONGEST_LINE else None
-            yield None if answer and not answer.lead and _goes_on(reply, at) else answer
+            if answer and not answer.lead:
+                # A label alone answers nothing where it goes on with the sentence of the line before.
+                before = reply[max(0, at - 80) : max(0, at - 1)].rstrip(" \t\r")
+                heading = before.rpartition("\n")[2]
+                is_heading = is_named(heading) and len(_WORD.findall(heading)) <= _MOST_HEADING_WORDS
+                answer = None if before[-1:].isalnum() and line[0].isalnum() and not is_heading else answer
+            yield answer
         end = at - 1
-
-
-def _goes_on(reply: str, at: int) -> bool:
-    """Tell whether the line at ``at`` goes on with the sentence of the line before: a label alone answers nothing."""
-    before = reply[max(0, at - 80) : max(0, at - 1)].rstrip(" \t\r")
-    if not before[-1:].isalnum() or not reply[at : at + 1].isalnum():
-        return False
-    heading = before.rpartition("\n")[2]
-    return not (is_named(heading) and len(_WORD.findall(heading)) <= _MOST_HEADING_WORDS)
 
 
 def _line_answer(line: str, at: int, is_label: Callable[[str], bool]) -> Answer | None:
@@ -255,30 +252,24 @@ class Source:
             return False
         if reply[start - 1 : start] in _AROUND and reply[end : end + 1] in _AROUND:
             return True
-        if self._shares_context(reply, start, end):
-            return True
-        room = 4 * QUOTED_CONTEXT
-        left, right = folded(reply[max(0, start - room) : start]), folded(reply[end : end + room])
-        said = folded(reply[start:end])
-        befores = range(max(0, QUOTED_CONTEXT - len(right)), min(QUOTED_CONTEXT, len(left)) + 1)
-        windows = (f"{left[len(left) - before :]}{said}{right[: QUOTED_CONTEXT - before]}" for before in befores)
-        return any(window in self._folded for window in windows)
-
-    @cached_property
-    def _folded(self) -> str:
-        return folded(self.text)
-
-    def _shares_context(self, reply: str, start: int, end: int) -> bool:
-        """Tell whether the piece stands in the sample among enough of the same characters, or as all there is.
-
-        Each way to take those characters from before and after is looked for: that is fast where a long
-        sample, full of labels, is repeated whole.
-        """
+        # Each way to take the characters around it from before and after is looked for as it stands: that is fast
+        # where a long sample, full of labels, is repeated whole.
         text = self.text
         for before in range(QUOTED_CONTEXT + 1):
             left, right = start - before, end + QUOTED_CONTEXT - before
             if left >= 0 and right <= len(reply) and reply[left:right] in text:
                 return True
-        if not end - start < len(text) < end - start + QUOTED_CONTEXT:
-            return False
-        return any(reply.startswith(text, at) for at in range(max(0, end - len(text)), start + 1))
+        if end - start < len(text) < end - start + QUOTED_CONTEXT and any(
+            reply.startswith(text, at) for at in range(max(0, end - len(text)), start + 1)
+        ):  # it stands among all that the sample has
+            return True
+        room = 4 * QUOTED_CONTEXT
+        head, tail = folded(reply[max(0, start - room) : start]), folded(reply[end : end + room])
+        said = folded(reply[start:end])
+        befores = range(max(0, QUOTED_CONTEXT - len(tail)), min(QUOTED_CONTEXT, len(head)) + 1)
+        windows = (f"{head[len(head) - before :]}{said}{tail[: QUOTED_CONTEXT - before]}" for before in befores)
+        return any(window in self._folded for window in windows)
+
+    @cached_property
+    def _folded(self) -> str:
+        return folded(self.text)

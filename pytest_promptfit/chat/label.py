@@ -26,10 +26,10 @@ from pytest_promptfit.prompts.labels import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pytest_promptfit.chat.reply import ToolCall
-    from pytest_promptfit.prompts.labels import Extract, JsonPath
+    from pytest_promptfit.prompts.labels import Extract
 
 MARKS = string.punctuation + "‘’‚“”„‹›«»–—…·¡¿、。《》「」『』【】！（），．：；？،؛؟۔।"  # noqa: RUF001
 """Marks that may stand around a label: ASCII, quotes and dashes, full-width, Arabic and Hindi ones."""
@@ -94,10 +94,18 @@ class LabelReader:
         source = Source(text)
         quotable: list[Answer] = []
         for found, rivals in self._forms(reply, calls):
-            own, others = self._parted(reply, found, source)
+            # A word that is no label answers too where it is the last: before an answer it is talk.
+            said = [
+                a for a in found[-answers.MOST_ANSWERS :] if self._is_label(a.said) or any(map(str.isalnum, a.said))
+            ]
+            own = []
+            for answer in said:
+                if _is_of(source, reply, answer):
+                    quotable.append(answer)
+                elif self._is_label(answer.said) or answer is said[-1]:
+                    own.append(answer)
             if own:
                 return self._last(own, rivals, reply)
-            quotable += others
         return self._of_the_sample(reply, source, quotable) if quotable else NOTHING
 
     def _plain(self, reply: str, text: str) -> Reading | None:
@@ -149,9 +157,18 @@ class LabelReader:
     def _forms(self, reply: str, calls: Sequence[ToolCall]) -> Iterator[tuple[list[Answer], Rivals]]:
         """Yield what a reply answers in each form that counts, in the order in which the forms count."""
         if not isinstance(self.extract, str):
-            yield self._at_path(self.extract, reply, calls), _never
+            # The calls come after the text.
+            values = [*_objects(reply), *((call.arguments, -1, json_value(call.arguments)) for call in calls)]
+            words = ((text, start, scalar(self.extract.find(value))) for text, start, value in values)
+            yield [_in_json(text, start, said) for text, start, said in words if said is not None], _never
         elif self._pattern:
-            yield list(_matched(self._pattern, reply)), _never
+            matched = []
+            for match in matches_of(self._pattern, reply):
+                start, said = answer_of(match)
+                if text := reply[start : match.end()]:
+                    framed = any(map(str.isalnum, text.replace(said, "", 1)))
+                    matched.append(Answer(text, start, said, reply.index(said.strip(), start), framed=framed))
+            yield matched, _never
         else:
             yield answers.tagged(reply), _same_form
         if self._is_label(reply):
@@ -160,10 +177,9 @@ class LabelReader:
             lines = answers.answer_lines(reply, self._is_label)
             last = next(lines, None)  # where the last line with a word in it is no answer, none before it is one
             yield [answer for answer in (last, *lines) if answer][::-1] if last else [], _same_form
-            objects = [(reply[start:end], start, value) for start, end, value in json_objects(reply)]
-            yield [answer for found in objects for answer in self._in_fields(*found)], _always
-            said = [call.arguments for call in calls]
-            yield [answer for text in said for answer in self._in_fields(text, -1, json_value(text))], _always
+            yield [answer for found in _objects(reply) for answer in self._in_fields(*found)], _always
+            arguments = [call.arguments for call in calls]
+            yield [answer for text in arguments for answer in self._in_fields(text, -1, json_value(text))], _always
 
     def _is_label(self, said: str) -> bool:
         return self.label_of(said) is not None
@@ -176,28 +192,6 @@ class LabelReader:
             if found:
                 return [_in_json(text, start, said) for _, said in named or found]
         return []
-
-    def _at_path(self, path: JsonPath, reply: str, calls: Sequence[ToolCall]) -> list[Answer]:
-        """Return what stands at the path of ``extract``: in the calls, which come after the text."""
-        values = [(reply[start:end], start, value) for start, end, value in json_objects(reply)]
-        values += [(call.arguments, -1, json_value(call.arguments)) for call in calls]
-        found = ((text, start, scalar(path.find(value))) for text, start, value in values)
-        return [_in_json(text, start, said) for text, start, said in found if said is not None]
-
-    def _parted(self, reply: str, found: Sequence[Answer], source: Source) -> tuple[list[Answer], list[Answer]]:
-        """Return the model's own answers, and those that stand in the sample.
-
-        A word that is no label answers too where it is the last: before an answer it is talk.
-        """
-        own: list[Answer] = []
-        others: list[Answer] = []
-        said = [a for a in found[-answers.MOST_ANSWERS :] if self._is_label(a.said) or any(map(str.isalnum, a.said))]
-        for answer in said:
-            if _is_of(source, reply, answer):
-                others.append(answer)
-            elif self._is_label(answer.said) or answer is said[-1]:
-                own.append(answer)
-        return own, others
 
     def _last(self, own: Sequence[Answer], rivals: Rivals, reply: str) -> Reading:
         """Return what the last answer says, unless a rival of it says another label."""
@@ -226,7 +220,13 @@ class LabelReader:
         last = meant[-1]
         if not stated and answers.is_named(last.lead) and not source.holds(f"{last.lead}{last.text}"):
             return reading
-        named = stated or self.mentioned(_without(reply, others))
+        named: set[str | None] = set(stated)
+        if not stated:  # then what the rest of the reply names counts
+            kept, at = [], 0
+            for answer in sorted((a for a in others if a.start >= 0), key=lambda a: a.start):
+                kept.append(reply[at : max(at, answer.start)])
+                at = max(at, answer.end)
+            named.update(self.mentioned(" ".join([*kept, reply[at:]])))
         if not named - {reading.label}:
             return reading
         if len(stated) == 1:
@@ -249,13 +249,9 @@ def _in_json(text: str, start: int, said: str) -> Answer:
     return Answer(text, start, said, start + found.start(1) if found else start)
 
 
-def _matched(pattern: Any, reply: str) -> Iterator[Answer]:
-    for match in matches_of(pattern, reply):
-        start, said = answer_of(match)
-        text = reply[start : match.end()]
-        if text:
-            around = text.replace(said, "", 1)
-            yield Answer(text, start, said, reply.index(said.strip(), start), framed=any(map(str.isalnum, around)))
+def _objects(reply: str) -> list[tuple[str, int, Any]]:
+    """Return the JSON objects of a reply: the text of each, where it starts, and its value."""
+    return [(reply[start:end], start, value) for start, end, value in json_objects(reply)]
 
 
 def _never(_reply: str, _answer: Answer, _last: Answer) -> bool:
@@ -272,15 +268,6 @@ def _same_form(reply: str, answer: Answer, last: Answer) -> bool:
         return True
     between = reply[answer.end : last.start]
     return len(between) <= _LONGEST_JOIN and _ONE_MORE.fullmatch(between) is not None
-
-
-def _without(reply: str, others: Iterable[Answer]) -> str:
-    """Return a reply without the answers that stand in the sample."""
-    kept, at = [], 0
-    for answer in sorted((a for a in others if a.start >= 0), key=lambda a: a.start):
-        kept.append(reply[at : max(at, answer.start)])
-        at = max(at, answer.end)
-    return " ".join([*kept, reply[at:]])
 
 
 def _folded(said: str, marks: str = "") -> str:

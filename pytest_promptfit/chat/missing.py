@@ -91,7 +91,12 @@ def _unread(reply: ChatReply, text: str, reader: LabelReader, said: str) -> Miss
         ends = f"{ends[:_LOOKED_AT]}\n{ends[-_LOOKED_AT:]}"
     for form, extract in list(_proposals(ends, reply.calls, reader))[:_MOST_PROPOSALS]:
         if reader.like(extract).read(ends, text, reply.calls) is not None:
-            return Missing("form", form, _as_written(extract))
+            if extract == DEFAULT_EXTRACT:
+                return Missing("form", form, "the default (leave `extract` out)")
+            written = (
+                f"{{json: {extract.path}}}" if isinstance(extract, JsonPath) else "'" + extract.replace("'", "''") + "'"
+            )
+            return Missing("form", form, f"`extract: {written}`")
     if reply.calls:
         return Missing("tool call", cut(reply.calls[-1].name, _LONGEST_DETAIL))
     if len(said.split()) <= _SHORT_REPLY_WORDS:
@@ -132,13 +137,3 @@ def _proposals(said: str, calls: Sequence[ToolCall], reader: LabelReader) -> Ite
     yield from _MARKED
     if reader.extract == DEFAULT_EXTRACT and len(reader.words) <= _MOST_WORDS and len(reader.mentioned(said)) == 1:
         yield "of a sentence", rf"\b({'|'.join(map(re.escape, reader.words))})\b"
-
-
-def _as_written(extract: Extract) -> str:
-    """Return ``extract`` as it is written in a prompt file; the default is left out."""
-    if isinstance(extract, JsonPath):
-        return f"`extract: {{json: {extract.path}}}`"
-    if extract == DEFAULT_EXTRACT:
-        return "the default (leave `extract` out)"
-    quoted = extract.replace("'", "''")
-    return f"`extract: '{quoted}'`"
