@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -74,7 +75,9 @@ def read_cassette_file(path: Path) -> CassetteFile:
     # What follows the last line end may be torn.
     end = data.rfind(b"\n") + 1
     text = _decode(path, data[:end])
-    interactions = _read_lines(text)
+    interactions = None
+    with suppress(ValueError, RecursionError):  # of any other layout
+        interactions = [_read_line(line) for line in _lines_below_header(text) if line]
     if interactions is None:
         return _read_yaml(path, text + _decode(path, data[end:], before=text))
     return _with_last_line(CassetteFile(path, text, interactions), data[end:])
@@ -90,15 +93,12 @@ def _decode(path: Path, data: bytes, before: str = "") -> str:
         ) from None
 
 
-def _read_lines(text: str) -> list[Any] | None:
-    """Return the interactions of a file with one interaction a line; ``None`` for any other layout."""
+def _lines_below_header(text: str) -> list[str]:
+    """Return the lines that hold one interaction each; raise ValueError where the text has not our header."""
     lines = text.replace("\r\n", "\n").split("\n")
     if lines[:2] != HEADER.split("\n")[:2]:
-        return None
-    try:
-        return [_read_line(line) for line in lines[2:] if line]
-    except (ValueError, RecursionError):
-        return None
+        raise ValueError("not one interaction a line")
+    return lines[2:]
 
 
 def _read_line(line: str) -> Any:
@@ -170,9 +170,9 @@ def _what_is_wrong(path: Path, text: str, error: Exception) -> str:
     problem = " ".join((getattr(error, "problem", None) or str(error)).split())
     if "python/" in problem:
         return f"{path}:{line}: a !!python tag is never loaded, it could run code; record the reply again"
-    lines = text.replace("\r\n", "\n").split("\n")
-    if lines[:2] == HEADER.split("\n")[:2] and lines[2].startswith('- {"'):  # one interaction a line, but for some
-        for number, interaction in enumerate(lines[2:], 3):
+    with suppress(ValueError):
+        lines = _lines_below_header(text)
+        for number, interaction in enumerate(lines if lines[0].startswith('- {"') else (), 3):
             try:
                 _ = interaction and _read_line(interaction)
             except (ValueError, RecursionError):

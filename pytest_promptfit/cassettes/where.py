@@ -8,12 +8,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from pytest_promptfit.errors import PromptfitError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 SETTING = "promptfit_cassettes"
 USUAL = "cassettes"
@@ -44,7 +40,11 @@ class Where:
         """
         if self.folder is not None:
             return self.folder / name
-        folders = list(_up_to_the_repository(prompt))
+        folders = []
+        for folder in Path(os.path.abspath(prompt)).parents:  # noqa: PTH100 - `..` goes, links stay
+            folders.append(folder)
+            if (folder / ".git").exists():
+                break
         usual_root = folders[-1] if (folders[-1] / ".git").exists() else folders[0]
         root = next((folder for folder in folders if _setting_in(folder) is not None), usual_root)
         if self.setting is not None:
@@ -78,14 +78,6 @@ def setting_of(ini: Path) -> str | None:
     if not isinstance(value, str):
         raise PromptfitError(f"{ini}: {SETTING}: expected a folder's path, found {value!r}")
     return value
-
-
-def _up_to_the_repository(prompt: Path) -> Iterator[Path]:
-    """Yield the folders above a prompt file, links left as they are, up to the repository's or the disk's root."""
-    for folder in Path(os.path.abspath(prompt)).parents:  # noqa: PTH100 - `..` goes, links stay
-        yield folder
-        if (folder / ".git").exists():
-            return
 
 
 def _setting_in(folder: Path) -> str | None:
