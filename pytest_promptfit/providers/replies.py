@@ -198,30 +198,23 @@ def failure_status(body: object) -> int | None:
     if failed:
         code = str(failed.get("code")) if isinstance(failed, dict) else ""
         return int(code) if re.fullmatch("[45][0-9][0-9]", code) else 502
-    says_nothing = _is_empty_choice(body, choice) if "choices" in body else _is_empty_message(body)
-    return 502 if choice.get("finish_reason") == "error" or says_nothing else None
+    return 502 if choice.get("finish_reason") == "error" or _says_nothing(body, choice) else None
 
 
-def _is_empty_choice(body: Mapping[str, object], choice: Mapping[str, object]) -> bool:
-    """Tell whether there is no choice, or one that holds nothing and for which no token was written."""
-    if not body["choices"]:
-        return True
-    message = choice.get("message")
-    if not isinstance(message, dict) or any(value for name, value in message.items() if name != "role"):
-        return False
-    return choice.get("finish_reason") is None or _wrote_nothing(body, "completion_tokens", choice["finish_reason"])
-
-
-def _is_empty_message(body: Mapping[str, object]) -> bool:
-    """Tell whether a message of Anthropic's form holds nothing and no token was written for it."""
-    if "content" not in body or body["content"]:
-        return False
-    return body.get("stop_reason") is None or _wrote_nothing(body, "output_tokens", body["stop_reason"])
-
-
-def _wrote_nothing(body: Mapping[str, object], name: str, why: object) -> bool:
-    usage = body.get("usage")
-    return isinstance(usage, dict) and usage.get(name) == 0 and why in {"stop", "end_turn"}
+def _says_nothing(body: Mapping[str, Any], choice: Mapping[str, Any]) -> bool:
+    """Tell whether there is no choice, or a choice or a message that holds nothing and cost no token."""
+    if "choices" in body:
+        if not body["choices"]:
+            return True
+        message = choice.get("message")
+        holds = not isinstance(message, dict) or any(value for name, value in message.items() if name != "role")
+        why, written = choice.get("finish_reason"), "completion_tokens"
+    else:  # Anthropic's form
+        holds = "content" not in body or bool(body["content"])
+        why, written = body.get("stop_reason"), "output_tokens"
+    if holds or why is None:
+        return not holds
+    return _mapping(body.get("usage")).get(written) == 0 and why in {"stop", "end_turn"}
 
 
 @dataclass(frozen=True, slots=True)
