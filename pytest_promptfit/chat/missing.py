@@ -93,10 +93,10 @@ def _unread(reply: ChatReply, text: str, reader: LabelReader, said: str) -> Miss
         if reader.like(extract).read(ends, text, reply.calls) is not None:
             if extract == DEFAULT_EXTRACT:
                 return Missing("form", form, "the default (leave `extract` out)")
-            written = (
-                f"{{json: {extract.path}}}" if isinstance(extract, JsonPath) else "'" + extract.replace("'", "''") + "'"
-            )
-            return Missing("form", form, f"`extract: {written}`")
+            if isinstance(extract, JsonPath):
+                return Missing("form", form, f"`extract: {{json: {extract.path}}}`")
+            quoted = extract.replace("'", "''")
+            return Missing("form", form, f"`extract: '{quoted}'`")
     if reply.calls:
         return Missing("tool call", cut(reply.calls[-1].name, _LONGEST_DETAIL))
     if len(said.split()) <= _SHORT_REPLY_WORDS:
