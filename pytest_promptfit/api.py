@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from pytest_promptfit.cassettes.where import Where
 from pytest_promptfit.errors import CallError, PromptfitError
 from pytest_promptfit.prompts.model import ModelSpec
+from pytest_promptfit.prompts.pool import pool_of
 from pytest_promptfit.prompts.read import ParsedPrompt, parse_prompt_file
 from pytest_promptfit.prompts.samples import Sample, check_prompt_labels, given_samples, read_samples
 from pytest_promptfit.providers.background import Background
@@ -103,7 +104,7 @@ class Classifier:
         self.labels = labels
         self.custom = custom
         self._on_call = on_call
-        self._wire = wire = Wire(parsed.config, labels, parsed.path.parent, custom=custom)
+        self._wire = wire = Wire.of(parsed, labels, custom=custom)
 
         # It names the wire alone: holding the classifier, it would keep its own thread alive for ever.
         @asynccontextmanager
@@ -290,12 +291,12 @@ def load_prompt(
     parsed = parse_prompt_file(Path(path))
     limits = {"timeout": timeout, "deadline": deadline, "max_retries": max_retries}
     parsed = _limited(parsed, {name: value for name, value in limits.items() if value is not None})
-    refuse_keys(parsed)
     labels = parsed.config.labels
     if labels:
         check_prompt_labels(parsed, labels)
     else:
         labels = read_samples(parsed).labels
+    refuse_keys(parsed, pool_of(parsed, labels).rows)
     return Classifier(parsed, labels, Custom(client, extract), on_call)
 
 
@@ -347,7 +348,7 @@ def evaluate(
     path = Path(prompt) if isinstance(prompt, str | Path) else prompt.path
     parsed = parse_prompt_file(path)
     sample_set = read_samples(parsed) if samples is None else given_samples(parsed, samples)
-    refuse_keys(parsed, sample_set.samples)
+    refuse_keys(parsed, (*sample_set.samples, *pool_of(parsed, sample_set.labels).rows))
     folder = _where(cassettes).of(path, parsed.name)
     theirs = OURS if isinstance(prompt, str | Path) else prompt.custom
     custom = replace(theirs, client=client or theirs.client, extract=extract or theirs.extract)
@@ -392,7 +393,7 @@ def tune(
     custom = Custom(client, extract)
     options = TuneOptions(seed=seed, iterations=iterations, take=take, concurrency=concurrency, custom=custom)
     sample_set = read_samples(parsed)
-    refuse_keys(parsed, sample_set.samples)
+    refuse_keys(parsed, (*sample_set.samples, *pool_of(parsed, sample_set.labels).rows))
     return tune_prompt(parsed, sample_set, folder, options)
 
 

@@ -31,13 +31,17 @@ class _Parts:
 class Misses:
     """Explains the samples of one prompt that a cassette has no reply for; each recorded body is read once.
 
-    ``payload_of`` makes the JSON body for a text, ``url`` is where it would be sent.
+    ``payload_of`` makes the JSON body for a text, ``url`` is where it would be sent. ``pool`` is the name of the file
+    that the examples of each text are drawn from; ``""`` where all texts have the same.
     """
 
-    def __init__(self, cassette: Cassette, url: str, payload_of: Callable[[str], Mapping[str, Any]]) -> None:
+    def __init__(
+        self, cassette: Cassette, url: str, payload_of: Callable[[str], Mapping[str, Any]], pool: str = ""
+    ) -> None:
         self._cassette = cassette
         self._url = url
         self._payload_of = payload_of
+        self._pool = pool
         self._read: dict[str, _Parts] = {}
 
     def explain(self, sample: Sample) -> str:
@@ -46,11 +50,13 @@ class Misses:
             return "not recorded: nothing of this prompt is recorded yet"
         own = self._cassette.of_sample(sample.id) or self._of_turn.get(f"{self._before}{sample.text}{self._after}", [])
         if not own:
-            changed = self._shared_changes(next(iter(self._cassette)))
+            changed = self._shared_changes(next(iter(self._cassette)), self._now.shared)
+            changed = [part for part in changed if not (self._pool and part == self._nearest)]
             also = f"; also changed: {', '.join(changed)}" if changed else ""
             return f"not recorded: this sample is new, or its text was edited{also}"
+        now = _parts(self._payload_of(sample.text)).shared if self._pool else self._now.shared
         all_changes = (
-            [*self._shared_changes(entry), *self._turn_changes(self._parts_of(entry).turn, sample.text)]
+            [*self._shared_changes(entry, now), *self._turn_changes(self._parts_of(entry).turn, sample.text)]
             for entry in own
         )
         changed = min(all_changes, key=len)
@@ -85,16 +91,22 @@ class Misses:
             self._read[entry.key] = _parts(body if isinstance(body, dict) else {})
         return self._read[entry.key]
 
-    def _shared_changes(self, entry: Recorded) -> list[str]:
-        before, now = self._parts_of(entry).shared, self._now.shared
+    def _shared_changes(self, entry: Recorded, now: Mapping[str, Any]) -> list[str]:
+        before = self._parts_of(entry).shared
         changed = [] if entry.url == self._url else [f"the endpoint (was {entry.url})"]
         for part in dict.fromkeys([*now, *before]):
             old, new = before.get(part), now.get(part)
             if _same(old, new):
                 continue
+            if part == "examples" and self._pool and len(old or ()) == len(new or ()):
+                part = self._nearest
             has_value = part == "model" or part.startswith("parameter ")
             changed.append(f"{part} ({_shown(old)} → {_shown(new)})" if has_value else part)
         return changed
+
+    @property
+    def _nearest(self) -> str:
+        return f"the rows of {self._pool} that are nearest to it"
 
     def _turn_changes(self, turn: str, text: str) -> list[str]:
         before, after = self._before, self._after

@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from pytest_promptfit.prompts.labels import DEFAULT_EXTRACT, words_of
+from pytest_promptfit.prompts.model import Example, NearestExamples
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
+    from pytest_promptfit.chat.nearest import ChoosesExamples
     from pytest_promptfit.prompts.labels import Extract
     from pytest_promptfit.prompts.model import Prompt
 
@@ -37,7 +39,8 @@ class ChatRequest:
     """What is asked, whatever the API: constant parts first, so that providers' prompt caches hit.
 
     ``turns`` are the few-shot examples and, last, the user's turn that carries the text to classify.
-    ``reply_prefix`` are words put in the model's mouth. ``params`` are sent to the API as they are.
+    ``reply_prefix`` are words put in the model's mouth. ``params`` are sent to the API as they are. With
+    ``examples_vary`` the examples are of this text alone, and nothing after the system prompt is constant.
     """
 
     model: str
@@ -45,6 +48,7 @@ class ChatRequest:
     turns: tuple[Turn, ...]
     reply_prefix: str = ""
     params: Mapping[str, Any] = field(default_factory=dict)
+    examples_vary: bool = False
 
 
 class ChatBuilder:
@@ -59,7 +63,9 @@ class ChatBuilder:
         params: Mapping[str, Any],
         continues: bool,
         extract: Extract = DEFAULT_EXTRACT,
+        chooses: ChoosesExamples | None = None,
     ) -> None:
+        """``chooses`` finds the samples that are shown before a text, where the prompt wants those nearest to it."""
         words = words_of(labels, prompt.label_words)
         listed = ", ".join(words.values())
         asked = "" if continues or not prompt.bot_reply_prefix else f"{ASKS_FOR_PREFIX}{prompt.bot_reply_prefix}"
@@ -70,19 +76,34 @@ class ChatBuilder:
         self._model = model
         self._params = params
         self._extract = extract
-        self._examples = tuple(
-            turn
-            for example in prompt.examples
-            for turn in (
-                Turn("user", self._user_turn(example.text)),
-                Turn("assistant", example.reply or self._example_reply(words.get(example.label, example.label))),
-            )
-        )
+        self._words = words
+        self._examples = self._turns(prompt.fixed_examples)
+        self._nearest = prompt.examples.nearest if isinstance(prompt.examples, NearestExamples) else 0
+        self._chooses = chooses
 
     def request(self, text: str) -> ChatRequest:
         """Return the request that classifies ``text``."""
-        turns = (*self._examples, Turn("user", self._user_turn(text)))
-        return ChatRequest(self._model, self._system, turns, self.reply_prefix, self._params)
+        examples = self._turns(self._chosen(text)) if self._nearest else self._examples
+        turns = (*examples, Turn("user", self._user_turn(text)))
+        return ChatRequest(
+            self._model, self._system, turns, self.reply_prefix, self._params, examples_vary=bool(self._nearest)
+        )
+
+    def _chosen(self, text: str) -> Iterator[Example]:
+        if self._chooses is None:
+            raise ValueError("a prompt with nearest examples needs what chooses them")
+        for sample in self._chooses.of(text, self._nearest):
+            yield Example(text=sample.text, label=sample.label)
+
+    def _turns(self, examples: Iterable[Example]) -> tuple[Turn, ...]:
+        return tuple(
+            turn
+            for example in examples
+            for turn in (
+                Turn("user", self._user_turn(example.text)),
+                Turn("assistant", example.reply or self._example_reply(self._words.get(example.label, example.label))),
+            )
+        )
 
     def _user_turn(self, text: str) -> str:
         return f"{self._prefix}{text}{self._suffix}"

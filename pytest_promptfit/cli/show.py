@@ -15,6 +15,7 @@ from pytest_promptfit.cassettes.cassette import Cassette
 from pytest_promptfit.cassettes.where import Where
 from pytest_promptfit.chat.request import messages_of
 from pytest_promptfit.errors import CallError, PromptfitError
+from pytest_promptfit.prompts.pool import pool_of
 from pytest_promptfit.prompts.read import parse_prompt_file
 from pytest_promptfit.prompts.samples import read_samples
 from pytest_promptfit.providers.usage import BYTES_PER_TOKEN, estimate
@@ -38,9 +39,9 @@ def show(
     path, _, case = prompt.partition("::")
     parsed = parse_prompt_file(Path(path))
     sample_set = read_samples(parsed)
-    refuse_keys(parsed, sample_set.samples)
+    refuse_keys(parsed, (*sample_set.samples, *pool_of(parsed, sample_set.labels).rows))
     chosen = _sample(sample_set, sample or case, path)
-    wire = Wire(parsed.config, sample_set.labels, parsed.path.parent)
+    wire = Wire.of(parsed, sample_set.labels)
     payload = wire.payload(chosen.text)
     if as_json:
         yield json.dumps(payload, indent=2)

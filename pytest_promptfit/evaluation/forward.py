@@ -77,7 +77,7 @@ def forward(
     Raises PromptfitError where nothing can be replayed or asked at all; what goes wrong with one sample is
     told in its outcome.
     """
-    wire = Wire(parsed.config, sample_set.labels, parsed.path.parent, custom=custom)
+    wire = Wire.of(parsed, sample_set.labels, custom=custom)
     replies = _ask(wire, samples, cassettes, asking) if asking else _replay(wire, samples, cassettes)
     outcomes = _outcomes(wire, replies, samples)
     is_full = len(samples) == len(sample_set.samples)
@@ -108,7 +108,7 @@ def replayed(
     parsed: ParsedPrompt, labels: Sequence[str], samples: Sequence[Sample], cassettes: Path, *, custom: Custom = OURS
 ) -> tuple[Outcome, ...]:
     """Return the outcomes of those of ``samples`` to which a reply is recorded; nothing is asked."""
-    wire = Wire(parsed.config, labels, parsed.path.parent, custom=custom)
+    wire = Wire.of(parsed, labels, custom=custom)
     if not samples:
         return ()
     replies = _replay(wire, samples, cassettes)
@@ -157,7 +157,7 @@ def _ask(wire: Wire, samples: Sequence[Sample], cassettes: Path, asking: Asking)
 
 
 def _outcomes(wire: Wire, replies: _Replies, samples: Sequence[Sample]) -> tuple[Outcome, ...]:
-    misses = Misses(replies.cassette, wire.provider.url, wire.payload)
+    misses = Misses(replies.cassette, wire.provider.url, wire.payload, wire.pool_file)
     return tuple(_outcome(wire, replies, misses, sample) for sample in samples)
 
 

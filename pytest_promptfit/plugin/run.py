@@ -21,6 +21,7 @@ from pytest_promptfit.evaluation.forward import Asking, forward, replayed
 from pytest_promptfit.evaluation.gates import gate_names
 from pytest_promptfit.evaluation.verdicts import PromptResult, Reference, UpdateMode, judge, settled
 from pytest_promptfit.files import leads_outside
+from pytest_promptfit.prompts.pool import pool_of, pool_path
 from pytest_promptfit.prompts.read import ParsedPrompt, parse_prompt_file
 from pytest_promptfit.prompts.samples import Sample, SampleSet, data_path, read_samples
 from pytest_promptfit.providers.own import OURS
@@ -85,11 +86,12 @@ class PromptRun:
             self.parsed = parse_prompt_file(self.path)
             self.recordings = self._settings.where.of(self.path, self.parsed.name)
             self._warn_of_outside(data_path(self.parsed), warn)
+            self._warn_of_outside(pool_path(self.parsed), warn)
             self._warn_of_outside(baseline_path(self.path), warn)
             if target := leads_outside(self.recordings, self._settings.root):
                 warn(f"{self.recordings} is read and written outside {self._settings.root}: {target}")
             self.sample_set = read_samples(self.parsed)
-            refuse_keys(self.parsed, self.sample_set.samples)
+            refuse_keys(self.parsed, (*self.sample_set.samples, *pool_of(self.parsed, self.sample_set.labels).rows))
             self.baseline = read_baseline(baseline_path(self.path), is_renewed=self._settings.update != "no")
             self.old = self._settings.against.of(self.path) if self._settings.against else ()
 
@@ -113,9 +115,9 @@ class PromptRun:
 
     def plan(self, concurrency: int) -> list[str]:
         """Return what a tuning run would do, can show and could cost."""
+        from pytest_promptfit.prompts.split import split
         from pytest_promptfit.tuning.outlook import forecast
         from pytest_promptfit.tuning.run import plan_lines
-        from pytest_promptfit.tuning.split import split
 
         with told_in_one_line(self.path):
             labels, samples = self.sample_set.labels, self.sample_set.samples

@@ -16,9 +16,11 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     GetJsonSchemaHandler,
     StringConstraints,
+    Tag,
     WithJsonSchema,
     field_validator,
     model_validator,
@@ -191,6 +193,10 @@ FOLDER_NAME = r"^[^/\\\x00-\x1f]*[^/\\\x00-\x1f. ]$"
 Share = Annotated[float, Field(ge=0, le=1, strict=True)]
 
 
+MOST_NEAREST = 64
+"""Examples of one request."""
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -203,6 +209,25 @@ class Example(_Strict):
     reply: str | None = Field(None, description="The assistant's turn; default: the label as the prompt asks for it.")
 
 
+class NearestExamples(_Strict):
+    """Few-shot turns chosen for each text: the labeled rows of a file that are most like it."""
+
+    nearest: int = Field(ge=1, le=MOST_NEAREST, strict=True, description="So many rows, the most similar one last.")
+    file: str | None = Field(
+        None,
+        alias="from",
+        min_length=1,
+        description="csv, tsv, jsonl, json, yaml or parquet, its columns named as `samples` names them; relative to "
+        "the prompt file; default: the samples' own.",
+    )
+
+
+Examples = Annotated[
+    Annotated[tuple[Example, ...], Tag("[list]")] | Annotated[NearestExamples, Tag("[nearest]")],
+    Discriminator(lambda value: "[nearest]" if isinstance(value, dict | NearestExamples) else "[list]"),
+]
+
+
 class Prompt(_Strict):
     """What is said to the model; texts may use ``{labels}``: the label words, listed."""
 
@@ -210,10 +235,15 @@ class Prompt(_Strict):
     user_prompt_prefix: str = ""
     user_prompt_suffix: str = ""
     bot_reply_prefix: str = Field("", description="Words put in the model's mouth.")
-    examples: tuple[Example, ...] = ()
+    examples: Examples = ()
     label_words: dict[Label, Word] = Field(
         default_factory=dict, description="What the model says for each label (a verbalizer)."
     )
+
+    @property
+    def fixed_examples(self) -> tuple[Example, ...]:
+        """The examples that stand in the prompt; none where they are chosen for each text."""
+        return self.examples if isinstance(self.examples, tuple) else ()
 
     @property
     def content_hash(self) -> str:

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from pytest_promptfit.errors import PromptFileError
 from pytest_promptfit.prompts import github as github_prompt
-from pytest_promptfit.prompts.model import SECRET, PromptConfig
+from pytest_promptfit.prompts.model import SECRET, NearestExamples, PromptConfig
 from pytest_promptfit.prompts.yaml_source import YamlSource
 from pytest_promptfit.text import nearest, short, shown_key
 
@@ -110,8 +110,8 @@ _EXPECTED = {
     "string_too_long": "at most {max_length} characters",
     "string_pattern_mismatch": "a name that a folder can have: no slashes, no dot or space at its end",
 }
-# Steps of pydantic's that no file has: the key of a mapping, which form of samples or extract was tried.
-_INTERNAL_STEPS = ("inline", "[key]", "[pattern]", "[json]")
+# Steps of pydantic's that no file has: the key of a mapping, which form of samples, examples or extract was tried.
+_INTERNAL_STEPS = ("inline", "[key]", "[pattern]", "[json]", "[list]", "[nearest]")
 _SHOWN_MISTAKES = 50
 
 
@@ -143,7 +143,9 @@ def _message(detail: ErrorDetails, place: Place, foreign: Sequence[str]) -> str:
     if kind == "extra_forbidden":
         model: Any = PromptConfig
         for step in detail["loc"][:-1]:
-            if isinstance(step, str) and step in model.model_fields:
+            if step == "[nearest]":  # the other kind of examples is found first
+                model = NearestExamples
+            elif isinstance(step, str) and step in model.model_fields:
                 model = _model_inside(model.model_fields[step].annotation) or model
         keys = [field.alias or name for name, field in model.model_fields.items()]
         known = [*(key for key in keys if key not in _INTERNAL_STEPS), *(foreign if len(place) == 1 else ())]

@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING
 from pytest_promptfit.errors import NoSamplesError, PromptFileError, PromptfitError
 from pytest_promptfit.files import expanded, is_file
 from pytest_promptfit.prompts.labels import MISSING, words_of
+from pytest_promptfit.prompts.model import SampleSource
 from pytest_promptfit.prompts.tables import Row, read_rows
 from pytest_promptfit.text import nearest, nfc, short, shown_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 
-    from pytest_promptfit.prompts.model import InlineSample, SampleSource
+    from pytest_promptfit.prompts.model import InlineSample
     from pytest_promptfit.prompts.read import ParsedPrompt
 
 SHORT_ID, LONG_ID = 10, 16
@@ -96,7 +97,7 @@ def read_samples(parsed: ParsedPrompt) -> SampleSet:
     if (source := config.samples) is not None:
         path = data_path(parsed)
         inline = (_inline(parsed, item, ("samples", at)) for at, item in enumerate(source.inline))
-        found += _rows(parsed, source, path) if path else inline
+        found += _rows(parsed, source, path, ("samples", "file")) if path else inline
     if not found:
         error = parsed.error("samples: none: expected `samples` or `canonical` with at least one sample", "samples")
         raise NoSamplesError(str(error)) if config.samples is None else error
@@ -116,6 +117,20 @@ def given_samples(parsed: ParsedPrompt, given: Iterable[object]) -> SampleSet:
         raise PromptfitError("samples: none: expected at least one")
     config = parsed.config
     labels = config.labels or (read_samples(parsed).labels if config.samples or config.canonical else ())
+    return _sample_set(parsed, found, labels)
+
+
+def rows_of(parsed: ParsedPrompt, file: str, labels: tuple[str, ...], place: tuple[str, ...]) -> SampleSet:
+    """Return the rows of another file, whose columns are named as ``samples`` names them, checked as samples are.
+
+    ``place`` is where the prompt file names the file, which needs no columns but text and label. Raises
+    PromptFileError for the first mistake.
+    """
+    source = parsed.config.samples or SampleSource.model_validate({"file": file})
+    source = source.model_copy(update={"file": file, "id": None})
+    found = list(_rows(parsed, source, path_beside(parsed, file), place))
+    if not found:
+        raise parsed.error(f"{'.'.join(place)}: {short(file)}: no rows: expected texts with their labels", *place)
     return _sample_set(parsed, found, labels)
 
 
@@ -175,8 +190,11 @@ def normal_form(text: str) -> str:
 def data_path(parsed: ParsedPrompt) -> Path | None:
     """Return where the data file should be; ``None`` when the samples are inline."""
     file = parsed.config.samples.file if parsed.config.samples else None
-    if file is None:
-        return None
+    return None if file is None else path_beside(parsed, file)
+
+
+def path_beside(parsed: ParsedPrompt, file: str) -> Path:
+    """Return where a file should be that a prompt file names, without needless steps in its path."""
     path = parsed.path.parent / expanded(file)
     direct = os.path.normpath(path)
     try:  # behind a symbolic link `..` leads elsewhere
@@ -191,27 +209,32 @@ def _inline(parsed: ParsedPrompt, item: InlineSample, place: tuple[str | int, ..
     return _checked(sample, item.id)
 
 
-def _rows(parsed: ParsedPrompt, source: SampleSource, path: Path) -> Iterator[Sample]:
+def _rows(parsed: ParsedPrompt, source: SampleSource, path: Path, place: tuple[str, ...]) -> Iterator[Sample]:
+    """Yield the samples of a data file that the prompt file names at ``place``."""
     if not is_file(path):
         # Path.exists raises for a name that the system refuses.
         what = "not a regular file: expected one" if os.path.exists(path) else "no such file: expected it"  # noqa: PTH110
         where = shown_key(path, limit=LONGEST_PATH)
-        raise parsed.error(f"samples.file: {short(source.file)}: {what} at {where}", "samples", "file")
+        raise parsed.error(f"{'.'.join(place)}: {short(source.file)}: {what} at {where}", *place)
     columns, rows = read_rows(path)
     _refuse_missing_header(source, path, columns, rows)
-    text_of = _text_reader(parsed, source.text, columns)
-    label_of = _column_reader(parsed, "label", source.label, columns)
-    note_of = _column_reader(parsed, "note", source.note or None, columns)
-    id_of = _column_reader(parsed, "id", source.id, columns) if source.id else None
-    canonical_of = _column_reader(parsed, "canonical", source.canonical or None, columns)
+    is_own = place[0] == "samples"  # of another file the columns of text and label are enough
+    note, canonical = (name if is_own or name in columns else None for name in (source.note, source.canonical))
+    reader = _Columns(parsed, columns, shown_key(source.file or ""), None if is_own else place)
+    text_of = reader.text(source.text)
+    label_of = reader.column("label", source.label)
+    note_of = reader.column("note", note or None)
+    id_of = reader.column("id", source.id) if source.id else None
+    canonical_of = reader.column("canonical", canonical or None)
     shown = str(path)
     for row in rows:
         cells, canonical = row.cells, canonical_of(row.cells)
         is_canonical = canonical.strip().casefold() in _YES
         if not is_canonical and canonical.strip().casefold() not in _NO:
             raise PromptFileError(f"{path}:{row.line}: canonical: {short(canonical)}: expected yes or no")
-        label, note = one_label(label_of(cells)), note_of(cells).strip()
-        sample = Sample("", text_of(cells), label, note, is_canonical, shown, row.line)
+        sample = Sample(
+            "", text_of(cells), one_label(label_of(cells)), note_of(cells).strip(), is_canonical, shown, row.line
+        )
         yield _checked(sample, id_of(cells) if id_of else None)
 
 
@@ -327,7 +350,7 @@ def check_prompt_labels(parsed: ParsedPrompt, labels: Sequence[str]) -> None:
     prompt, gates = parsed.config.prompt, parsed.config.gates
     named: list[tuple[str, tuple[str | int, ...]]] = [
         *((label, ("prompt", "label_words", label)) for label in prompt.label_words),
-        *((example.label, ("prompt", "examples", at, "label")) for at, example in enumerate(prompt.examples)),
+        *((example.label, ("prompt", "examples", at, "label")) for at, example in enumerate(prompt.fixed_examples)),
         *((label, ("gates", "recall", label)) for label in gates.recall),
     ]
     known = set(labels)
@@ -346,15 +369,6 @@ def check_prompt_labels(parsed: ParsedPrompt, labels: Sequence[str]) -> None:
             raise parsed.error(message, "prompt", "label_words", label)
 
 
-def _text_reader(parsed: ParsedPrompt, text: str, columns: Sequence[str]) -> Callable[[Mapping[str, str]], str]:
-    """Return what makes the text of a row: a column, or a template over columns."""
-    if text in columns or not columns_in(text):
-        return _column_reader(parsed, "text", text, columns)
-    for name in columns_in(text):
-        _column_reader(parsed, "text", name, columns)
-    return partial(filled_in, text)
-
-
 def columns_in(template: str) -> list[str]:
     """Return the columns that a template names, in their order."""
     names: list[str] = _PLACEHOLDER.findall(template)
@@ -368,18 +382,33 @@ def filled_in(template: str, cells: Mapping[str, str]) -> str:
     return _PLACEHOLDER.sub(lambda name: cells[name[1]], template)
 
 
-def _column_reader(
-    parsed: ParsedPrompt, field: str, column: str | None, columns: Sequence[str]
-) -> Callable[[Mapping[str, str]], str]:
-    """Return the reader of a column; one not named is taken when it has the field's name, and may be absent."""
-    if column is None and field not in columns:
-        return lambda _: ""
-    name = field if column is None else column
-    if name not in columns:
-        file = parsed.config.samples.file if parsed.config.samples else ""
-        message = f"samples.{field}: {short(name)}: no such column in {shown_key(file)}{nearest(name, columns)}"
-        raise parsed.error(message, "samples", field)
-    return itemgetter(name)
+@dataclass(frozen=True)
+class _Columns:
+    """The columns of a data file, and what reads them; the one that is missing is told at ``place``, if given."""
+
+    parsed: ParsedPrompt
+    columns: Sequence[str]
+    file: str
+    place: tuple[str, ...] | None = None
+
+    def text(self, text: str) -> Callable[[Mapping[str, str]], str]:
+        """Return what makes the text of a row: a column, or a template over columns."""
+        if text in self.columns or not columns_in(text):
+            return self.column("text", text)
+        for name in columns_in(text):
+            self.column("text", name)
+        return partial(filled_in, text)
+
+    def column(self, field: str, column: str | None) -> Callable[[Mapping[str, str]], str]:
+        """Return the reader of a column; one not named is taken when it has the field's name, and may be absent."""
+        if column is None and field not in self.columns:
+            return lambda _: ""
+        name = field if column is None else column
+        if name not in self.columns:
+            place = self.place or ("samples", field)
+            known = f"no such column in {self.file}{nearest(name, self.columns)}"
+            raise self.parsed.error(f"{'.'.join(place)}: {short(name)}: {known}", *place)
+        return itemgetter(name)
 
 
 def _cut(text: str, limit: int = 40) -> str:

@@ -70,7 +70,7 @@ class AnthropicProvider(SdkProvider):
         if request.system:
             body["system"] = [_cached(request.system)]
         messages: list[dict[str, Any]] = [{"role": turn.role, "content": turn.text} for turn in request.turns]
-        if len(messages) > 1:
+        if len(messages) > 1 and not request.examples_vary:  # to write into the cache costs a quarter more
             messages[-2]["content"] = [_cached(request.turns[-2].text)]
         body["messages"] = messages
         # White space at the end of the last turn is refused.

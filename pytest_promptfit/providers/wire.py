@@ -6,14 +6,16 @@ What the harness, production code and the optimizer share; nothing here sends or
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from pytest_promptfit.cassettes.cassette import Asked
 from pytest_promptfit.chat.label import LabelReader
+from pytest_promptfit.chat.nearest import Neighbours
 from pytest_promptfit.chat.reply import has_thought_tag, label_probabilities, without_thought
 from pytest_promptfit.chat.request import ChatBuilder
 from pytest_promptfit.errors import CallError, PromptFileError
 from pytest_promptfit.prompts.labels import words_of
+from pytest_promptfit.prompts.pool import pool_of
 from pytest_promptfit.providers.own import OURS
 from pytest_promptfit.providers.replies import limit_named, parsed_body
 from pytest_promptfit.text import scrubber
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_promptfit.chat.missing import Missing
+    from pytest_promptfit.chat.nearest import ChoosesExamples
     from pytest_promptfit.chat.reply import ChatReply
     from pytest_promptfit.prompts.model import ModelSpec, Prompt, PromptConfig
     from pytest_promptfit.prompts.read import ParsedPrompt
@@ -43,8 +46,12 @@ class Wire:
         *,
         alternatives: int = 0,
         custom: Custom = OURS,
+        chooses: ChoosesExamples | None = None,
     ) -> None:
-        """Take ``prompt`` in the place of the file's own; ask for so many ``alternatives`` to each token."""
+        """Take ``prompt`` in the place of the file's own; ask for so many ``alternatives`` to each token.
+
+        ``chooses`` finds the examples of a prompt that wants those nearest to a text.
+        """
         prompt = prompt or config.prompt
         self.model = config.model
         self.provider = custom.provider(provider_of(config.model, folder))
@@ -58,6 +65,7 @@ class Wire:
             params={**config.all_params, **asked},
             continues=self.provider.continues_prefix,
             extract=config.extract,
+            chooses=chooses,
         )
         self._reader = LabelReader(config.extract, labels, prompt.label_words)
         self._custom = custom
@@ -67,6 +75,17 @@ class Wire:
         # A pattern that speaks of a thought's tags wants to see them.
         self._sets_thoughts_aside = not (isinstance(config.extract, str) and has_thought_tag(config.extract))
         self.asks_for_prefix = bool(self._reply_prefix) and not self.provider.continues_prefix
+
+    @classmethod
+    def of(cls, parsed: ParsedPrompt, labels: Sequence[str], *, custom: Custom = OURS) -> Self:
+        """Return the wire format of a prompt file; raise PromptFileError where its pool of examples is wrong."""
+        pool = pool_of(parsed, tuple(labels))
+        wire = cls(parsed.config, labels, parsed.path.parent, custom=custom, chooses=Neighbours(pool))
+        wire.pool_file = pool.name
+        return wire
+
+    pool_file = ""
+    """The name of the file that the examples are drawn from, where they are those nearest to a text."""
 
     def payload(self, text: str) -> dict[str, Any]:
         """Return the JSON body that classifies ``text``."""

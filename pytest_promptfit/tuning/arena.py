@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from pytest_promptfit.cassettes.cassette import Asked, Cassette, Recorded
     from pytest_promptfit.cassettes.recorder import Recorder
+    from pytest_promptfit.chat.nearest import ChoosesExamples
     from pytest_promptfit.prompts.model import ModelSpec, Prompt
     from pytest_promptfit.prompts.read import ParsedPrompt
     from pytest_promptfit.prompts.samples import Sample
@@ -77,7 +78,10 @@ class Arena:
         on_call: Callable[[], None],
         on_wait: Callable[[str], None] = lambda _message: None,
         custom: Custom = OURS,
+        chooses: ChoosesExamples | None = None,
     ) -> None:
+        """``chooses`` finds the examples of candidates that want those nearest to a text."""
+        self._chooses = chooses
         self._custom = custom
         self.parsed = parsed
         self.labels = tuple(labels)
@@ -117,7 +121,15 @@ class Arena:
         """Return a wire format of a candidate, with so many alternatives to each token of the reply."""
         folder = self.parsed.path.parent
         config, labels, custom = self.parsed.config, self.labels, self._custom
-        return Wire(config, labels, folder, prompt=candidate, alternatives=alternatives, custom=custom)
+        return Wire(
+            config,
+            labels,
+            folder,
+            prompt=candidate,
+            alternatives=alternatives,
+            custom=custom,
+            chooses=self._chooses,
+        )
 
     def takes(self, wire: Wire, sample: Sample) -> bool:
         """Tell whether the API answers a request in this form, which is asked unless it is recorded."""

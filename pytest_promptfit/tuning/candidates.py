@@ -10,8 +10,10 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from pytest_promptfit.prompts.github import is_github_form
 from pytest_promptfit.prompts.labels import words_of
-from pytest_promptfit.prompts.model import TEXT_FIELDS, Example
+from pytest_promptfit.prompts.model import TEXT_FIELDS, Example, NearestExamples
+from pytest_promptfit.prompts.split import shuffled
 from pytest_promptfit.tuning.optimizer import (
     LONGEST_MESSAGE,
     LONGEST_NOTE,
@@ -22,13 +24,13 @@ from pytest_promptfit.tuning.optimizer import (
     one_line,
     sections,
 )
-from pytest_promptfit.tuning.split import shuffled
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from pytest_promptfit.prompts.model import Prompt
+    from pytest_promptfit.prompts.read import ParsedPrompt
     from pytest_promptfit.prompts.samples import Sample
 
 
@@ -42,6 +44,7 @@ SPREAD_POOL = 1000
 """Samples that are compared to spread examples out: each with each other, so that all of a large set take too long."""
 
 SIZES = (4, 8, 16)
+NEAREST_SIZES = (8, 4)
 
 REPLY_PREFIX = "Label: <label>"
 
@@ -117,12 +120,28 @@ def example_sets(
             yield examples, f"{len(examples)} examples, {kind}"
 
 
+def nearest_examples(parsed: ParsedPrompt, train: Sequence[Sample]) -> Iterator[NearestExamples]:
+    """Yield how many of the samples nearest to a text may be shown before it, most first.
+
+    They come from the samples' own file, or the one that the prompt names already; none where there is no file, or
+    where train has too few rows, or so long ones that the set would not fit.
+    """
+    source, examples = parsed.config.samples, parsed.config.prompt.examples
+    if source is None or source.file is None or is_github_form(parsed.source.value) or not train:
+        return
+    file = examples.file if isinstance(examples, NearestExamples) else None
+    usual = sum(len(sample.text) for sample in train) / len(train)
+    for size in NEAREST_SIZES:
+        if 2 * size <= len(train) and size * usual <= LONGEST_SET:
+            yield NearestExamples.model_validate({"nearest": size, "from": file})
+
+
 def reordered(prompt: Prompt, rare: str) -> Iterator[Candidate]:
     """Yield the prompt with its examples in other orders; small models lean towards what they saw last.
 
     ``rare`` is the label that should be answered more often. Source: Zhao et al. (2021), Calibrate Before Use.
     """
-    examples = prompt.examples
+    examples = prompt.fixed_examples
     of_rare = [example for example in examples if example.label == rare]
     others = [example for example in examples if example.label != rare]
     orders = (
@@ -266,9 +285,9 @@ def with_words(prompt: Prompt, words: Mapping[str, str], *, edit: frozenset[str]
             text = text.replace(f"<label>{label}</label>", f"<label>{word}</label>")
         return text
 
-    examples = tuple(e.model_copy(update={"reply": e.reply and said(e.reply)}) for e in prompt.examples)
+    examples = tuple(e.model_copy(update={"reply": e.reply and said(e.reply)}) for e in prompt.fixed_examples)
     fields: dict[str, object] = {name: said(getattr(prompt, name)) for name in TEXT_FIELDS}
-    fields["examples"] = examples
+    fields["examples"] = examples or prompt.examples
     needed = {name for name, value in fields.items() if value != getattr(prompt, name)}
     return changed(prompt, label_words=dict(words), **fields) if needed <= edit else None
 

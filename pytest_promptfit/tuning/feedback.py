@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Final
 from pytest_promptfit.chat.request import ChatBuilder
 from pytest_promptfit.evaluation.metrics import count
 from pytest_promptfit.prompts.labels import words_of
-from pytest_promptfit.prompts.model import TEXT_FIELDS
+from pytest_promptfit.prompts.model import TEXT_FIELDS, NearestExamples
+from pytest_promptfit.prompts.split import shuffled
 from pytest_promptfit.tuning.arena import is_mistake
 from pytest_promptfit.tuning.optimizer import (
     LONGEST_MESSAGE,
@@ -28,7 +29,6 @@ from pytest_promptfit.tuning.optimizer import (
     sections,
 )
 from pytest_promptfit.tuning.patches import MAX_PATCHES, OPS
-from pytest_promptfit.tuning.split import shuffled
 from pytest_promptfit.tuning.steps import MAX_WORDS
 
 if TYPE_CHECKING:
@@ -121,16 +121,21 @@ def feedback_messages(
 
 def _wire_format(prompt: Prompt, rules: Rules, shown: Outcome | None, *, continues: bool) -> str:
     """Return the messages for one sample as they are sent, the reply to it, and how that is read."""
-    builder = ChatBuilder(prompt, rules.labels, model="", params={}, continues=continues, extract=rules.extract)
+    examples = prompt.fixed_examples
+    shown_prompt = prompt.model_copy(update={"examples": examples})
+    builder = ChatBuilder(shown_prompt, rules.labels, model="", params={}, continues=continues, extract=rules.extract)
     text = cut(shown.sample.text, LONGEST_NOTE) if shown else "the text of the sample"
     request = builder.request(text)
     messages = [("system", request.system)] if request.system else []
     messages += [(turn.role, turn.text) for turn in request.turns]
     lines = [one_line({"role": role, "content": cut_middle(said, LONGEST_ON_THE_WIRE)}) for role, said in messages]
-    more = len(prompt.examples) - 1
+    more = len(examples) - 1
     if more > 0:
         at = len(lines) - 1
         lines[at - 2 * more : at] = [f"({more} more examples like this, as user and assistant)"]
+    if isinstance(prompt.examples, NearestExamples):  # some are of dev, whose texts no optimizer sees
+        line = f"({prompt.examples.nearest} labeled samples like this one, as user and assistant, most similar last)"
+        lines.insert(len(lines) - 1, line)
     if continues and request.reply_prefix:
         lines.append(
             one_line({"role": "assistant", "content": request.reply_prefix}) + " (the model goes on from here)"

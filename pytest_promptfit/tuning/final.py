@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 
 from pytest_promptfit.errors import PromptfitError
 from pytest_promptfit.evaluation.metrics import mcnemar_midp
+from pytest_promptfit.prompts.split import rng
 from pytest_promptfit.text import probability
 from pytest_promptfit.tuning.arena import ask_what_fits, compared, known_outcomes
 from pytest_promptfit.tuning.gate import RUN_ALPHA, best_of, combined, holds_up, not_worse
 from pytest_promptfit.tuning.meter import OutOfBudget
 from pytest_promptfit.tuning.result import Holdout
-from pytest_promptfit.tuning.split import rng
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -115,7 +115,7 @@ def _unmet(search: Search) -> Iterator[Sample]:
     if any(step.accepted and step.stage in FROM_ANSWERS for step in search.history.steps):
         made_of |= search.asked_of_train
     made_of |= {sample.case_name for sample in (*search.dev, *search.shares.holdout)}
-    texts = {example.text for example in search.incumbent.examples}
+    texts = {example.text for example in search.incumbent.fixed_examples}
     for sample in (*search.split.train, *search.split.dev, *search.split.holdout):
         if sample.case_name not in made_of and sample.text not in texts:
             yield sample

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from pytest_promptfit.prompts.samples import normal_form
-from pytest_promptfit.tuning.split import place_of
+from pytest_promptfit.prompts.split import place_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

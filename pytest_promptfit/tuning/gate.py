@@ -332,4 +332,6 @@ def prompt_diff(old: Prompt, new: Prompt) -> Iterator[str]:
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, dict) and "nearest" in value:
+        return f"the {value['nearest']} nearest examples"
     return f"{len(value)} examples" if isinstance(value, list | tuple) else repr(value)

@@ -1,4 +1,4 @@
-"""What a tuning run has used and may use, and what it is at, told live.
+"""What a tuning run has used and may use, for which part of the samples, and what it is at, told live.
 
 Every reply that was needed counts, replayed or not: so a run that was killed and started again decides as
 the unbroken one, and stops where that stopped. What was paid in this run is told apart.
@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pytest_promptfit.errors import PromptfitError
+from pytest_promptfit.prompts.split import stratified_order
 from pytest_promptfit.providers.asking import DEFAULT_MAX_OUTPUT
 from pytest_promptfit.providers.replies import reply_limit
 from pytest_promptfit.providers.usage import Pace, most_usd
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
     from pytest_promptfit.chat.reply import ChatReply
     from pytest_promptfit.prompts.model import ModelSpec, Prompt, TuneLimits
+    from pytest_promptfit.prompts.samples import Sample
+    from pytest_promptfit.prompts.split import Split
 
 
 TASK_CALLS, OPTIMIZER_CALLS = 600, 20
@@ -235,3 +238,32 @@ class History:
                 counts[count.name] = None if None in (had, old, new) else had + (new - old)  # unknown costs stay so
             found[stage] = StageUsage(stage, **counts)
         return tuple(found.values())
+
+
+@dataclass(frozen=True)
+class Shares:
+    """What the budget leaves for each part: with many samples and few calls not all of dev and holdout are looked at.
+
+    ``reserved`` task calls are set aside for the end: the holdout under two prompts, and train samples, whose replies
+    the verdict and the recordings need, too. They are two thirds of the calls at most.
+    """
+
+    holdout: tuple[Sample, ...]
+    dev_size: int
+    reserved: int
+    warnings: tuple[str, ...]
+
+
+def shares_of(parts: Split, budget: TuneLimits) -> Shares:
+    """Return the shares of a budget."""
+    limit = Meter(budget).task_limit
+    held = min(len(parts.holdout), max(1, limit // 6))
+    reserved = 2 * held + min(len(parts.train), limit // 3)
+    # The race needs its part, and then winner and incumbent must get through dev, or nothing is ever accepted.
+    dev_size = min(len(parts.dev), max(1, (limit - reserved) // 3))
+    warnings = [
+        f"{limit} task calls are few for {len(samples)} {name} samples: {size} of them are looked at"
+        for name, samples, size in (("dev", parts.dev, dev_size), ("holdout", parts.holdout, held))
+        if size < len(samples)
+    ]
+    return Shares(tuple(stratified_order(parts.holdout, 0)[:held]), dev_size, reserved, tuple(warnings))

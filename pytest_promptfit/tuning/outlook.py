@@ -14,13 +14,12 @@ from pytest_promptfit.text import counted
 from pytest_promptfit.tuning.arena import compared, expected_cost
 from pytest_promptfit.tuning.free_classifier import predictions
 from pytest_promptfit.tuning.gate import RUN_ALPHA, least_mistakes
-from pytest_promptfit.tuning.meter import Meter
+from pytest_promptfit.tuning.meter import Meter, shares_of
 from pytest_promptfit.tuning.proposals import EXAMPLE_SETS
 from pytest_promptfit.tuning.race import rounds
 from pytest_promptfit.tuning.result import Unproven
 from pytest_promptfit.tuning.rewrite import diff_lines, rewritten
 from pytest_promptfit.tuning.search import PATCH_SETS
-from pytest_promptfit.tuning.split import shares_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,8 +27,8 @@ if TYPE_CHECKING:
     from pytest_promptfit.evaluation.outcomes import Outcome
     from pytest_promptfit.prompts.model import TuneSettings
     from pytest_promptfit.prompts.read import ParsedPrompt
+    from pytest_promptfit.prompts.split import Split
     from pytest_promptfit.tuning.search import Search
-    from pytest_promptfit.tuning.split import Split
 
 USUAL_FLIPS: Final = 0.05
 """The share of samples that one prompt gets right and an equally good one wrong, where it was not measured."""

@@ -9,6 +9,7 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from pytest_promptfit.prompts.split import rng, shuffled
 from pytest_promptfit.text import counted
 from pytest_promptfit.tuning.arena import expected_cost, is_mistake, known_outcomes
 from pytest_promptfit.tuning.candidates import (
@@ -29,7 +30,6 @@ from pytest_promptfit.tuning.candidates import (
 from pytest_promptfit.tuning.feedback import choose_samples, feedback_messages, shown_as_wrong
 from pytest_promptfit.tuning.gate import BLOCK
 from pytest_promptfit.tuning.patches import PATCH_SCHEMA, Applied, apply_patches, read_patches
-from pytest_promptfit.tuning.split import rng, shuffled
 from pytest_promptfit.tuning.steps import Rules, deterministic_steps, is_noted, prune_steps, text_length, without_same
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from pytest_promptfit.chat.request import ChatBuilder
 from pytest_promptfit.errors import PromptfitError
 from pytest_promptfit.files import write_atomically
 from pytest_promptfit.prompts import github as github_prompt
-from pytest_promptfit.prompts.model import TEXT_FIELDS, Example, Label, Prompt
+from pytest_promptfit.prompts.model import TEXT_FIELDS, Example, Label, NearestExamples, Prompt
 from pytest_promptfit.prompts.yaml_source import YamlSource
 from pytest_promptfit.tuning.yaml_edits import BREAK, Edit, Editor, Item, applied, is_flow
 
@@ -56,7 +56,7 @@ def rewritten(text: str, prompt: Prompt, *, path: Path) -> str:
         return text
     problem = ""
     for reuse in (True, False):  # an example's own words may depend on where it stands; written anew it does not
-        places = _places(old.examples if reuse else (), new.examples)
+        places = _places(old.fixed_examples if reuse else (), new.fixed_examples)
         attempt = applied(body, edits_of(Editor(path, body), source.value, old, new, places))
         problem = _problem(source, attempt, new)
         if not problem:
@@ -134,7 +134,7 @@ def _own_edits(
     words = {_LABEL.validate_python(word): word for word in said.get("label_words") or ()}
     values: dict[str, Any] = {
         **{field: getattr(new, field) for field in TEXT_FIELDS},
-        "examples": [example.model_dump(exclude_none=True) for example in new.examples],
+        "examples": _examples_value(new),
         "label_words": {words.get(label, label): word for label, word in new.label_words.items()},
     }
     changed = [name for name in values if getattr(old, name) != getattr(new, name)]
@@ -155,18 +155,26 @@ def _own_edits(
     for field, value in touched:
         if field.value in gone:
             continue
-        if field.value == "examples" and old.examples and new.examples:
+        if field.value == "examples" and old.fixed_examples and new.fixed_examples:
             edits += editor.relist(value, list(map(Item, values["examples"], places)))
-        elif field.value == "label_words":
-            edits += _word_edits(editor, field, value, said["label_words"], values["label_words"])
+        elif isinstance(said[field.value], dict) and isinstance(values[field.value], dict):
+            edits += _entry_edits(editor, field, value, said[field.value], values[field.value])
         else:
             edits += editor.set(field, value, values[field.value])
     return edits + editor.put(node, {name: values[name] for name in changed if name not in present}, gone)
 
 
-def _word_edits(
-    editor: Editor, key: yaml.Node, node: yaml.Node, old: dict[Any, str], new: dict[Any, str]
+def _examples_value(prompt: Prompt) -> list[dict[str, Any]] | dict[str, Any]:
+    """Return the examples as the file says them: a list, or what is nearest to a text."""
+    if isinstance(prompt.examples, NearestExamples):
+        return prompt.examples.model_dump(by_alias=True, exclude_none=True)
+    return [example.model_dump(exclude_none=True) for example in prompt.examples]
+
+
+def _entry_edits(
+    editor: Editor, key: yaml.Node, node: yaml.Node, old: dict[Any, Any], new: dict[Any, Any]
 ) -> list[Edit]:
+    """Return the edits that turn one mapping into another: label words, or what examples are nearest."""
     if is_flow(node) and node.value:
         return editor.flow(node, new)
     if not new.keys() & old.keys() or len(old) != len(node.value):
@@ -185,8 +193,10 @@ def _word_edits(
 
 def _with_replies(prompt: Prompt) -> Prompt:
     """Return the prompt with its examples' replies said, because GitHub's form has no labels, only replies."""
+    if isinstance(prompt.examples, NearestExamples):
+        raise PromptfitError("examples: GitHub's form has no place for those nearest to a text: use `prompt`")
     turns = ChatBuilder(prompt, (), model="", params={}, continues=True).request("").turns[1::2]
-    pairs = zip(prompt.examples, turns, strict=True)
+    pairs = zip(prompt.fixed_examples, turns, strict=True)
     examples = tuple(example.model_copy(update={"reply": turn.text}) for example, turn in pairs)
     return prompt.model_copy(update={"examples": examples})
 
@@ -224,7 +234,7 @@ def _github_edits(
         return first if text else {}
 
     pairs: list[Item] = []
-    for example, place in zip(new.examples, places, strict=True):
+    for example, place in zip(new.fixed_examples, places, strict=True):
         asked, said = around(example.text), example.reply or ""
         if place is None:
             pairs += [Item({"role": "user", "content": asked}), Item({"role": "assistant", "content": said})]

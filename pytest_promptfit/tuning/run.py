@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING
 
 from pytest_promptfit.cassettes.cassette import Cassette
 from pytest_promptfit.cassettes.recorder import Recorder, prune
+from pytest_promptfit.chat.nearest import Neighbours
 from pytest_promptfit.chat.request import ChatRequest, Turn
 from pytest_promptfit.errors import CassetteError, PromptfitError
 from pytest_promptfit.evaluation.baseline import accept, baseline_path, excusing, read_baseline, write_baseline
 from pytest_promptfit.evaluation.forward import forward
 from pytest_promptfit.evaluation.outcomes import Evaluation, Outcome
 from pytest_promptfit.files import write_atomically
+from pytest_promptfit.prompts.pool import Pool, own_pool, pool_of
+from pytest_promptfit.prompts.split import split
 from pytest_promptfit.providers import where_a_key_goes
 from pytest_promptfit.providers.own import OURS, Custom
 from pytest_promptfit.providers.replies import reply_limit
@@ -28,14 +31,13 @@ from pytest_promptfit.tuning.arena import Arena, ask_what_fits, call_cost, known
 from pytest_promptfit.tuning.candidates import SIZES
 from pytest_promptfit.tuning.final import judge_final, taken
 from pytest_promptfit.tuning.free_classifier import predictions
-from pytest_promptfit.tuning.meter import History, Meter
+from pytest_promptfit.tuning.meter import History, Meter, shares_of
 from pytest_promptfit.tuning.optimizer import LONGEST_MESSAGE, Optimizer
 from pytest_promptfit.tuning.outlook import best_unproven, what_next
 from pytest_promptfit.tuning.race import harness_replies
 from pytest_promptfit.tuning.result import Holdout, TuneResult
 from pytest_promptfit.tuning.rewrite import diff_lines, file_text, rewritten, write_rewritten
 from pytest_promptfit.tuning.search import Search
-from pytest_promptfit.tuning.split import shares_of, split
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -111,10 +113,17 @@ def _prepared(
         on_call=history.tell,
         on_wait=options.on_wait,
         custom=options.custom,
+        chooses=Neighbours(_pool(parsed, sample_set)),
     )
     optimizer = _optimizer(parsed, recorder, history, options)
     canonical = tuple(sample for sample in sample_set.samples if sample.canonical)
     return Search(arena, history, optimizer, parts, shares, canonical, options.seed)
+
+
+def _pool(parsed: ParsedPrompt, sample_set: SampleSet) -> Pool:
+    """Return what candidates draw nearest examples from: what the prompt does, else its own samples."""
+    own = pool_of(parsed, sample_set.labels)
+    return own if own.rows else own_pool(sample_set.samples)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from pytest_promptfit.errors import PromptfitError
+from pytest_promptfit.prompts.model import NearestExamples
+from pytest_promptfit.prompts.split import rng, shuffled, stratified_order
 from pytest_promptfit.tuning.arena import unreadable_share
 from pytest_promptfit.tuning.candidates import Candidate, balanced
 from pytest_promptfit.tuning.gate import Duels, Pairs, least_mistakes
@@ -24,7 +26,6 @@ from pytest_promptfit.tuning.race import (
     want_logprobs,
 )
 from pytest_promptfit.tuning.result import Score
-from pytest_promptfit.tuning.split import rng, shuffled, stratified_order
 from pytest_promptfit.tuning.steps import text_length
 
 if TYPE_CHECKING:
@@ -32,10 +33,10 @@ if TYPE_CHECKING:
 
     from pytest_promptfit.prompts.model import Prompt
     from pytest_promptfit.prompts.samples import Sample
+    from pytest_promptfit.prompts.split import Split
     from pytest_promptfit.tuning.arena import Arena
-    from pytest_promptfit.tuning.meter import History
+    from pytest_promptfit.tuning.meter import History, Shares
     from pytest_promptfit.tuning.optimizer import Optimizer
-    from pytest_promptfit.tuning.split import Shares, Split
 
 
 PROBE = 12
@@ -218,7 +219,7 @@ class Search:
             scores = []
             for candidate in candidates:
                 right = sum(self.arena.right(candidate.prompt, samples))
-                length = text_length(candidate.prompt) + sum(len(example.text) for example in candidate.prompt.examples)
+                length = _length(candidate.prompt, self.split.train)
                 scores.append(CandidateScore(right, log_loss(self.arena, candidate.prompt, samples), length))
                 calls = self.arena.meter.task_calls
                 self.history.scores.append(Score(self.history.stage, candidate.summary, calls, right, len(samples)))
@@ -292,3 +293,10 @@ class Search:
                 fixed[name] += places[case] * (outcome.correct and not before.correct and before.reply is not None)
                 broken[name] += places[case] * (before.correct and not outcome.correct)
         return [Pairs(fixed[name], broken[name]) for name in fixed]
+
+
+def _length(prompt: Prompt, train: Sequence[Sample]) -> int:
+    """Return the characters sent besides a text; an example chosen for it counts as long as a text of train."""
+    chosen = prompt.examples.nearest if isinstance(prompt.examples, NearestExamples) else 0
+    usual = sum(len(sample.text) for sample in train) // max(1, len(train))
+    return text_length(prompt) + sum(len(example.text) for example in prompt.fixed_examples) + chosen * usual

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Final
 
 from pytest_promptfit.prompts.labels import words_of
 from pytest_promptfit.prompts.model import TEXT_FIELDS, Prompt, TextField
+from pytest_promptfit.prompts.split import shuffled
 from pytest_promptfit.text import short
 from pytest_promptfit.tuning.candidates import Candidate, changed
-from pytest_promptfit.tuning.split import shuffled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -209,8 +209,9 @@ def deterministic_steps(
 def prune_steps(prompt: Prompt, rules: Rules) -> list[Candidate]:
     """Return the prompt without each of its examples, and without each sentence that may go."""
     steps: list[Candidate] = []
-    for at, example in enumerate(prompt.examples if "examples" in rules.edit else ()):
-        fewer = prompt.examples[:at] + prompt.examples[at + 1 :]
+    examples = prompt.fixed_examples if "examples" in rules.edit else ()
+    for at, example in enumerate(examples):
+        fewer = examples[:at] + examples[at + 1 :]
         steps.append(Candidate(changed(prompt, examples=fewer), f"without example {at + 1}: {short(example.text)}"))
     for field in TEXT_FIELDS:
         if field in rules.edit:
@@ -221,9 +222,9 @@ def prune_steps(prompt: Prompt, rules: Rules) -> list[Candidate]:
 def without_same(incumbent: Prompt, best: Prompt, pruned: Prompt) -> Prompt | None:
     """Take what ``pruned`` leaves out of ``best`` out of the incumbent too; ``None`` when it is gone already."""
     if pruned.examples != best.examples:
-        gone = [example for example in best.examples if example not in pruned.examples]
-        left = tuple(example for example in incumbent.examples if example not in gone)
-        return None if left == incumbent.examples else changed(incumbent, examples=left)
+        gone = [example for example in best.fixed_examples if example not in pruned.fixed_examples]
+        left = tuple(example for example in incumbent.fixed_examples if example not in gone)
+        return None if left == incumbent.fixed_examples else changed(incumbent, examples=left)
     for name in TEXT_FIELDS:
         old, new = getattr(best, name), getattr(pruned, name)
         if old != new:
@@ -275,8 +276,8 @@ def _note_steps(prompt: Prompt, notes: Iterable[tuple[str, str]]) -> Iterator[Ca
 
 
 def _swap_steps(prompt: Prompt, rng: Random) -> Iterator[Candidate]:
-    if len(prompt.examples) > 1:
-        first, second = sorted(shuffled(range(len(prompt.examples)), rng)[:2])
-        swapped = list(prompt.examples)
+    if len(prompt.fixed_examples) > 1:
+        first, second = sorted(shuffled(range(len(prompt.fixed_examples)), rng)[:2])
+        swapped = list(prompt.fixed_examples)
         swapped[first], swapped[second] = swapped[second], swapped[first]
         yield Candidate(changed(prompt, examples=tuple(swapped)), f"examples: swap {first + 1} and {second + 1}")

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-Value = str | list[dict[str, Any]] | dict[str, Any]
+Value = str | int | list[dict[str, Any]] | dict[str, Any]
 
 Edit = tuple[int, int, str]
 """What stands from one place of the text to another gives way to this."""
@@ -81,6 +81,8 @@ def _styled(value: Any, *, in_flow: bool = False, chomps: Iterable[str] = ("-", 
     """Return a new value in the form to write it in; an empty list or mapping stands in braces."""
     if isinstance(value, str):
         return _scalar(value, in_flow=in_flow, chomps=chomps)
+    if isinstance(value, int):
+        return value
     if isinstance(value, dict):
         styled: Any = CommentedMap()
         for key, item in value.items():

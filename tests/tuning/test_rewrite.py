@@ -626,3 +626,49 @@ def test_the_diff_has_a_line_for_each_line_of_the_file() -> None:
         " c",
     ]
     assert diff_lines(old, old, "p.yaml") == []
+
+
+NEAREST = {"nearest": 8, "from": "train.csv"}
+
+
+def test_a_list_of_examples_gives_way_to_the_nearest_and_back() -> None:
+    lists = "  system_prompt: s # said\n  examples: # these\n    - {text: a, label: b}\n  # last"
+    before = own_file(lists)
+    after = changed(before, examples=NEAREST)
+    assert after == own_file(
+        "  system_prompt: s # said\n  examples: # these\n    nearest: 8\n    from: train.csv\n  # last"
+    )
+    assert changed(after, examples=[AB]) == own_file(
+        "  system_prompt: s # said\n  examples: # these\n    - text: a\n      label: b\n  # last"
+    )
+
+
+def test_the_nearest_are_added_and_taken_out() -> None:
+    before = own_file("  system_prompt: s")
+    after = changed(before, examples={"nearest": 4})
+    assert after == own_file("  system_prompt: s\n  examples:\n    nearest: 4")
+    assert changed(after, examples=[]) == before
+
+
+def test_another_number_of_nearest_leaves_the_rest_alone() -> None:
+    body = "  examples:\n    # the rows of last year\n    from: 'train.csv'\n    nearest: {} # as tuned"
+    assert changed(own_file(body.format(8)), examples=NEAREST | {"nearest": 4}) == own_file(body.format(4))
+
+
+@pytest.mark.parametrize("old", ["[]", "[{text: a, label: b}]", "{nearest: 2}"])
+def test_the_nearest_in_braces(old: str) -> None:
+    before = f"model: openai/m\nprompt: {{system_prompt: s, examples: {old}}}\n"
+    after = "model: openai/m\nprompt: {system_prompt: s, examples: {nearest: 8, from: train.csv}}\n"
+    assert changed(before, examples=NEAREST) == after
+    assert "examples: [{text: c, label: d}]" in changed(after, examples=[CD])
+
+
+def test_the_nearest_in_a_file_that_is_json() -> None:
+    before = json.dumps({"model": "openai/m", "prompt": {"examples": [AB]}}, indent=2)
+    assert json.loads(changed(before, examples=NEAREST))["prompt"]["examples"] == NEAREST
+
+
+def test_github_s_form_has_no_place_for_the_nearest() -> None:
+    text = "model: openai/m\nmessages: [{role: user, content: '{{input}}'}]\n"
+    with pytest.raises(PromptfitError, match="examples: GitHub's form has no place for those nearest to a text"):
+        rewritten(text, Prompt.model_validate({"examples": NEAREST}), path=PATH)

@@ -472,7 +472,7 @@ def test_tune_from_python_raises(project: TuningProject) -> None:
 
 
 def test_the_function_is_reached_by_its_name_whatever_is_imported_first() -> None:
-    for first in ("pytest_promptfit", "pytest_promptfit.tuning.split", "pytest_promptfit.plugin.session"):
+    for first in ("pytest_promptfit", "pytest_promptfit.prompts.split", "pytest_promptfit.plugin.session"):
         code = f"import {first}; from pytest_promptfit import TuneResult, tune; tune('no.prompt.yaml')"
         ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
         assert "PromptFileError: no.prompt.yaml" in ended.stderr, first

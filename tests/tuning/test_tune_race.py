@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_promptfit.prompts.samples import Sample
+from pytest_promptfit.prompts.split import stratified_order
 from pytest_promptfit.tuning.race import FIRST_PREFIX, CandidateScore, Round, calls, rounds, survivors
-from pytest_promptfit.tuning.split import stratified_order
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

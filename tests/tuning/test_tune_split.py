@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_promptfit.prompts.samples import Sample
-from pytest_promptfit.tuning.split import DEV_END, TRAIN_END, Split, place_of, rng, split
+from pytest_promptfit.prompts.split import DEV_END, TRAIN_END, Split, place_of, rng, split
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,6 +1,6 @@
-"""Where each labeled sample goes, what the budget leaves of it, and where every random choice is drawn from.
+"""Where each labeled sample goes, train, dev or holdout, and where every random choice is drawn from.
 
-Pure functions of texts and seeds: what is done with the parts lives in the stages.
+Pure functions of texts and seeds: what is done with the parts lives where prompts are tuned.
 """
 
 from __future__ import annotations
@@ -14,13 +14,11 @@ from random import Random
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from pytest_promptfit.prompts.samples import normal_form
-from pytest_promptfit.tuning.meter import Meter
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Iterable, Sequence
 
-    from pytest_promptfit.prompts.model import TuneLimits
     from pytest_promptfit.prompts.samples import Sample
 
 
@@ -61,35 +59,6 @@ def stratified_order(samples: Sequence[Sample], seed: int) -> list[Sample]:
         places.append(Fraction(2 * before[sample.label] + 1, 2 * of_label[sample.label]))
         before[sample.label] += 1
     return [drawn[at] for at in sorted(range(len(drawn)), key=lambda at: (places[at], at))]
-
-
-@dataclass(frozen=True)
-class Shares:
-    """What the budget leaves for each part: with many samples and few calls not all of dev and holdout are looked at.
-
-    ``reserved`` task calls are set aside for the end: the holdout under two prompts, and train samples, whose replies
-    the verdict and the recordings need, too. They are two thirds of the calls at most.
-    """
-
-    holdout: tuple[Sample, ...]
-    dev_size: int
-    reserved: int
-    warnings: tuple[str, ...]
-
-
-def shares_of(parts: Split, budget: TuneLimits) -> Shares:
-    """Return the shares of a budget."""
-    limit = Meter(budget).task_limit
-    held = min(len(parts.holdout), max(1, limit // 6))
-    reserved = 2 * held + min(len(parts.train), limit // 3)
-    # The race needs its part, and then winner and incumbent must get through dev, or nothing is ever accepted.
-    dev_size = min(len(parts.dev), max(1, (limit - reserved) // 3))
-    warnings = [
-        f"{limit} task calls are few for {len(samples)} {name} samples: {size} of them are looked at"
-        for name, samples, size in (("dev", parts.dev, dev_size), ("holdout", parts.holdout, held))
-        if size < len(samples)
-    ]
-    return Shares(tuple(stratified_order(parts.holdout, 0)[:held]), dev_size, reserved, tuple(warnings))
 
 
 @dataclass(frozen=True, slots=True)
