@@ -21,6 +21,7 @@ from pytest_promptfit.tuning.candidates import (
     changed,
     example_sets,
     format_variants,
+    nearest_examples,
     read_words,
     reordered,
     with_words,
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
 
 
 EXAMPLE_SETS = 16
+MANY_LABELS = 8
+"""With more labels than these a set of examples has hardly two of each: those nearest to a text are tried first."""
+
 WORD_DRAWS = 3
 """Questions for label words, each with other samples."""
 
@@ -114,7 +118,9 @@ class Proposals:
         """Return what races, in turn over the ways the labels may be said, so that a small budget tries each."""
         bases = [Candidate(self._incumbent, ""), *self._worded()]
         bases += self._with_reply_prefix(bases)
-        return self._new([*bases[1:], *self._with_examples(bases)])
+        sets, nearest = list(self._with_examples(bases)), list(self._with_nearest(bases))
+        first, last = (nearest, sets) if len(self._arena.labels) > MANY_LABELS else (sets, nearest)
+        return self._new([*bases[1:], *first, *last])
 
     def reordered(self, rare: str) -> list[Candidate]:
         """Return the incumbent with its examples in other orders, so that it may say ``rare`` more often."""
@@ -190,6 +196,15 @@ class Proposals:
         ):
             base = bases[-1 - at % len(bases)]
             yield Candidate(changed(base.prompt, examples=examples), _said(base.summary, kind))
+
+    def _with_nearest(self, bases: Sequence[Candidate]) -> Iterator[Candidate]:
+        """Yield the last two bases with the samples nearest to each text as its examples, most of them first."""
+        if "examples" not in self._edit:
+            return
+        for at, examples in enumerate(nearest_examples(self._arena.parsed, self.train)):
+            for base in bases[-2:][:: -1 if at % 2 == 0 else 1]:
+                summary = _said(base.summary, f"the {examples.nearest} nearest examples")
+                yield Candidate(changed(base.prompt, examples=examples), summary)
 
     @property
     def _incumbent(self) -> Prompt:
