@@ -105,6 +105,8 @@ class Classifier:
         self.custom = custom
         self._on_call = on_call
         self._wire = wire = Wire.of(parsed, labels, custom=custom)
+        if wire.pool_file:
+            wire.payload("")  # builds the index of the examples now, and not while the first text waits
 
         # It names the wire alone: holding the classifier, it would keep its own thread alive for ever.
         @asynccontextmanager

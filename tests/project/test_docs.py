@@ -16,6 +16,7 @@ from hook_examples import EXAMPLE, READ_JSON, SHORT
 from repository import ROOT
 
 from pytest_promptfit import load_prompt
+from pytest_promptfit.errors import PromptFileError
 from pytest_promptfit.prompts.model import PromptConfig
 from pytest_promptfit.prompts.read import parse_prompt_file
 from pytest_promptfit.prompts.samples import read_samples
@@ -61,6 +62,20 @@ def test_the_prompt_file_is_read(tmp_path: Path) -> None:
         "sample",
         "sample",
     ]
+
+
+def test_the_nearest_examples_shown_are_sent(tmp_path: Path) -> None:
+    (text,) = (block for block in blocks("yaml", "prompt-file.md") if "nearest:" in block)
+    (tmp_path / "tickets.prompt.yaml").write_text(text)
+    (tmp_path / "tickets.csv").write_text("text,label\nMy card was charged twice,billing\n")
+    rows = ["No parcel came,shipping", "Someone charged my credit card two times,billing"]
+    (tmp_path / "history.csv").write_text("\n".join(["text,label", *rows]))
+    with pytest.raises(PromptFileError, match=r"history.csv:2: label: 'shipping' is not one of `labels`"):
+        load_prompt(tmp_path / "tickets.prompt.yaml")
+    (tmp_path / "tickets.csv").write_text("text,label\nMy card was charged twice,billing\nIt is late,shipping\n")
+    with load_prompt(tmp_path / "tickets.prompt.yaml") as classify:
+        said = [message["content"] for message in classify.messages("My card was charged twice")]
+    assert said[1:] == [*rows[0].split(","), *rows[1].split(","), "My card was charged twice"]
 
 
 def test_the_table_names_every_key() -> None:
