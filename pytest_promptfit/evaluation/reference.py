@@ -10,7 +10,7 @@ import os
 import posixpath
 import tempfile
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,8 @@ from pytest_promptfit.evaluation.gates import listed
 from pytest_promptfit.evaluation.git import Repository
 from pytest_promptfit.evaluation.selection import USUAL_FILES
 from pytest_promptfit.evaluation.verdicts import Reference
+from pytest_promptfit.prompts.model import NearestExamples
+from pytest_promptfit.prompts.pool import Pool, pool_of
 from pytest_promptfit.prompts.read import ParsedPrompt, parse_prompt_file
 from pytest_promptfit.prompts.samples import Sample, SampleSet, normal_form, read_samples
 from pytest_promptfit.providers.wire import Wire
@@ -196,6 +198,7 @@ class OldPrompt:
     sample_set: SampleSet
     baseline: Baseline | None
     moved_from: str = ""
+    pool: Pool = field(default_factory=Pool)
 
     @property
     def contract(self) -> Contract:
@@ -260,18 +263,30 @@ class References:
             baseline = None if text is None else parse_baseline(text.decode(errors="replace"), shown)
         except PromptfitError as error:
             raise PromptFileError(str(error)) from None
-        return OldPrompt(version.name, parsed, read_samples(parsed), baseline, moved_from)
+        sample_set, pool = read_samples(parsed), Pool()
+        with suppress(PromptFileError):  # nothing is asked with it
+            pool = pool_of(parsed, sample_set.labels)
+        return OldPrompt(version.name, parsed, sample_set, baseline, moved_from, pool)
 
     def _with_data(self, version: Version, path: str, parsed: ParsedPrompt, folder: Path) -> ParsedPrompt:
-        """Lay the data file beside the copy of its prompt; one that is not in git is read where it is now."""
-        source = parsed.config.samples
-        if source is None or source.file is None or Path(source.file).expanduser().is_absolute():
-            return parsed
-        data = posixpath.normpath(posixpath.join(posixpath.dirname(path), source.file.replace(os.sep, "/")))
+        """Lay the data files beside the copy of their prompt; one that is not in git is read where it is now."""
+        config = parsed.config
+        source, examples = config.samples, config.prompt.examples
+        if source is not None and (here := self._elsewhere(version, path, source.file, folder)):
+            config = config.model_copy(update={"samples": source.model_copy(update={"file": here})})
+        if isinstance(examples, NearestExamples) and (here := self._elsewhere(version, path, examples.file, folder)):
+            moved = {"examples": examples.model_copy(update={"file": here})}
+            config = config.model_copy(update={"prompt": config.prompt.model_copy(update=moved)})
+        return parsed if config is parsed.config else ParsedPrompt(config, parsed.source)
+
+    def _elsewhere(self, version: Version, path: str, file: str | None, folder: Path) -> str | None:
+        """Lay a data file of a prompt beside its copy; return where the file is now if the version has none."""
+        if file is None or Path(file).expanduser().is_absolute():
+            return None
+        data = posixpath.normpath(posixpath.join(posixpath.dirname(path), file.replace(os.sep, "/")))
         if not data.startswith("../") and _copied(version, data, folder) is not None:
-            return parsed
-        here = source.model_copy(update={"file": str(self.repository.top / data)})
-        return ParsedPrompt(parsed.config.model_copy(update={"samples": here}), parsed.source)
+            return None
+        return str(self.repository.top / data)
 
 
 def _copied(version: Version, path: str, folder: Path) -> Path | None:
@@ -301,12 +316,13 @@ def references(
     is_renewed: bool = False,
     custom: Custom,
     accepts: bool = False,
+    pool: Pool,
 ) -> list[Reference]:
     """Return how each version judges an evaluation; the first is the one that the change is made to.
 
     ``others`` are replies to samples that only those versions have; ``baseline`` is the committed one, which this
-    run writes anew where it ``is_renewed``. With ``accepts`` what is judged is what both
-    have: the samples that stayed as they were, by the gates and the reading of now.
+    run writes anew where it ``is_renewed``, ``pool`` what its nearest examples are drawn from. With ``accepts`` what is
+    judged is what both have: the samples that stayed as they were, by the gates and the reading of now.
     """
     answers = {normal_form(outcome.sample.text): outcome for outcome in (*others, *evaluation.outcomes)}
     made = []
@@ -322,8 +338,20 @@ def references(
             if (form := normal_form(sample.text)) in answers
         )
         seen = replace(evaluation, labels=one.sample_set.labels, outcomes=outcomes)
-        made.append(Reference(one.version, seen, one.baseline, counted.gates, lines, accepts, one.moved_from))
+        rows = pool_change(one.pool, pool)
+        made.append(Reference(one.version, seen, one.baseline, counted.gates, lines, accepts, one.moved_from, rows))
     return made
+
+
+def pool_change(before: Pool, now: Pool) -> str:
+    """Return how many of the rows that nearest examples are drawn from came and went; ``""`` where none did.
+
+    They are a part of the prompt, as examples are: nothing is held to them.
+    """
+    old, new = ({(normal_form(row.text), row.label) for row in pool.rows} for pool in (before, now))
+    if old == new or not old or not new:
+        return ""
+    return f"{len(new - old)} rows for its examples came and {len(old - new)} went"
 
 
 def _read_as_there(sample: Sample, outcome: Outcome, wire: Wire | None, labels: Sequence[str]) -> Outcome:

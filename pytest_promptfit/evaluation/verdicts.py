@@ -49,7 +49,8 @@ class Reference:
 
     ``evaluation`` holds the run's replies to the samples of that version, read and labeled as it does.
     ``loosened`` lists what the change takes from its contract, ``None`` where nothing is held to one;
-    ``accepts`` says that a person accepts that. ``moved_from`` is the file's path there where it was another.
+    ``accepts`` says that a person accepts that. ``moved_from`` is the file's path there where it was another,
+    ``pool_change`` how the rows differ that its nearest examples are drawn from.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Reference:
     loosened: tuple[str, ...] | None = None
     accepts: bool = False
     moved_from: str = ""
+    pool_change: str = ""
 
     @property
     def alpha(self) -> float | None:
@@ -295,6 +297,7 @@ def _contract(held: Sequence[Reference], unselected: int, *, fails: bool) -> lis
         return []
     names = " and ".join(one.name for one in held)
     moved = "".join(f"; compared with {one.name}:{one.moved_from}" for one in held if one.moved_from)
+    moved += "".join(f"; {one.pool_change} since {one.name}" for one in held if one.pool_change)
     lines = tuple(f"{line} (at {one.name})" for one in held for line in one.loosened or ())
     if unselected and (fails or not lines):
         return [GateResult("contract", False if fails else None, f"{unselected} {PART}")]

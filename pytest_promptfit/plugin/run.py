@@ -188,6 +188,7 @@ class PromptRun:
             is_renewed=self._settings.update != "no",
             custom=self._custom,
             accepts=against.accepts,
+            pool=pool_of(self.parsed, self.sample_set.labels),
         )
         known = {one.name for one in made}
         new = [version.name for version in against.versions if version.name not in known]

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import command_line
 import pytest
 from mood_project import PROMPT, Project
+from summary_lines import gate
 
 from pytest_promptfit import load_prompt
 from pytest_promptfit.errors import PromptFileError
@@ -241,14 +242,34 @@ def test_the_cache_is_not_written_for_turns_that_change(nearest: Project, monkey
     assert "cache_control" not in json.dumps(payload["messages"])
 
 
-def test_against_a_ref_reads_its_train_file(nearest: Project) -> None:
+@pytest.fixture
+def repository(nearest: Project) -> Project:
+    """A repository whose one commit is recorded and accepted."""
     nearest.record("--promptfit-update")
     nearest.git("init", "--quiet", "--initial-branch=main")
     nearest.git("add", ".")
     nearest.git("commit", "--quiet", "--message=first")
-    nearest.write(SAMPLES)
-    (nearest.path / "train.csv").unlink()
-    nearest.record("--promptfit-update")
-    result = nearest.replay("--promptfit-against", "main")
+    return nearest
+
+
+def test_rows_that_came_and_went_since_a_ref_are_told_and_loosen_nothing(repository: Project) -> None:
+    write_train(repository, (*TRAIN[:5], ("a grey day", "bad"), ("such fine weather", "good")))
+    repository.record("--promptfit-update")
+    result = repository.replay("--promptfit-against", "main")
     assert result.ret == 0
-    result.assert_outcomes(passed=4, skipped=1)
+    assert gate(result, "contract") == (
+        "gate contract: passed: nothing that main holds it to is loosened; 2 rows for its examples came and 1 went since main"
+    )
+
+
+def test_the_train_file_of_a_ref_is_read_from_git(repository: Project) -> None:
+    repository.write(SAMPLES, prompt=NEAREST | {"examples": {"nearest": 2, "from": "new.csv"}})
+    (repository.path / "train.csv").rename(repository.path / "new.csv")
+    repository.record("--promptfit-update")
+    result = repository.replay("--promptfit-against", "main")
+    assert result.ret == 0
+    assert gate(result, "contract") == "gate contract: passed: nothing that main holds it to is loosened"
+    write_train(repository, TRAIN[:4], name="new.csv")
+    repository.record("--promptfit-update")
+    said = gate(repository.replay("--promptfit-against", "main"), "contract")
+    assert said.endswith("; 0 rows for its examples came and 2 went since main")
