@@ -44,6 +44,9 @@ if TYPE_CHECKING:
 
 
 EXAMPLE_SETS = 16
+SETS_FIRST = 4
+"""Sets of examples that come before those nearest to a text, which race on a small budget too: one of each kind."""
+
 MANY_LABELS = 8
 """With more labels than these a set of examples has hardly two of each: those nearest to a text are tried first."""
 
@@ -119,8 +122,8 @@ class Proposals:
         bases = [Candidate(self._incumbent, ""), *self._worded()]
         bases += self._with_reply_prefix(bases)
         sets, nearest = list(self._with_examples(bases)), list(self._with_nearest(bases))
-        first, last = (nearest, sets) if len(self._arena.labels) > MANY_LABELS else (sets, nearest)
-        return self._new([*bases[1:], *first, *last])
+        before = 0 if len(self._arena.labels) > MANY_LABELS else SETS_FIRST
+        return self._new([*bases[1:], *sets[:before], *nearest, *sets[before:]])
 
     def reordered(self, rare: str) -> list[Candidate]:
         """Return the incumbent with its examples in other orders, so that it may say ``rare`` more often."""

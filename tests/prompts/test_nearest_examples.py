@@ -257,9 +257,9 @@ def test_rows_that_came_and_went_since_a_ref_are_told_and_loosen_nothing(reposit
     repository.record("--promptfit-update")
     result = repository.replay("--promptfit-against", "main")
     assert result.ret == 0
-    assert gate(result, "contract") == (
-        "gate contract: passed: nothing that main holds it to is loosened; 2 rows for its examples came and 1 went since main"
-    )
+    said = gate(result, "contract")
+    assert said.startswith("gate contract: passed: nothing that main holds it to is loosened")
+    assert said.endswith("; 2 rows for its examples came and 1 went since main")
 
 
 def test_the_train_file_of_a_ref_is_read_from_git(repository: Project) -> None:
