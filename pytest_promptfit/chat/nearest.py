@@ -5,6 +5,7 @@ Pure: the samples are read in ``prompts.pool``. scikit-learn is loaded by the fi
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
@@ -55,8 +56,6 @@ class Neighbours:
         """Return the ``count`` samples of the pool that are most like a text, the most similar one last."""
         if not self.pool.rows:
             return ()
-        import numpy as np
-
         form = normal_form(text)
         likeness = self._index.likeness(form)
         likeness[self._places.get(form, [])] = 1.0
@@ -66,9 +65,10 @@ class Neighbours:
         count = min(count, int((likeness >= 0).sum()))
         if not count:
             return ()
-        least = np.partition(likeness, -count)[-count]
-        candidates = np.flatnonzero(likeness >= least)
-        order = np.argsort(-likeness[candidates], kind="stable")[:count]
+        ordered = likeness.copy()
+        ordered.partition(len(ordered) - count)
+        candidates = (likeness >= ordered[-count:].min()).nonzero()[0]
+        order = (-likeness[candidates]).argsort(kind="stable")[:count]
         return [self.pool.rows[at] for at in candidates[order][::-1]]
 
     @cached_property
@@ -96,8 +96,8 @@ class _Index:
 
     grams_of: Callable[[str], list[str]]
     number_of: Mapping[str, int]
-    weights: Any
-    """The inverse document frequency of each n-gram: an array."""
+    weights: Sequence[float]
+    """The inverse document frequency of each n-gram."""
     by_gram: Any
     """A sparse matrix, n-grams by texts, whose columns have length 1."""
 
@@ -107,23 +107,20 @@ class _Index:
 
         vectorizer = TfidfVectorizer(analyzer="char_wb", ngram_range=NGRAMS, sublinear_tf=True)
         by_text = vectorizer.fit_transform(texts)
-        return cls(vectorizer.build_analyzer(), vectorizer.vocabulary_, vectorizer.idf_, by_text.T.tocsr())
+        return cls(vectorizer.build_analyzer(), vectorizer.vocabulary_, vectorizer.idf_.tolist(), by_text.T.tocsr())
 
     def likeness(self, text: str) -> Any:
         """Return the cosine of a text and each text of the index, from 0 to 1, rounded: an array."""
-        import numpy as np
-        from scipy.sparse import csr_matrix
-
-        counts = Counter(self.grams_of(text))
-        known = sorted((self.number_of[gram], count) for gram, count in counts.items() if gram in self.number_of)
-        texts = self.by_gram.shape[1]
-        if not known:
-            return np.zeros(texts)
-        columns, times = (np.array(part) for part in zip(*known, strict=True))
-        weighted = (1 + np.log(times)) * self.weights[columns]
-        # What no row has is a part of the text all the same, else a row would be all of a text that contains it.
-        new = np.array([count for gram, count in counts.items() if gram not in self.number_of], dtype=float)
-        rest = (1 + np.log(new)) * (1 + np.log(1 + texts))
-        weighted /= np.sqrt((weighted**2).sum() + (rest**2).sum())
-        row = csr_matrix((weighted, columns, [0, len(columns)]), shape=(1, len(self.weights)))
+        texts, known, squares = self.by_gram.shape[1], [], 0.0
+        for gram, count in Counter(self.grams_of(text)).items():
+            # What no row has is a part of the text all the same, else a row would be all of a text that contains it.
+            at = self.number_of.get(gram)
+            weight = (1 + math.log(count)) * (1 + math.log(1 + texts) if at is None else self.weights[at])
+            squares += weight * weight
+            if at is not None:
+                known.append((at, weight))
+        columns = sorted(known)
+        length = math.sqrt(squares) or 1.0
+        cells = [weight / length for _, weight in columns], [at for at, _ in columns], [0, len(columns)]
+        row = type(self.by_gram)(cells, shape=(1, len(self.weights)))
         return (row @ self.by_gram).toarray().ravel().round(DECIMALS)
