@@ -1,4 +1,4 @@
-"""What candidates are made of that is raced: formats that can be read, label words, and sets of few-shot examples.
+"""What candidates are made of that is raced: label words, and sets of few-shot examples; see also ``formats``.
 
 Pure: everything random comes from the generators that are passed in, and who is asked for words is decided elsewhere.
 """
@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from pytest_promptfit.prompts.github import is_github_form
-from pytest_promptfit.prompts.labels import words_of
 from pytest_promptfit.prompts.model import TEXT_FIELDS, Example, NearestExamples
 from pytest_promptfit.prompts.split import shuffled
 from pytest_promptfit.tuning.optimizer import (
@@ -46,8 +45,6 @@ SPREAD_POOL = 1000
 SIZES = (4, 8, 16)
 NEAREST_SIZES = (8, 4)
 
-REPLY_PREFIX = "Label: <label>"
-
 SHOWN_A_LABEL: Final = 6
 """Samples, and notes, of each label when words are asked for."""
 
@@ -70,29 +67,13 @@ class Candidate:
     prompt: Prompt
     summary: str
     targets: tuple[str, ...] = ()
+    made_of: tuple[str, ...] = ()
+    """The ids of the train samples that its texts were written from, where not all of train counts as met."""
 
 
 def changed(prompt: Prompt, **fields: object) -> Prompt:
     """Return the prompt with other values in some of its fields."""
     return prompt.model_copy(update=fields)
-
-
-def format_variants(prompt: Prompt, labels: Sequence[str], *, edit: frozenset[str]) -> Iterator[Candidate]:
-    """Yield variants whose replies are easier to read: the labels asked for one by one, a reply prefix, both."""
-    words = [*words_of(labels, prompt.label_words).values()]
-    tags = " or ".join(filter(None, (", ".join(map(_tag, words[:-1])), _tag(words[-1]))))
-    asked = f"{prompt.user_prompt_suffix.rstrip()}\nAnswer with exactly one of {tags}, and nothing else."
-    if "bot_reply_prefix" in edit:
-        yield Candidate(changed(prompt, bot_reply_prefix=REPLY_PREFIX), "begin the reply with the label's tag")
-    if "user_prompt_suffix" in edit:
-        yield Candidate(changed(prompt, user_prompt_suffix=asked), "ask for exactly one of the labels")
-    if {"user_prompt_suffix", "bot_reply_prefix"} <= edit:
-        both = changed(prompt, user_prompt_suffix=asked, bot_reply_prefix=REPLY_PREFIX)
-        yield Candidate(both, "ask for exactly one of the labels, begin the reply with its tag")
-
-
-def _tag(word: str) -> str:
-    return f"<label>{word}</label>"
 
 
 def example_sets(

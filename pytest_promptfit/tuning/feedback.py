@@ -103,14 +103,12 @@ def feedback_messages(
     before = [
         # No sentence: weak optimizers would copy it into the prompt.
         f"# Labels\n{', '.join(named)}",
-        _wire_format(prompt, rules, one, continues=wire.provider.continues_prefix),
+        wire_format(prompt, rules, one, continues=wire.provider.continues_prefix),
         _results(train, rules.labels, words),
-        "\n".join(
-            ["# The texts of the prompt now", *(_fenced(f, getattr(prompt, f), rules.edit) for f in TEXT_FIELDS)]
-        ),
+        "\n".join(["# The texts of the prompt now", *(fenced(f, getattr(prompt, f), rules.edit) for f in TEXT_FIELDS)]),
     ]
-    after = [_history(tried), _answer_form([field for field in TEXT_FIELDS if field in rules.edit])]
-    groups = [[_sample_line(o, words) for o in group] for group in (failed, wrong, right)]
+    after = [history(tried), _answer_form([field for field in TEXT_FIELDS if field in rules.edit])]
+    groups = [[sample_line(o, words) for o in group] for group in (failed, wrong, right)]
 
     def render(kept: list[list[str]]) -> str:
         return joined([*before, *sections(SAMPLE_HEADINGS, kept), *after])
@@ -119,7 +117,7 @@ def feedback_messages(
     return SYSTEM, fitted(groups, render, length=max_length, lines=lines, spare_first=True)
 
 
-def _wire_format(prompt: Prompt, rules: Rules, shown: Outcome | None, *, continues: bool) -> str:
+def wire_format(prompt: Prompt, rules: Rules, shown: Outcome | None, *, continues: bool) -> str:
     """Return the messages for one sample as they are sent, the reply to it, and how that is read."""
     examples = prompt.fixed_examples
     shown_prompt = prompt.model_copy(update={"examples": examples})
@@ -195,7 +193,8 @@ def _said(predicted: str | None, words: Mapping[str, str]) -> str:
     return "(missing)" if predicted is None else words[predicted]
 
 
-def _fenced(field: TextField, text: str, edit: Collection[str]) -> str:
+def fenced(field: TextField, text: str, edit: Collection[str]) -> str:
+    """Return a text of the prompt in a fence that it cannot end."""
     name = f"{field}{'' if field in edit else ' (may not be changed)'}:"
     if not text:
         return f"{name} (empty)"
@@ -203,7 +202,8 @@ def _fenced(field: TextField, text: str, edit: Collection[str]) -> str:
     return f"{name}\n{fence}\n{text}\n{fence}"
 
 
-def _sample_line(outcome: Outcome, words: Mapping[str, str]) -> str:
+def sample_line(outcome: Outcome, words: Mapping[str, str], *, chance: float | None = None) -> str:
+    """Return a sample and its outcome on one line of JSON; ``chance`` is how likely the answer was, from 0 to 1."""
     sample = outcome.sample
     line: dict[str, object] = {
         "id": sample.id,
@@ -212,6 +212,8 @@ def _sample_line(outcome: Outcome, words: Mapping[str, str]) -> str:
     }
     if not outcome.correct:
         line["answer"] = _said(outcome.predicted, words)
+    if chance is not None:
+        line["probability_of_answer"] = round(chance, 2)
     if outcome.predicted is None and outcome.reply:
         line["reply"] = cut_middle(outcome.reply.shown, LONGEST_NOTE)
     if not outcome.correct and outcome.reply and outcome.reply.thought:
@@ -221,7 +223,8 @@ def _sample_line(outcome: Outcome, words: Mapping[str, str]) -> str:
     return one_line(line)
 
 
-def _history(tried: Sequence[Tried]) -> str:
+def history(tried: Sequence[Tried]) -> str:
+    """Return the table of the last things that were tried; nothing where nothing was."""
     rows = [
         f"| {one_line(cut(summary, LONGEST_SUMMARY))} | {fixed} | {broken} | {verdict} |"
         for summary, fixed, broken, verdict in tried[-TRIED_LISTED:]

@@ -7,7 +7,7 @@ incumbent is; the other pairs say nothing. Where candidates come from is up to `
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -217,6 +217,8 @@ class Duels:
     incumbent: Prompt
     dev: Sequence[Sample]
     canonical: Sequence[Sample]
+    made_of: set[str] = field(default_factory=set)
+    """The ids of the train samples that the incumbent's texts were written from."""
 
     def can_gain(self, least: int = LEAST_FIXED) -> bool:
         """Tell whether a canonical sample is wrong, or at least so many of dev: what it takes to be accepted."""
@@ -255,6 +257,7 @@ class Duels:
         self._note(candidate, verdict, tally, accepted=accepted)
         if accepted:
             self.incumbent = candidate.prompt
+            self.made_of.update(candidate.made_of)
         return accepted
 
     def _decided(self, candidate: Prompt, pruned_from: Prompt | None) -> tuple[bool, str, Tally]:

@@ -12,11 +12,13 @@ from pytest_promptfit.prompts.model import TEXT_FIELDS
 from pytest_promptfit.providers.usage import duration
 from pytest_promptfit.text import counted
 from pytest_promptfit.tuning.arena import compared, expected_cost
+from pytest_promptfit.tuning.drafts import ASKING_FIELDS, EMPHASES
 from pytest_promptfit.tuning.free_classifier import predictions
 from pytest_promptfit.tuning.gate import RUN_ALPHA, least_mistakes
 from pytest_promptfit.tuning.meter import Meter, shares_of
 from pytest_promptfit.tuning.proposals import EXAMPLE_SETS
 from pytest_promptfit.tuning.race import rounds
+from pytest_promptfit.tuning.reflection import ENOUGH_FOR_DRAFTS
 from pytest_promptfit.tuning.result import Unproven
 from pytest_promptfit.tuning.rewrite import diff_lines, rewritten
 from pytest_promptfit.tuning.search import PATCH_SETS
@@ -112,12 +114,14 @@ def _stages(tune: TuneSettings) -> Iterator[str]:
     yield "probe"
     if edit & {"user_prompt_suffix", "bot_reply_prefix"}:
         yield "format, where replies cannot be read"
-    kinds = ("examples", "bot_reply_prefix", *(("label_words",) if optimizer else ()))
+    if optimizer and edit & ASKING_FIELDS and Meter(tune.budget).optimizer_limit >= ENOUGH_FOR_DRAFTS:
+        yield f"drafts: up to {len(EMPHASES)} whole prompts by the optimizer, which race, too"
+    kinds = ("examples", "user_prompt_suffix", "bot_reply_prefix", *(("label_words",) if optimizer else ()))
     raced = [name for name in kinds if name in edit]
     if raced:
         yield f"examples: a race of up to {EXAMPLE_SETS} candidates ({', '.join(raced)})"
     if optimizer and edit & set(TEXT_FIELDS) and tune.iterations:
-        yield f"patches: {counted(tune.iterations, 'round')} of {PATCH_SETS}"
+        yield f"patches and rewrites: {counted(tune.iterations, 'round')} of {PATCH_SETS}"
     elif edit & set(TEXT_FIELDS):
         yield f"no patches: {'tune.iterations is 0' if optimizer else 'no tune.model'}"
     yield "pruning of what is found; holdout"

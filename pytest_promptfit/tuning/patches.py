@@ -247,6 +247,12 @@ def _edited(text: str, patch: Patch) -> str:
     return inserted(text[:end], patch.text, text[end:])
 
 
+def copied_from(texts: Iterable[str], before: str, after: str) -> str | None:
+    """Return words that are new in a text and copied from one of some others: ``COPIED_WORDS`` in a row."""
+    new = _runs(after) - _runs(before)
+    return min((words for text in texts for words in new & _runs(text)), default=None) if new else None
+
+
 def _runs(text: str) -> set[str]:
     """Return all runs of ``COPIED_WORDS`` words, without case and punctuation."""
     folded = unicodedata.normalize("NFKC", text).casefold()

@@ -1,26 +1,25 @@
-"""Where candidates come from: formats, label words, sets of examples, patches by the optimizer, small steps.
+"""Where candidates come from: formats, label words, sets of examples, the optimizer, small steps.
 
 Whether one is any good is decided elsewhere. Dev and holdout are not known here.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pytest_promptfit.prompts.split import rng, shuffled
+from pytest_promptfit.providers.replies import reply_limit
 from pytest_promptfit.text import counted
 from pytest_promptfit.tuning.arena import expected_cost, is_mistake, known_outcomes
 from pytest_promptfit.tuning.candidates import (
-    REPLY_PREFIX,
+    LONGEST_SET,
     SHOWN_A_LABEL,
     Candidate,
     are_opaque,
     balanced,
     changed,
     example_sets,
-    format_variants,
     nearest_examples,
     read_words,
     reordered,
@@ -28,19 +27,20 @@ from pytest_promptfit.tuning.candidates import (
     word_messages,
     word_schema,
 )
-from pytest_promptfit.tuning.feedback import choose_samples, feedback_messages, shown_as_wrong
-from pytest_promptfit.tuning.gate import BLOCK
-from pytest_promptfit.tuning.patches import PATCH_SCHEMA, Applied, apply_patches, read_patches
+from pytest_promptfit.tuning.formats import REPLY_PREFIX, format_variants, label_alone, reason_first
+from pytest_promptfit.tuning.meter import OptimizerSpent
+from pytest_promptfit.tuning.optimizer import LONGEST_MESSAGE
+from pytest_promptfit.tuning.reflection import UNUSABLE, Reflection, Trial
 from pytest_promptfit.tuning.steps import Rules, deterministic_steps, is_noted, prune_steps, text_length, without_same
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from pytest_promptfit.evaluation.outcomes import Outcome
-    from pytest_promptfit.prompts.model import Prompt, ShownSamples, TuneSettings
+    from pytest_promptfit.prompts.model import Prompt, TuneSettings
     from pytest_promptfit.prompts.samples import Sample
     from pytest_promptfit.tuning.gate import Duels
     from pytest_promptfit.tuning.optimizer import Optimizer
+    from pytest_promptfit.tuning.reflection import Arm
 
 
 EXAMPLE_SETS = 16
@@ -53,11 +53,12 @@ MANY_LABELS = 8
 WORD_DRAWS = 3
 """Questions for label words, each with other samples."""
 
-UNUSABLE = 2
-"""Answers in a row that bring nothing new, after which deterministic steps take over."""
+TEXT_GROWTH = LONGEST_MESSAGE - LONGEST_SET
+"""Characters that the texts may have more than the initial ones, however they come about.
 
-CONTEXT_GROWTH = 1500
-"""Characters that patches may add to a prompt's texts."""
+With the largest set of examples they then still fit into a context of 4,096 tokens. It is room for some 450 words,
+which define a dozen labels and what tells them apart; patches come after whole prompts, so they have the same.
+"""
 
 
 @dataclass
@@ -76,6 +77,7 @@ class Proposals:
         self._tried = {initial.content_hash}
         self._arena = self.duels.arena
         self._useless = 0
+        self._arm: Arm = "patches"
         self._shown: list[Sample] = []
         self._began_replies = bool(initial.bot_reply_prefix)
         self._takes_prefix: bool | None = None
@@ -84,7 +86,7 @@ class Proposals:
             self._edit,
             self._arena.labels,
             self._arena.parsed.config.extract,
-            max_length=text_length(initial) + CONTEXT_GROWTH,
+            max_length=text_length(initial) + TEXT_GROWTH,
         )
         self._notes = [(s.label, s.note) for s in self.train if s.note]
         self._initial = initial
@@ -103,7 +105,7 @@ class Proposals:
     @property
     def shown(self) -> list[Sample]:
         """The train samples whose text or note a candidate was made of, besides its own examples."""
-        written = [sample for sample in self.train if is_noted(self._incumbent, sample.note)]
+        written = [s for s in self.train if s.id in self.duels.made_of or is_noted(self._incumbent, s.note)]
         return [*self._shown, *written]
 
     @property
@@ -121,16 +123,23 @@ class Proposals:
         """Return what races, in turn over the ways the labels may be said, so that a small budget tries each."""
         bases = [Candidate(self._incumbent, ""), *self._worded()]
         bases += self._with_reply_prefix(bases)
+        bases += label_alone(self._incumbent, self._rules)
+        bases += self._reflection.drafts() if self._reflection else ()
+        reasoned = reason_first(self._incumbent, self._rules, reply_limit(self._arena.parsed.config.all_params))
         sets, nearest = list(self._with_examples(bases)), list(self._with_nearest(bases))
         before = 0 if len(self._arena.labels) > MANY_LABELS else SETS_FIRST
-        return self._new([*bases[1:], *sets[:before], *nearest, *sets[before:]])
+        return self._new([*bases[1:], *reasoned, *sets[:before], *nearest, *sets[before:]])
 
     def reordered(self, rare: str) -> list[Candidate]:
         """Return the incumbent with its examples in other orders, so that it may say ``rare`` more often."""
         return self._new(reordered(self._incumbent, rare)) if "examples" in self._edit else []
 
     def reflected(self, turn: int, attempt: int) -> Candidate | None:
-        """Return a set of patches by the optimizer, or a deterministic step while its answers are of no use."""
+        """Return a rewritten or patched prompt by the optimizer, or a small step while its patches are of no use."""
+        self._arm = self._reflection.arm if self._reflection else "patches"
+        if self._reflection and self._arm == "rewrite":
+            rewritten = self._reflection.rewritten(turn, attempt)
+            return next(iter(self._new([rewritten])), None) if rewritten else None
         candidate = None
         if self._reflection and self._useless < UNUSABLE:
             candidate = self._reflection.patched(turn, attempt)
@@ -145,6 +154,14 @@ class Proposals:
         found = deterministic_steps(self._incumbent, self._notes, draw, self._rules)
         fresh = [step for step in found if step.prompt.content_hash not in self._tried]
         return next(iter(self._new(shuffled(fresh, draw)[:1])), None)
+
+    def learn(self, *, accepted: bool, gain: int | None) -> None:
+        """Take note of what came of the last question: it decides what the optimizer is asked for next.
+
+        ``gain`` is samples fixed less those broken, ``None`` where there was no candidate.
+        """
+        if self._reflection:
+            self._reflection.trials.append(Trial(self._arm, accepted, gain))
 
     def pruned(self, best: Prompt) -> Iterator[Candidate]:
         """Yield the incumbent of that moment without each example and each sentence that ``best`` has."""
@@ -168,7 +185,10 @@ class Proposals:
             shown = balanced(order, labels, SHOWN_A_LABEL * len(labels))
             self._shown += shown
             system, user = word_messages(labels, shown, self._notes)
-            answer = self.optimizer.answer(system, user, schema=word_schema(labels))
+            try:
+                answer = self.optimizer.answer(system, user, schema=word_schema(labels))
+            except OptimizerSpent:  # the race needs no optimizer
+                break
             words = read_words(answer, labels)
             worded = with_words(self._incumbent, words, edit=self._edit) if words else None
             if words and worded:
@@ -198,7 +218,7 @@ class Proposals:
             example_sets(self.train, self._arena.labels, mistakes, draw, EXAMPLE_SETS)
         ):
             base = bases[-1 - at % len(bases)]
-            yield Candidate(changed(base.prompt, examples=examples), _said(base.summary, kind))
+            yield replace(base, prompt=changed(base.prompt, examples=examples), summary=_said(base.summary, kind))
 
     def _with_nearest(self, bases: Sequence[Candidate]) -> Iterator[Candidate]:
         """Yield the last two bases with the samples nearest to each text as its examples, most of them first."""
@@ -273,93 +293,3 @@ class Proposals:
 
 def _said(*parts: str) -> str:
     return ", ".join(filter(None, parts))
-
-
-MISTAKES_SHARE = 0.6
-"""Mistakes among what the optimizer is shown at once; the others are right ones."""
-
-ALL_OF_TRAIN = 80
-"""So many train samples are asked in every round; of more, as many as it takes."""
-
-
-@dataclass
-class Reflection:
-    """Asks the optimizer for patches of the incumbent, and remembers which samples were wrong how often."""
-
-    duels: Duels
-    optimizer: Optimizer
-    train: Sequence[Sample]
-    rules: Rules
-    wanted: ShownSamples
-    seed: int
-    unusable: list[str] = field(default_factory=list)
-    """What was wrong with the answers that could not be used."""
-    _wrong: Counter[str] = field(default_factory=Counter)
-
-    def patched(self, turn: int, attempt: int) -> Candidate | None:
-        """Ask for a set of patches; ``None`` when its answer cannot be used. Raises OutOfBudget."""
-        self.duels.arena.meter.check_optimizer()
-        train = self._looked_at()
-        canonical = self.duels.arena.outcomes(self.duels.incumbent, self.duels.canonical)
-        if attempt == 0:
-            self._wrong.update(o.sample.id for o in train if not o.correct)
-        shown = choose_samples(
-            train,
-            self._wrong,
-            total=self.wanted.total,
-            wrong_per_label=self.wanted.wrong_per_label,
-            right_per_label=self.wanted.right_per_label,
-            rng=rng(self.seed, turn, f"feedback {attempt}"),
-        )
-        system, user = feedback_messages(
-            wire=self.duels.arena.wire(self.duels.incumbent),
-            prompt=self.duels.incumbent,
-            rules=self.rules,
-            train=train,
-            canonical=canonical,
-            shown=shown,
-            tried=[(s.summary, len(s.fixed), len(s.broken), s.verdict) for s in self.duels.history.steps],
-        )
-        applied = self._asked(system, user)
-        if not applied.applied:
-            self.unusable.append(self.optimizer.problem or "; ".join(applied.problems))
-            return None
-        return _candidate(applied, shown_as_wrong(shown, canonical))
-
-    def _looked_at(self) -> list[Outcome]:
-        """Return the incumbent's outcomes on all of a small train, of a large one on as much as has mistakes enough.
-
-        Those are the first ones of an order that no answer decides, so the rest stays fresh for the verdict.
-        """
-        if len(self.train) <= ALL_OF_TRAIN:
-            return self.duels.arena.outcomes(self.duels.incumbent, self.train)
-        order = shuffled(self.train, rng(self.seed, 0, "probe"))
-        wanted = self.wanted.total * MISTAKES_SHARE
-        most = max(self.wanted.total, (len(order) + 1) // 2)
-        found: list[Outcome] = []
-        while len(found) < min(most, len(order)) and sum(map(is_mistake, found)) < wanted:
-            found += self.duels.arena.outcomes(self.duels.incumbent, order[len(found) : len(found) + BLOCK])
-        return found
-
-    def _asked(self, system: str, user: str) -> Applied:
-        """Ask for patches, and once more, with what was wrong, when none of them can be used."""
-        applied = self._applied(self.optimizer.answer(system, user, schema=PATCH_SCHEMA))
-        if applied.applied or not applied.problems:
-            return applied
-        listed = "\n".join(f"- {line}" for line in applied.problems[:6])
-        repair = f"{user}\n\nYour last answer could not be used:\n{listed}"
-        return self._applied(self.optimizer.answer(system, repair, schema=PATCH_SCHEMA))
-
-    def _applied(self, answer: str) -> Applied:
-        """Return what an answer makes of the incumbent, and all that is wrong with it."""
-        found, problems = read_patches(answer)
-        texts = [sample.text for sample in self.train]
-        applied = apply_patches(self.duels.incumbent, found, self.rules, train_texts=texts)
-        return replace(applied, problems=(*problems, *applied.problems))
-
-
-def _candidate(applied: Applied, known: Collection[str]) -> Candidate:
-    """Return a patched prompt, with those targets of its patches that are known."""
-    reasons = (patch.reason or f"{patch.op} in {patch.field}" for patch in applied.applied)
-    targets = dict.fromkeys(target for patch in applied.applied for target in patch.targets if target in known)
-    return Candidate(applied.prompt, "; ".join(reasons)[:200], tuple(targets))

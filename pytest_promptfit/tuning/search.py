@@ -50,7 +50,7 @@ PRUNING_SHARE = 0.2
 """The part of the task calls left after the race that reflection leaves to pruning."""
 
 PATCH_SETS = 2
-"""Questions to the optimizer in one round."""
+"""Questions to the optimizer in one round: patches and a rewrite in the first, then more of what paid."""
 
 REJECTED_ROUNDS = 3
 
@@ -162,6 +162,7 @@ class Search:
         """Race label words, reply prefixes and sets of examples by sequential halving on dev."""
         self.history.enter("examples")
         candidates = self.proposals.for_race()
+        self.history.enter("examples", len(candidates))
         if not candidates:
             return
         plan = self._race_plan(candidates)
@@ -170,8 +171,8 @@ class Search:
                 self.stop_reason = f"the budget is too small to race {len(candidates)} candidates"
                 self.unfinished.append("examples")
             return
-        # Where there are not calls enough for all: examples pay off most.
-        first = sorted(range(len(candidates)), key=lambda at: (not candidates[at].prompt.examples, at))
+        # Where there are not calls enough for all: examples pay off most, and drafts are paid for.
+        first = sorted(range(len(candidates)), key=lambda at: (not _comes_first(candidates[at]), at))
         candidates = [candidates[at] for at in sorted(first[: plan[0].keep - 1])]
         want_logprobs(self.arena, [c.prompt for c in candidates], self.incumbent, self.dev[0])
         self._fight_in_turn(self._raced([self._as_it_is, *candidates], plan)[:BEST_OF_RACE])
@@ -231,7 +232,7 @@ class Search:
         return candidates
 
     def _reflect(self, iterations: int) -> None:
-        """Put patches made for the mistakes against the incumbent, until round after round is rejected."""
+        """Put patches and rewrites made for the mistakes against the incumbent, until round after round is rejected."""
         if self.optimizer is None:
             return
         meter = self.arena.meter
@@ -252,10 +253,20 @@ class Search:
             for attempt in range(PATCH_SETS):
                 if not self.duels.can_gain():
                     return
-                candidate = self.proposals.reflected(turn, attempt)
-                if candidate and self.duels.passes_screen(candidate, (*self.split.train, *self.canonical)):
-                    accepted |= self.duels.fight(candidate)
+                accepted |= self._reflect_once(turn, attempt)
             rejected = 0 if accepted else rejected + 1
+
+    def _reflect_once(self, turn: int, attempt: int) -> bool:
+        """Put one answer of the optimizer against the incumbent, and tell whether it was accepted."""
+        candidate = self.proposals.reflected(turn, attempt)
+        if candidate is None:
+            self.proposals.learn(accepted=False, gain=None)
+            return False
+        passed = self.duels.passes_screen(candidate, (*self.split.train, *self.canonical))
+        accepted = passed and self.duels.fight(candidate)
+        step = self.history.steps[-1]
+        self.proposals.learn(accepted=accepted, gain=len(step.fixed) - len(step.broken))
+        return accepted
 
     def _prune(self) -> None:
         """Drop each example and each sentence that does not pay."""
@@ -300,3 +311,7 @@ def _length(prompt: Prompt, train: Sequence[Sample]) -> int:
     chosen = prompt.examples.nearest if isinstance(prompt.examples, NearestExamples) else 0
     usual = sum(len(sample.text) for sample in train) // max(1, len(train))
     return text_length(prompt) + sum(len(example.text) for example in prompt.fixed_examples) + chosen * usual
+
+
+def _comes_first(candidate: Candidate) -> bool:
+    return bool(candidate.prompt.examples or candidate.made_of)

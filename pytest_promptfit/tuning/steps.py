@@ -138,6 +138,29 @@ def kept_pieces(prompt: Prompt, rules: Rules) -> tuple[str, ...]:
     return _present(protected_pieces(rules.labels, prompt.label_words, rules.extract), prompt)
 
 
+def unnamed_labels(prompt: Prompt, rules: Rules) -> list[str]:
+    """Return the label words that no text says, in any case; none where ``{labels}`` stands for them all."""
+    texts = [text.casefold() for text in _texts(prompt)]
+    words = words_of(rules.labels, prompt.label_words).values()
+    if any("{labels}" in text for text in texts):
+        return []
+    return [word for word in words if not any(words_pattern(word.casefold()).search(text) for text in texts)]
+
+
+def missing_pieces(prompt: Prompt, rules: Rules, kept: Collection[str]) -> list[str]:
+    """Return what a whole new prompt lacks for its labels to be read: a label, or what ``kept`` has of ``extract``.
+
+    Fields of JSON must be said in any case; any other reader takes a label alone, too, so a tag need not be new.
+    """
+    asked: Sequence[str]
+    if isinstance(rules.extract, str):
+        asked = [piece for piece in literal_parts(rules.extract) if piece in kept]
+    else:
+        asked = rules.extract.names
+    present = _present(asked, prompt)
+    return [*(piece for piece in asked if piece.strip() and piece not in present), *unnamed_labels(prompt, rules)]
+
+
 def protected_pieces(labels: Sequence[str], label_words: Mapping[str, str], extract: Extract) -> tuple[str, ...]:
     """Return what the reader of labels relies on: label words, ``{labels}`` and what ``extract`` looks for.
 
@@ -184,6 +207,14 @@ _BREAK = re.compile(r"""\s*\n\s*|(?:(?<=[.!?])|(?<=[.!?]["'”)\]]))[^\S\n]+(?=[
 def sentences(text: str) -> list[str]:
     """Return the sentences of a text in their order; a line break ends one, too."""
     return [text[start:end] for start, end in _sentence_spans(text)]
+
+
+def without_saying(text: str, words: str) -> str:
+    """Return the text without the sentences that have some words in them."""
+    for start, end in reversed(_sentence_spans(text)):
+        if words in text[start:end]:
+            text = closed(text[:start], text[end:])
+    return text
 
 
 def deterministic_steps(

@@ -92,6 +92,16 @@ def patches(*some: dict[str, Any]) -> str:
     return json.dumps({"patches": list(some)})
 
 
+def draft(system: str, **fields: str) -> str:
+    """Return an answer with a whole prompt."""
+    return json.dumps({"system_prompt": system, **fields})
+
+
+def asks_for_patches(body: dict[str, Any]) -> bool:
+    """Tell whether the optimizer is asked for patches, and not for a whole prompt."""
+    return "patches as JSON" in text_of(body)
+
+
 def price_of(input_tokens: int, output_tokens: int) -> float:
     """Return what a call costs at the models of ``with_a_price``: OpenAI's list has 0.10 and 0.40 USD a million."""
     return (0.10 * input_tokens + 0.40 * output_tokens) / 1e6
@@ -124,6 +134,14 @@ class TuningModel(Model):
     @property
     def optimizer_bodies(self) -> list[dict[str, Any]]:
         return [seen.body for seen in self.server.seen if seen.body["model"] == OPTIMIZER]
+
+    @property
+    def patch_bodies(self) -> list[dict[str, Any]]:
+        return [body for body in self.optimizer_bodies if asks_for_patches(body)]
+
+    @property
+    def draft_bodies(self) -> list[dict[str, Any]]:
+        return [body for body in self.optimizer_bodies if not asks_for_patches(body)]
 
     def go_down(self) -> None:
         """Answer nobody any more, as a server that is not there."""

@@ -206,14 +206,14 @@ def test_answers_that_cannot_be_used(project: TuningProject, no_waits: None, say
     path = reflecting(project, says)
     result = project.tune()
     entry = unharmed(project, result, path.read_text(encoding="utf-8"))
-    assert entry["usage"]["optimizer_calls"] <= 4
+    assert entry["usage"]["optimizer_calls"] <= 8, "two drafts and two sets of patches, each asked for once more"
     assert {system_of(body) for body in project.model.task_bodies} == {"Is the mood good or bad?"}
-    result.stdout.fnmatch_lines(["  warning: optimizer: 2 answers could not be used, the last one: ?*"])
+    result.stdout.fnmatch_lines(["  warning: optimizer: 4 answers could not be used, the last one: ?*"])
 
 
 def test_a_sample_is_never_copied_into_the_prompt(project: TuningProject) -> None:
     def copies(body: dict[str, Any]) -> str:
-        shown = next(line for line in text_of(body).split("\n") if line.startswith('{"id"'))
+        shown = next(line for line in text_of(body).split("\n") if line.startswith('{"id"') or '"right_label"' in line)
         return patches(patch(text=f"The text {json.loads(shown)['text']} is good. {RULE}"))
 
     path = reflecting(project, copies)
@@ -236,7 +236,7 @@ def test_an_answer_is_asked_for_once_more_and_told_what_was_wrong(project: Tunin
 
     reflecting(project, learns)
     assert project.tuned()["accepted"]
-    assert len(project.model.optimizer_bodies) == 2
+    assert len(project.model.patch_bodies) == 2
 
 
 def test_a_server_that_refuses_the_form_of_the_answer_is_asked_in_words_alone(project: TuningProject) -> None:

@@ -44,14 +44,15 @@ def test_stages_sum_up_to_what_the_run_used(project: TuningProject, monkeypatch:
     in_all_stages(project)
     entry = project.tuned()
     stages, usage = entry["stages"], entry["usage"]
-    assert [stage["stage"] for stage in stages] == ["probe", "examples", "reflect", "prune", "holdout", "recording"]
+    names = ["probe", "examples", "drafts", "reflect", "prune", "holdout", "recording"]
+    assert [stage["stage"] for stage in stages] == names
     for name in ("task_calls", "optimizer_calls", "input_tokens", "output_tokens"):
         assert sum(stage[name] for stage in stages) == usage[name] > 0
     for name in ("task_usd", "optimizer_usd"):
         assert sum(stage[name] for stage in stages) == pytest.approx(usage[name], rel=1e-9)
         assert usage[name] > 0
-    assert [stage["stage"] for stage in stages if stage["optimizer_calls"]] == ["reflect"]
-    assert [stage["stage"] for stage in stages if stage["optimizer_usd"]] == ["reflect"]
+    assert [stage["stage"] for stage in stages if stage["optimizer_calls"]] == ["drafts", "reflect"]
+    assert [stage["stage"] for stage in stages if stage["optimizer_usd"]] == ["drafts", "reflect"]
     needed = {stage["stage"]: stage["task_calls"] for stage in stages}
     assert needed["holdout"] >= 2 * entry["holdout"]["n"], "it has the fresh samples, too"
     assert needed["probe"] + needed["examples"] >= max(score["calls"] for score in entry["scores"])
