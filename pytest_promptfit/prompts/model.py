@@ -159,6 +159,7 @@ class ModelSpec(BaseModel):
 
 TextField = Literal["system_prompt", "user_prompt_prefix", "user_prompt_suffix", "bot_reply_prefix"]
 EditField = Literal[TextField, "examples", "label_words"]
+TuneArm = Literal["examples", "nearest", "formats", "drafts", "patches", "rewrites"]
 TEXT_FIELDS: tuple[TextField, ...] = get_args(TextField)
 
 
@@ -351,6 +352,7 @@ class TuneSettings(_Strict):
     edit: tuple[EditField, ...] = Field(
         get_args(EditField), description="What may be changed; what is not named stays."
     )
+    arms: tuple[TuneArm, ...] = Field(get_args(TuneArm), description="Where candidates may come from.")
 
 
 class PromptConfig(_Strict):

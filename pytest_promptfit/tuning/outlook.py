@@ -114,16 +114,19 @@ def _stages(tune: TuneSettings) -> Iterator[str]:
     yield "probe"
     if edit & {"user_prompt_suffix", "bot_reply_prefix"}:
         yield "format, where replies cannot be read"
-    if optimizer and edit & ASKING_FIELDS and Meter(tune.budget).optimizer_limit >= ENOUGH_FOR_DRAFTS:
+    drafts = "drafts" in tune.arms and Meter(tune.budget).optimizer_limit >= ENOUGH_FOR_DRAFTS
+    if optimizer and edit & ASKING_FIELDS and drafts:
         yield f"drafts: up to {len(EMPHASES)} whole prompts by the optimizer, which race, too"
     kinds = ("examples", "user_prompt_suffix", "bot_reply_prefix", *(("label_words",) if optimizer else ()))
     raced = [name for name in kinds if name in edit]
     if raced:
         yield f"examples: a race of up to {EXAMPLE_SETS} candidates ({', '.join(raced)})"
-    if optimizer and edit & set(TEXT_FIELDS) and tune.iterations:
-        yield f"patches and rewrites: {counted(tune.iterations, 'round')} of {PATCH_SETS}"
+    asked = [arm for arm in ("patches", "rewrites") if arm in tune.arms]
+    if optimizer and edit & set(TEXT_FIELDS) and tune.iterations and asked:
+        yield f"{' and '.join(asked)}: {counted(tune.iterations, 'round')} of {PATCH_SETS}"
     elif edit & set(TEXT_FIELDS):
-        yield f"no patches: {'tune.iterations is 0' if optimizer else 'no tune.model'}"
+        why = "no tune.model" if not optimizer else "tune.iterations is 0" if asked else "not in tune.arms"
+        yield f"no patches: {why}"
     yield "pruning of what is found; holdout"
 
 

@@ -92,7 +92,7 @@ class Proposals:
         self._initial = initial
         self._too_dear: set[str] = set()
         self._reflection = (
-            Reflection(self.duels, self.optimizer, self.train, self._rules, self.settings.samples, self.seed)
+            Reflection(self.duels, self.optimizer, self.train, self._rules, self.settings, self.seed)
             if self.optimizer
             else None
         )
@@ -123,9 +123,11 @@ class Proposals:
         """Return what races, in turn over the ways the labels may be said, so that a small budget tries each."""
         bases = [Candidate(self._incumbent, ""), *self._worded()]
         bases += self._with_reply_prefix(bases)
-        bases += label_alone(self._incumbent, self._rules)
+        formats = "formats" in self.settings.arms
+        bases += label_alone(self._incumbent, self._rules) if formats else ()
         bases += self._reflection.drafts() if self._reflection else ()
-        reasoned = reason_first(self._incumbent, self._rules, reply_limit(self._arena.parsed.config.all_params))
+        room = reply_limit(self._arena.parsed.config.all_params)
+        reasoned = reason_first(self._incumbent, self._rules, room) if formats else ()
         sets, nearest = list(self._with_examples(bases)), list(self._with_nearest(bases))
         before = 0 if len(self._arena.labels) > MANY_LABELS else SETS_FIRST
         return self._new([*bases[1:], *reasoned, *sets[:before], *nearest, *sets[before:]])
@@ -137,7 +139,7 @@ class Proposals:
     def reflected(self, turn: int, attempt: int) -> Candidate | None:
         """Return a rewritten or patched prompt by the optimizer, or a small step while its patches are of no use."""
         self._arm = self._reflection.arm if self._reflection else "patches"
-        if self._reflection and self._arm == "rewrite":
+        if self._reflection and self._arm == "rewrites":
             rewritten = self._reflection.rewritten(turn, attempt)
             return next(iter(self._new([rewritten])), None) if rewritten else None
         candidate = None
@@ -209,7 +211,7 @@ class Proposals:
 
     def _with_examples(self, bases: Sequence[Candidate]) -> Iterator[Candidate]:
         """Yield sets of examples, on the bases in turn."""
-        if "examples" not in self._edit:
+        if "examples" not in self._edit or "examples" not in self.settings.arms:
             return
         known = known_outcomes(self._arena, self._incumbent, self.train)
         mistakes = [o.sample for o in known if is_mistake(o)]
@@ -222,7 +224,7 @@ class Proposals:
 
     def _with_nearest(self, bases: Sequence[Candidate]) -> Iterator[Candidate]:
         """Yield the last two bases with the samples nearest to each text as its examples, most of them first."""
-        if "examples" not in self._edit:
+        if "examples" not in self._edit or "nearest" not in self.settings.arms:
             return
         for at, examples in enumerate(nearest_examples(self._arena.parsed, self.train)):
             for base in bases[-2:][:: -1 if at % 2 == 0 else 1]:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Sequence
 
     from pytest_promptfit.evaluation.outcomes import Outcome
-    from pytest_promptfit.prompts.model import Prompt, ShownSamples, TextField
+    from pytest_promptfit.prompts.model import Prompt, TextField, TuneSettings
     from pytest_promptfit.prompts.samples import Sample
     from pytest_promptfit.tuning.feedback import Tried
     from pytest_promptfit.tuning.gate import Duels
@@ -55,7 +55,7 @@ ALL_OF_TRAIN = 80
 """So many train samples are asked in every round; of more, as many as it takes."""
 
 
-Arm = Literal["patches", "rewrite"]
+Arm = Literal["patches", "rewrites"]
 ARMS: Final[tuple[Arm, ...]] = get_args(Arm)
 
 
@@ -105,7 +105,7 @@ class Reflection:
     optimizer: Optimizer
     train: Sequence[Sample]
     rules: Rules
-    wanted: ShownSamples
+    settings: TuneSettings
     seed: int
     unusable: list[str] = field(default_factory=list)
     """What was wrong with the answers that could not be used."""
@@ -123,11 +123,17 @@ class Reflection:
     def arm(self) -> Arm:
         """What is asked for next in the rounds: no rewrite where the optimizer could write no draft."""
         writes = self._fields and self._unusable_drafts < UNUSABLE
-        return next_arm(self.trials, ARMS if writes else ARMS[:1])
+        return next_arm(self.trials, [arm for arm in self.arms if writes or arm == "patches"] or self.arms)
+
+    @property
+    def arms(self) -> list[Arm]:
+        """What the optimizer may be asked for in the rounds."""
+        return [arm for arm in ARMS if arm in self.settings.arms]
 
     def drafts(self) -> Iterator[Candidate]:
         """Yield whole prompts written from samples, within their part of the optimizer calls."""
-        if self.duels.arena.meter.optimizer_limit < ENOUGH_FOR_DRAFTS or not self._fields or not self.train:
+        is_enough = self.duels.arena.meter.optimizer_limit >= ENOUGH_FOR_DRAFTS
+        if "drafts" not in self.settings.arms or not is_enough or not self._fields or not self.train:
             return
         for draw, emphasis in enumerate(EMPHASES):
             if self._unusable_drafts >= UNUSABLE or not self._may_draft():
@@ -226,9 +232,9 @@ class Reflection:
         some = choose_samples(
             train,
             self._wrong,
-            total=self.wanted.total,
-            wrong_per_label=self.wanted.wrong_per_label,
-            right_per_label=self.wanted.right_per_label,
+            total=self.settings.samples.total,
+            wrong_per_label=self.settings.samples.wrong_per_label,
+            right_per_label=self.settings.samples.right_per_label,
             rng=rng(self.seed, turn, f"feedback {attempt}"),
         )
         return _Shown(train, canonical, some)
@@ -246,8 +252,8 @@ class Reflection:
         if len(self.train) <= ALL_OF_TRAIN:
             return self.duels.arena.outcomes(self.duels.incumbent, self.train)
         order = shuffled(self.train, rng(self.seed, 0, "probe"))
-        wanted = self.wanted.total * MISTAKES_SHARE
-        most = max(self.wanted.total, (len(order) + 1) // 2)
+        wanted = self.settings.samples.total * MISTAKES_SHARE
+        most = max(self.settings.samples.total, (len(order) + 1) // 2)
         found: list[Outcome] = []
         while len(found) < min(most, len(order)) and sum(map(is_mistake, found)) < wanted:
             found += self.duels.arena.outcomes(self.duels.incumbent, order[len(found) : len(found) + BLOCK])

@@ -233,7 +233,7 @@ class Search:
 
     def _reflect(self, iterations: int) -> None:
         """Put patches and rewrites made for the mistakes against the incumbent, until round after round is rejected."""
-        if self.optimizer is None:
+        if self.optimizer is None or not {"patches", "rewrites"} & set(self.arena.parsed.config.tune.arms):
             return
         meter = self.arena.meter
         for_pruning = int(meter.task_calls_left * PRUNING_SHARE) if self.incumbent != self.initial else 0

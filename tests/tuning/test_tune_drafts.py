@@ -21,6 +21,7 @@ from tuning_models import (
     patch,
     patches,
     rows,
+    shown_labels,
     system_of,
     tagged,
     text_of,
@@ -429,3 +430,22 @@ def test_a_replay_decides_alike_and_asks_nobody(project: TuningProject) -> None:
     assert len(project.model.server.seen) == asked
     assert project.text() == after
     assert again["steps"] == first["steps"]
+
+
+@pytest.mark.parametrize(
+    ("arms", "asked"), [(["examples"], set()), (["patches"], {"patches"}), (["rewrites"], {"rewrite"})]
+)
+def test_only_the_arms_that_are_named_are_tried(project: TuningProject, arms: list[str], asked: set[str]) -> None:
+    project.model.task = always_bad
+    model = project.optimizer_model()
+    project.prompt(rows(40), tune={"model": model, "arms": arms, "budget": {"task_calls": 400}})
+    project.tune()
+    assert set(asked_in_rounds(project)) == asked
+    assert not [body for body in project.model.optimizer_bodies if is_draft(body)]
+    assert any(shown_labels(body) for body in project.model.task_bodies) == ("examples" in arms)
+
+
+def test_an_unknown_arm_is_told(project: TuningProject) -> None:
+    project.prompt(rows(20), tune={"arms": ["magic"]})
+    result = project.pytest("--promptfit")
+    result.stdout.fnmatch_lines(["*tune.arms*magic*expected*drafts*"])
