@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import shutil
 import signal
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from broken_runs import FORKS, FULL_DISK, KILLS, SEED, Moment, run_broken_off, run_pytest
+from loopback_server import Answer, chat
 from tuning_models import TuningProject, by_examples, rows, shown_labels, tagged, text_of, tuning_project
 
 from pytest_promptfit import PromptfitError, tune
@@ -97,11 +99,16 @@ def test_what_another_process_recorded_meanwhile_is_spared(project: TuningProjec
     """Somebody tries another prompt while this one is tuned."""
     prompt, theirs = project.path / "mood.prompt.yaml", set[str]()
 
-    def recording_too(body: dict[str, Any]) -> str:
-        if not theirs:
-            theirs.add("")
-            theirs.update(recorded_with(project, "Another prompt."))
-        return mostly_by_examples(body)
+    async def after_theirs(body: dict[str, Any]) -> Answer:
+        # Beside the server's loop, which has to answer them, too.
+        theirs.update(await asyncio.to_thread(recorded_with, project, "Another prompt."))
+        return chat(mostly_by_examples(body))
+
+    def recording_too(body: dict[str, Any]) -> Any:
+        if theirs:
+            return mostly_by_examples(body)
+        theirs.add("")
+        return after_theirs(body)
 
     before = recorded(project)
     project.model.task = recording_too

@@ -65,6 +65,8 @@ def outcome(project: TuningProject) -> dict[str, Any]:
     (entry,) = project.entries()
     for name in ("replayed", "usd"):
         entry["usage"].pop(name)
+    for cost in filter(None, entry["cost"].values()):
+        cost.pop("seconds")  # how long a call takes is never the same
     return {
         "yaml": project.text(),
         "baseline": (project.path / "mood.baseline.json").read_bytes(),

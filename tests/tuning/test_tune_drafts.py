@@ -7,7 +7,6 @@ import re
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from test_tune_logprobs import label_of, sure
 from tuning_models import (
     RULE,
     TuningProject,
@@ -17,11 +16,13 @@ from tuning_models import (
     by_keyword,
     by_rule,
     draft,
+    label_of,
     messages_of,
     patch,
     patches,
     rows,
     shown_labels,
+    sure,
     system_of,
     tagged,
     text_of,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from loopback_server import Answer, chat, error, json_answer
-from tuning_models import TuningProject, by_examples, rows, tuning_project
+from tuning_models import TuningProject, by_examples, label_of, rows, sure, tuning_project
 
 from pytest_promptfit.cassettes.cassette import Asked
 from pytest_promptfit.chat.reply import TokenLogprobs, label_probabilities
@@ -28,28 +28,6 @@ RACE_ONLY = {"edit": ["examples"], "budget": {"task_calls": 200}}
 def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Iterator[TuningProject]:
     with tuning_project(pytester, monkeypatch) as project:
         yield project
-
-
-def sure(said: str, probability: float) -> Answer:
-    """Answer ``Label: <label>…</label>`` in tokens of which the label's word has a probability."""
-    other = {"good": "bad", "bad": "good"}[said]
-    place = [(said, probability), (other, 1 - probability)]
-    tokens = [("Label: <label>", [("Label: <label>", 1.0)]), (said, place), ("</label>", [("</label>", 1.0)])]
-    content = [
-        {
-            "token": text,
-            "logprob": math.log(told[0][1]),
-            "top_logprobs": [{"token": other, "logprob": math.log(p)} for other, p in told],
-        }
-        for text, told in tokens
-    ]
-    reply = json.loads(chat(f"Label: <label>{said}</label>").body)
-    reply["choices"][0]["logprobs"] = {"content": content}
-    return json_answer(reply)
-
-
-def label_of(reply: str) -> str:
-    return "good" if "good" in reply else "bad"
 
 
 def examples_in(body: dict[str, Any]) -> int:
