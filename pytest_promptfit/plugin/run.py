@@ -123,7 +123,8 @@ class PromptRun:
             labels, samples = self.sample_set.labels, self.sample_set.samples
             known = replayed(self.parsed, labels, samples, self.recordings, custom=self._custom)
             parts = split(samples)
-            return [*plan_lines(self.parsed, self.sample_set), *forecast(self.parsed, parts, known, concurrency)]
+            plan = plan_lines(self.parsed, self.sample_set, parts)
+            return [*plan, *forecast(self.parsed, parts, known, concurrency)]
 
     @property
     def result(self) -> PromptResult:

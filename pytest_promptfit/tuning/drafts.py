@@ -20,9 +20,10 @@ from pytest_promptfit.tuning.candidates import changed
 from pytest_promptfit.tuning.feedback import (
     FAILED_CANONICALS,
     LONGEST_TEXT,
+    current_texts,
     failed_canonicals,
-    fenced,
     history,
+    label_list,
     sample_line,
     wire_format,
 )
@@ -249,13 +250,8 @@ def _setting(
     prompt: Prompt, rules: Rules, words: Mapping[str, str], shown: Outcome | None, *, continues: bool
 ) -> list[str]:
     """Return the labels, what is sent and how it is read, and the texts as they are."""
-    named = [word if word == label else f"{word} (label {label})" for label, word in words.items()]
-    texts = (fenced(field, getattr(prompt, field), rules.edit) for field in TEXT_FIELDS)
-    return [
-        f"# Labels\n{', '.join(named)}",
-        wire_format(prompt, rules, shown, continues=continues),
-        "\n".join(["# The texts of the prompt now", *texts]),
-    ]
+    wire = wire_format(prompt, rules, shown, continues=continues)
+    return [label_list(words), wire, current_texts(prompt, rules.edit)]
 
 
 def _by_label(train: Sequence[Outcome], labels: Sequence[str], words: Mapping[str, str]) -> str:

@@ -99,13 +99,11 @@ def feedback_messages(
     failed = failed_canonicals(canonical)
     wrong, right = [o for o in shown if is_mistake(o)], [o for o in shown if o.correct]
     one = next(iter((*right, *wrong, *failed)), None)
-    named = [word if word == label else f"{word} (label {label})" for label, word in words.items()]
     before = [
-        # No sentence: weak optimizers would copy it into the prompt.
-        f"# Labels\n{', '.join(named)}",
+        label_list(words),
         wire_format(prompt, rules, one, continues=wire.provider.continues_prefix),
         _results(train, rules.labels, words),
-        "\n".join(["# The texts of the prompt now", *(fenced(f, getattr(prompt, f), rules.edit) for f in TEXT_FIELDS)]),
+        current_texts(prompt, rules.edit),
     ]
     after = [history(tried), _answer_form([field for field in TEXT_FIELDS if field in rules.edit])]
     groups = [[sample_line(o, words) for o in group] for group in (failed, wrong, right)]
@@ -115,6 +113,19 @@ def feedback_messages(
 
     lines = max(TOTAL_SAMPLES, len(shown))
     return SYSTEM, fitted(groups, render, length=max_length, lines=lines, spare_first=True)
+
+
+def label_list(words: Mapping[str, str]) -> str:
+    """Return the label words, listed, each with its label where that is another word."""
+    named = [word if word == label else f"{word} (label {label})" for label, word in words.items()]
+    # No sentence: weak optimizers would copy it into the prompt.
+    return f"# Labels\n{', '.join(named)}"
+
+
+def current_texts(prompt: Prompt, edit: Collection[str]) -> str:
+    """Return the prompt's texts, each in a fence, and which of them may be changed."""
+    texts = (_fenced(field, getattr(prompt, field), edit) for field in TEXT_FIELDS)
+    return "\n".join(["# The texts of the prompt now", *texts])
 
 
 def wire_format(prompt: Prompt, rules: Rules, shown: Outcome | None, *, continues: bool) -> str:
@@ -193,7 +204,7 @@ def _said(predicted: str | None, words: Mapping[str, str]) -> str:
     return "(missing)" if predicted is None else words[predicted]
 
 
-def fenced(field: TextField, text: str, edit: Collection[str]) -> str:
+def _fenced(field: TextField, text: str, edit: Collection[str]) -> str:
     """Return a text of the prompt in a fence that it cannot end."""
     name = f"{field}{'' if field in edit else ' (may not be changed)'}:"
     if not text:

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from pytest_promptfit.prompts.model import ModelSpec, Prompt
     from pytest_promptfit.prompts.read import ParsedPrompt
     from pytest_promptfit.prompts.samples import SampleSet
+    from pytest_promptfit.prompts.split import Split
     from pytest_promptfit.tuning.final import FinalVerdict
     from pytest_promptfit.tuning.result import CallCost, Unproven
 
@@ -319,10 +320,9 @@ def _baseline(arena: Arena, prompt: Prompt, sample_set: SampleSet, outcomes: lis
     return accept(old, evaluation, [sample.case_name for sample in sample_set.samples])
 
 
-def plan_lines(parsed: ParsedPrompt, sample_set: SampleSet) -> list[str]:
+def plan_lines(parsed: ParsedPrompt, sample_set: SampleSet, parts: Split) -> list[str]:
     """Return what a tuning run would do, and the most it could need."""
     check_prices(parsed)
-    parts = split(sample_set.samples)
     tune = parsed.config.tune
     shares = shares_of(parts, tune.budget)
     meter = Meter(tune.budget, reserved=shares.reserved)
