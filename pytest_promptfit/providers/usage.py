@@ -50,8 +50,23 @@ class Usage:
             self.replayed + other.replayed,
             self.input_tokens + other.input_tokens,
             self.output_tokens + other.output_tokens,
-            None if self.usd is None or other.usd is None else self.usd + other.usd,
+            plus(self.usd, other.usd),
         )
+
+    def __sub__(self, earlier: Usage) -> Usage:
+        """Return what was taken since."""
+        return Usage(
+            self.calls - earlier.calls,
+            self.replayed - earlier.replayed,
+            self.input_tokens - earlier.input_tokens,
+            self.output_tokens - earlier.output_tokens,
+            plus(self.usd, earlier.usd, -1),
+        )
+
+
+def plus(usd: float | None, more: float | None, sign: int = 1) -> float | None:
+    """Return the sum of two costs, or with -1 their difference; not known where one of them is not."""
+    return None if usd is None or more is None else usd + sign * more
 
 
 @dataclass(slots=True)
@@ -166,17 +181,18 @@ def most_usd(spec: ModelSpec, input_tokens: int, output_tokens: int) -> float:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What calls will take; ``measured_on`` counts the recorded replies it rests on, 0 where it is a guess.
+    """What calls will take; ``measured_on`` counts the replies it rests on, 0 where it is a guess.
 
-    ``usd`` is ``None`` where the price of the model is not known.
+    ``usd`` and ``seconds`` are ``None`` where nobody knows them. Tokens need not be whole: they may be a mean.
     """
 
     calls: int
-    input_tokens: int
-    output_tokens: int
+    input_tokens: float
+    output_tokens: float
     usd: float | None
     is_local: bool = False
     measured_on: int = 0
+    seconds: float | None = None
 
     @property
     def price(self) -> str:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_promptfit.evaluation.verdicts import PromptResult
+    from pytest_promptfit.providers.usage import Estimate
     from pytest_promptfit.tuning.result import Holdout, Step, TuneUsage
 
 VERSION = 1
@@ -46,7 +47,7 @@ def report(
 def _tune(result: Tuned, relative: Callable[[str], str]) -> dict[str, Any]:
     """Return a tuning run: one that an error ended has nothing but the first three keys.
 
-    ``scores`` and ``stages`` have the keys of ``Score`` and ``StageUsage``.
+    ``scores`` have the keys of ``Score``.
     """
     verdict = {"path": relative(result.path), "accepted": result.accepted, "reason": result.reason}
     if isinstance(result, TuneFailure):
@@ -64,15 +65,15 @@ def _tune(result: Tuned, relative: Callable[[str], str]) -> dict[str, Any]:
         },
         "usage": _usage(result.usage),
         "cost": {
-            "before": result.cost_before and asdict(result.cost_before),
-            "after": result.cost_after and asdict(result.cost_after),
+            "before": result.cost_before and _cost(result.cost_before),
+            "after": result.cost_after and _cost(result.cost_after),
         },
         "free_classifier": result.free_classifier and _holdout(result.free_classifier),
         "advice": list(result.advice),
         "unproven": result.unproven and {**asdict(result.unproven), "diff": list(result.unproven.diff)},
         "steps": [_step(step) for step in result.steps],
         "scores": [asdict(score) for score in result.scores],
-        "stages": [asdict(stage) for stage in result.stages],
+        "stages": [_stage(stage) for stage in result.stages],
         "diff": list(result.diff),
         "suspects": list(result.suspects),
     }
@@ -88,6 +89,15 @@ def _holdout(holdout: Holdout) -> dict[str, Any]:
         "p_value": holdout.p_value,
         "gain_ci95": list(holdout.gain_ci95) if holdout.n else None,
     }
+
+
+def _cost(call: Estimate) -> dict[str, Any]:
+    return {name: getattr(call, name) for name in ("input_tokens", "output_tokens", "usd", "seconds")}
+
+
+def _stage(usage: TuneUsage) -> dict[str, Any]:
+    counts = ("task_calls", "optimizer_calls", "input_tokens", "output_tokens", "task_usd", "optimizer_usd")
+    return {name: getattr(usage, name) for name in ("stage", *counts)}
 
 
 def _usage(usage: TuneUsage) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from pytest_promptfit.text import cut, percent, plain, points, probability
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from pytest_promptfit.providers.usage import Estimate
     from pytest_promptfit.reports.terminal import Line
-    from pytest_promptfit.tuning.result import CallCost, Holdout, Step, TuneResult
+    from pytest_promptfit.tuning.result import Holdout, Step, TuneResult
 
 SHOWN_SUSPECTS = 10
 
@@ -66,7 +67,7 @@ def holdout_line(holdout: Holdout) -> str:
     )
 
 
-def price_line(before: CallCost, after: CallCost) -> str:
+def price_line(before: Estimate, after: Estimate) -> str:
     """Return what a call takes under the old and under the new prompt."""
     ratio = after.input_tokens / before.input_tokens if before.input_tokens else 1.0
     said = [

@@ -20,10 +20,9 @@ from pytest_promptfit.files import write_atomically
 from pytest_promptfit.providers.asking import ask_and_record
 from pytest_promptfit.providers.own import OURS
 from pytest_promptfit.providers.replies import is_reply, parsed_body
-from pytest_promptfit.providers.usage import BYTES_PER_TOKEN, SHORT_REPLY, cost_usd, reply_usd
+from pytest_promptfit.providers.usage import BYTES_PER_TOKEN, SHORT_REPLY, Estimate, Usage, cost_usd, reply_usd
 from pytest_promptfit.providers.wire import Wire
-from pytest_promptfit.tuning.meter import Cost, OutOfBudget, Rates
-from pytest_promptfit.tuning.result import CallCost, plus
+from pytest_promptfit.tuning.meter import OutOfBudget, Rates, amounts_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from pytest_promptfit.prompts.samples import Sample
     from pytest_promptfit.providers.asking import Answer
     from pytest_promptfit.providers.own import Custom
-    from pytest_promptfit.tuning.meter import Meter
+    from pytest_promptfit.tuning.meter import Amounts, Meter
 
 
 SUSPECT_AFTER: Final = 3
@@ -135,7 +134,7 @@ class Arena:
         """Tell whether the API answers a request in this form, which is asked unless it is recorded."""
         asked = wire.asked(sample)
         if not self._is_recorded(wire, asked.key):
-            self.meter.check_task(1, self._rates.foresee(asked.payload))
+            self.meter.check_task(1, amounts_of([self._rates.foresee(asked.payload)]))
             self._ask(wire, [asked])
         return self._is_recorded(wire, asked.key)
 
@@ -154,7 +153,7 @@ class Arena:
         if any(key in self.recorder.cassette for key in keys):
             return True
         asked = wire.asked(sample)
-        self.meter.check_task(1, self._rates.foresee(asked.payload))
+        self.meter.check_task(1, amounts_of([self._rates.foresee(asked.payload)]))
         try:
             error = self._ask(wire, [asked]).get(asked.key)
         except CallError:
@@ -184,7 +183,7 @@ class Arena:
             name, wire = candidate.content_hash, self.wire(candidate)
             new = [sample for sample in samples if (name, sample.case_name) not in self._outcomes]
             calls += [_Call(name, wire, sample, wire.asked(sample)) for sample in new]
-        if self.meter.limits and not self._rates.are_known:
+        if self.meter.limits and not self._rates.replies:
             # What a call takes is known from the first one, which may take all that it can.
             self._evaluate(calls[:1])
             calls = calls[1:]
@@ -205,9 +204,9 @@ class Arena:
 
     def affordable(self, candidates: Sequence[Prompt], sample: Sample) -> int:
         """Return how many task calls fit into the budget if they take what the candidates do on the sample."""
-        costs = [self._rates.foresee(self.wire(candidate).payload(sample.text)) for candidate in candidates]
-        total = sum_of(costs).times(1 / max(1, len(costs)))
-        return self.meter.affordable(total._replace(seconds=total.seconds / self._concurrency))
+        calls = [self._rates.foresee(self.wire(candidate).payload(sample.text)) for candidate in candidates]
+        together = amounts_of(calls, self._concurrency)
+        return self.meter.affordable({name: amount / max(1, len(calls)) for name, amount in together.items()})
 
     def _evaluate(self, calls: Sequence[_Call]) -> None:
         if not calls:
@@ -220,17 +219,16 @@ class Arena:
         for call in calls:
             self._outcomes[call.candidate, call.sample.case_name] = self._outcome(call, errors)
 
-    def _foreseen(self, calls: Iterable[_Call]) -> Cost:
+    def _foreseen(self, calls: Iterable[_Call]) -> Amounts:
         """Return what calls at once are expected to take, and take note of the dearest."""
         if not self.meter.limits:
-            return Cost()
-        costs = [self._rates.foresee(call.asked.payload) for call in calls]
-        shared = [cost._replace(seconds=cost.seconds / self._concurrency) for cost in costs]
-        if self._rates.are_known:
-            for cost in shared:
-                self.meter.dearest = self.meter.dearest.most(cost)
-        total = sum_of(shared)
-        return total._replace(seconds=max([total.seconds, *(cost.seconds for cost in costs)]))
+            return {}
+        each = [self._rates.foresee(call.asked.payload) for call in calls]
+        if self._rates.replies:
+            for call in each:
+                self.meter.expect(amounts_of([call], self._concurrency))
+        together = amounts_of(each, self._concurrency)
+        return {**together, "seconds": max([together["seconds"], *(call.seconds or 0.0 for call in each)])}
 
     def _is_recorded(self, wire: Wire, key: str) -> bool:
         """Tell whether a reply is recorded; one of the harness's is taken over, so that a replay needs no other."""
@@ -275,7 +273,7 @@ class Arena:
     def _count(self, calls: Mapping[str, _Call]) -> None:
         """Count the replies to calls that were not counted yet; one without a reply counts as a call alone."""
         meter = self.meter
-        meter.task_calls += len(calls)
+        meter.task += Usage(len(calls))
         meter.answered = 0
         latencies = [0.0]
         for key, call in calls.items():
@@ -284,7 +282,7 @@ class Arena:
                 continue
             self._counted.add(key)
             is_replayed = key not in self._asked
-            meter.replayed += is_replayed
+            meter.task += Usage(replayed=int(is_replayed))
             latencies.append(recorded.seconds or 0.0)
             try:
                 reply = call.wire.provider.reply(parsed_body(recorded.body), "")
@@ -292,8 +290,8 @@ class Arena:
                 continue
             self._rates.see(recorded.request_body, reply, recorded.seconds or 0.0)
             usd = reply_usd(self._rates.spec, reply)
-            meter.task_usd = plus(meter.task_usd, usd)
-            meter.count(reply, usd, is_replayed=is_replayed)
+            meter.task += Usage(0, 0, reply.input_tokens, reply.output_tokens, usd)
+            meter.pay(0.0 if is_replayed else usd)
         meter.seconds += max(max(latencies), math.fsum(latencies) / self._concurrency)
 
     def _outcome(self, call: _Call, errors: Mapping[str, PromptfitError]) -> Outcome:
@@ -306,14 +304,6 @@ class Arena:
         except CallError as error:
             return Outcome(sample, error=str(error))
         return Outcome(sample, reply, predicted, seconds=recorded.seconds)
-
-
-def sum_of(costs: Iterable[Cost]) -> Cost:
-    """Return what calls take together."""
-    total = Cost()
-    for cost in costs:
-        total = total.plus(cost)
-    return total
 
 
 def known_outcomes(arena: Arena, prompt: Prompt, samples: Sequence[Sample]) -> list[Outcome]:
@@ -351,18 +341,20 @@ def compared(arena: Arena, old: Prompt, new: Prompt, samples: Sequence[Sample]) 
     return fixed, broken
 
 
-def call_cost(spec: ModelSpec, outcomes: Sequence[Outcome]) -> CallCost | None:
+def call_cost(spec: ModelSpec, outcomes: Sequence[Outcome]) -> Estimate | None:
     """Return what a call took on average; ``None`` without a reply."""
     replies = [outcome.reply for outcome in outcomes if outcome.reply is not None]
     if not replies:
         return None
     usd = [reply_usd(spec, reply) for reply in replies]
     seconds = [outcome.seconds for outcome in outcomes if outcome.reply is not None and outcome.seconds is not None]
-    return CallCost(
+    return Estimate(
+        1,
         fmean(reply.input_tokens for reply in replies),
         fmean(reply.output_tokens for reply in replies),
         None if None in usd else fmean(one or 0.0 for one in usd),
-        fmean(seconds) if seconds else None,
+        measured_on=len(replies),
+        seconds=fmean(seconds) if seconds else None,
     )
 
 

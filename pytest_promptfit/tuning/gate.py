@@ -318,7 +318,7 @@ class Duels:
             accepted=accepted,
             verdict=verdict,
             targets=candidate.targets,
-            calls=self.arena.meter.task_calls,
+            calls=self.arena.meter.task.calls,
             right=tally.right,
             seen=tally.seen,
         )

@@ -9,20 +9,20 @@ from __future__ import annotations
 import json
 import math
 import time
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from pytest_promptfit.errors import PromptfitError
 from pytest_promptfit.prompts.split import stratified_order
 from pytest_promptfit.providers.asking import DEFAULT_MAX_OUTPUT
 from pytest_promptfit.providers.replies import reply_limit
-from pytest_promptfit.providers.usage import Pace, most_usd
+from pytest_promptfit.providers.usage import Estimate, Pace, Usage, most_usd, plus
 from pytest_promptfit.text import counted, percent
-from pytest_promptfit.tuning.result import Score, StageUsage, Step, TuneUsage, plus
+from pytest_promptfit.tuning.result import Score, Step, TuneUsage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from pytest_promptfit.chat.reply import ChatReply
     from pytest_promptfit.prompts.model import ModelSpec, Prompt, TuneLimits
@@ -42,27 +42,17 @@ class OptimizerSpent(OutOfBudget):
     """The optimizer may not be asked any more; what does not need it may go on."""
 
 
-class Cost(NamedTuple):
-    """What calls took, or are expected to take."""
-
-    usd: float = 0.0
-    seconds: float = 0.0
-    tokens: float = 0.0
-
-    def plus(self, other: Cost) -> Cost:
-        """Return the sum."""
-        return Cost(self.usd + other.usd, self.seconds + other.seconds, self.tokens + other.tokens)
-
-    def times(self, count: float) -> Cost:
-        """Return what so many take."""
-        return Cost(self.usd * count, self.seconds * count, self.tokens * count)
-
-    def most(self, other: Cost) -> Cost:
-        """Return the larger of each."""
-        return Cost(*map(max, zip(self, other, strict=True)))
+Amounts = dict[str, float]
+"""USD, seconds and tokens, by the names of their limits in ``tune.budget``."""
 
 
-NOTHING = Cost()
+def amounts_of(calls: Sequence[Estimate], at_once: int = 1) -> Amounts:
+    """Return what calls take together, when so many are in flight at once."""
+    return {
+        "usd": sum(call.usd or 0.0 for call in calls),
+        "seconds": sum(call.seconds or 0.0 for call in calls) / at_once,
+        "tokens": sum(call.input_tokens + call.output_tokens for call in calls),
+    }
 
 
 @dataclass
@@ -73,50 +63,55 @@ class Rates:
     tokens_per_byte: float = 0.0
     output_tokens: int = 0
     seconds: float = 0.0
-
-    @property
-    def are_known(self) -> bool:
-        """Whether a reply was seen."""
-        return self.tokens_per_byte > 0
+    replies: int = 0
+    """So many were seen."""
 
     def see(self, request_body: str, reply: ChatReply, seconds: float) -> None:
         """Take note of a reply to a JSON body."""
         self.tokens_per_byte = max(self.tokens_per_byte, max(1, reply.input_tokens) / len(request_body.encode()))
         self.output_tokens = max(self.output_tokens, reply.output_tokens)
         self.seconds = max(self.seconds, seconds)
+        self.replies += 1
 
-    def foresee(self, payload: Mapping[str, Any]) -> Cost:
+    def foresee(self, payload: Mapping[str, Any]) -> Estimate:
         """Return what a call is expected to take at most; before any reply was seen, the most that it can."""
         size = len(json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass"))
         most = reply_limit(payload) or DEFAULT_MAX_OUTPUT
-        given = math.ceil(size * (self.tokens_per_byte if self.are_known else 1))  # no token is shorter than a byte
-        written = min(most, self.output_tokens) if self.are_known else most
-        return Cost(most_usd(self.spec, given, written), self.seconds, given + written)
+        given = math.ceil(size * (self.tokens_per_byte if self.replies else 1))  # no token is shorter than a byte
+        written = min(most, self.output_tokens) if self.replies else most
+        usd = most_usd(self.spec, given, written)
+        return Estimate(1, given, written, usd, measured_on=self.replies, seconds=self.seconds)
 
 
 @dataclass
-class Meter(TuneUsage):
+class Meter:
     """Counts what is needed against the limits; ``reserved`` task calls are set aside for the end."""
 
     budget: TuneLimits
     reserved: int = 0
+    task: Usage = field(default_factory=Usage)
+    optimizer: Usage = field(default_factory=Usage)
+    """What was needed of each model so far; USD are those of all replies, paid now or earlier."""
+    paid_usd: float | None = 0.0
     seconds: float = 0.0
     """The replies' own latencies, shared by the calls that were in flight at once: the same in a replay."""
     answered: int = 0
     """Calls that were answered since they were last counted: what a progress line shows of a batch under way."""
-    dearest: Cost = NOTHING
+    dearest: Amounts = field(default_factory=dict)
     """The most that a task call was expected to take: what each of those set aside may take."""
 
     @property
     def usage(self) -> TuneUsage:
         """What was needed so far."""
-        return TuneUsage(**{count.name: getattr(self, count.name) for count in fields(TuneUsage)})
+        return TuneUsage("", self.task, self.optimizer, self.paid_usd)
 
-    def count(self, reply: ChatReply, usd: float | None, *, is_replayed: bool) -> None:
-        """Count a reply's tokens, and what this run paid for it."""
-        self.input_tokens += reply.input_tokens
-        self.output_tokens += reply.output_tokens
-        self.paid_usd = plus(self.paid_usd, 0.0 if is_replayed else usd)
+    def pay(self, usd: float | None) -> None:
+        """Count what this run paid for a reply."""
+        self.paid_usd = plus(self.paid_usd, usd)
+
+    def expect(self, call: Amounts) -> None:
+        """Take note of what a task call is expected to take."""
+        self.dearest = {name: max(amount, self.dearest.get(name, 0.0)) for name, amount in call.items()}
 
     @property
     def task_limit(self) -> int:
@@ -131,51 +126,49 @@ class Meter(TuneUsage):
     @property
     def task_calls_left(self) -> int:
         """Task calls that may still be needed before those set aside."""
-        return max(0, self.task_limit - self.reserved - self.task_calls)
-
-    @property
-    def spent(self) -> Cost:
-        """What all replies of the run took, paid now or earlier."""
-        usd = plus(self.task_usd, self.optimizer_usd) or 0.0  # no limit in USD is set where it is not known
-        return Cost(usd, self.seconds, self.input_tokens + self.output_tokens)
+        return max(0, self.task_limit - self.reserved - self.task.calls)
 
     @property
     def limits(self) -> dict[str, tuple[float, float, float]]:
         """The limits that are set besides those of calls: limit, used, and set aside for each call to come."""
-        rows = zip(Cost._fields, self.spent, self.dearest, strict=True)
-        found = ((name, getattr(self.budget, name), used, dearest) for name, used, dearest in rows)
-        return {name: (limit, used, dearest) for name, limit, used, dearest in found if limit is not None}
+        needed = self.task + self.optimizer
+        used = {
+            "usd": needed.usd or 0.0,  # no limit in USD is set where it is not known
+            "seconds": self.seconds,
+            "tokens": needed.input_tokens + needed.output_tokens,
+        }
+        found = ((name, getattr(self.budget, name), amount) for name, amount in used.items())
+        return {name: (limit, use, self.dearest.get(name, 0.0)) for name, limit, use in found if limit is not None}
 
-    def affordable(self, call: Cost) -> int:
+    def affordable(self, call: Amounts) -> int:
         """Return how many more task calls that take so much fit into all limits, besides those set aside."""
         fitting = [self.task_calls_left]
         for name, (limit, used, dearest) in self.limits.items():
-            one: float = getattr(call, name)
-            if one > 0:
+            if (one := call[name]) > 0:
                 fitting.append(int((limit - used - self.reserved * max(one, dearest)) / one))
         return max(0, min(fitting))
 
-    def check_task(self, calls: int, cost: Cost) -> None:
-        """Raise OutOfBudget when ``calls`` more task calls, which take ``cost`` together, would pass a limit."""
+    def check_task(self, calls: int, together: Amounts) -> None:
+        """Raise OutOfBudget when ``calls`` more task calls, which take so much ``together``, would pass a limit."""
         if calls > self.task_calls_left:
             raise OutOfBudget(
-                f"the budget of {self.task_limit} task calls is used up: {self.task_calls} needed so far, "
+                f"the budget of {self.task_limit} task calls is used up: {self.task.calls} needed so far, "
                 f"{self.reserved} set aside for the end"
             )
         if calls:
-            self._check_others(cost)
+            self._check_others(together)
 
-    def check_optimizer(self, cost: Cost = NOTHING) -> None:
-        """Raise OutOfBudget when one more optimizer call, which takes ``cost``, would pass a limit."""
-        if self.optimizer_calls >= self.optimizer_limit:
+    def check_optimizer(self, call: Amounts | None = None) -> None:
+        """Raise OutOfBudget when one more optimizer call, which takes so much, would pass a limit."""
+        if self.optimizer.calls >= self.optimizer_limit:
             raise OptimizerSpent(f"the budget of {self.optimizer_limit} optimizer calls is used up")
-        self._check_others(cost)
+        self._check_others(call or {})
 
-    def _check_others(self, cost: Cost) -> None:
+    def _check_others(self, more: Amounts) -> None:
         shown = {"usd": "${:.4g}", "seconds": "{:.4g} seconds", "tokens": "{:.0f} tokens"}
         for name, (limit, used, dearest) in self.limits.items():
             aside = self.reserved * dearest
-            if used + getattr(cost, name) + aside > limit:
+            if used + more.get(name, 0.0) + aside > limit:
                 amounts = [shown[name].format(amount) for amount in (limit, used, aside)]
                 raise OutOfBudget(
                     "the budget of {} is used up: {} needed so far, {} set aside for the end".format(*amounts)
@@ -209,7 +202,7 @@ class History:
 
     def tell(self) -> None:
         """Tell what the run is at: stage, the best prompt so far, and the calls, time and money it takes."""
-        done, limit = self.meter.task_calls + self.meter.answered, self.meter.task_limit
+        done, limit = self.meter.task.calls + self.meter.answered, self.meter.task_limit
         self._pace.note(self.clock(), done)
         stage = f"{self.stage} ({self.left} left)" if self.left else self.stage
         time_left = self._pace.left(limit - done)
@@ -227,16 +220,11 @@ class History:
         best = accepted[-1] if accepted else max(self.scores, key=lambda score: (score.seen, score.right))
         return f"best so far {percent(best.right / best.seen)} of {best.seen}"
 
-    def stages(self) -> tuple[StageUsage, ...]:
+    def stages(self) -> tuple[TuneUsage, ...]:
         """Return what each stage needed, in the order in which they were first entered."""
-        found: dict[str, StageUsage] = {}
+        found: dict[str, TuneUsage] = {}
         for (stage, before), (_, after) in pairwise([*self._entered, ("", self.meter.usage)]):
-            so_far = found.get(stage, StageUsage(stage))
-            counts: dict[str, Any] = {}
-            for count in fields(StageUsage)[1:]:
-                had, old, new = (getattr(usage, count.name) for usage in (so_far, before, after))
-                counts[count.name] = None if None in (had, old, new) else had + (new - old)  # unknown costs stay so
-            found[stage] = StageUsage(stage, **counts)
+            found[stage] = found.get(stage, TuneUsage(stage)).grown(before, after)
         return tuple(found.values())
 
 

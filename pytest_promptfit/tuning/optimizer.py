@@ -17,10 +17,9 @@ from pytest_promptfit.errors import CallError, PromptfitError
 from pytest_promptfit.providers.asking import ask_and_record
 from pytest_promptfit.providers.own import OURS
 from pytest_promptfit.providers.replies import is_reply, parsed_body
-from pytest_promptfit.providers.usage import reply_usd
+from pytest_promptfit.providers.usage import Usage, reply_usd
 from pytest_promptfit.providers.wire import provider_of
-from pytest_promptfit.tuning.meter import Rates
-from pytest_promptfit.tuning.result import plus
+from pytest_promptfit.tuning.meter import Rates, amounts_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -86,23 +85,22 @@ class Optimizer:
         Raises OutOfBudget before a limit is passed.
         """
         forms = [self._question(system, user, schema), self._question(system, user, None)]
-        self._meter.check_optimizer(self._rates.foresee(forms[0].payload))
+        self._meter.check_optimizer(amounts_of([self._rates.foresee(forms[0].payload)]))
         self.problem = ""
         recorded = self._recorded(forms)
         was_recorded = recorded is not None
         if recorded is None:
             recorded = self._asked(forms if self._takes_schema else forms[1:])
-        self._meter.optimizer_calls += 1
+        self._meter.optimizer += Usage(1)
         if recorded is None:
             return ""
         reply = self._provider.reply(parsed_body(recorded.body), "")
         seconds = recorded.seconds or 0.0
         self._rates.see(recorded.request_body, reply, seconds)
         usd = reply_usd(self._spec, reply)
-        self._meter.replayed += was_recorded
+        self._meter.optimizer += Usage(0, int(was_recorded), reply.input_tokens, reply.output_tokens, usd)
+        self._meter.pay(0.0 if was_recorded else usd)
         self._meter.seconds += seconds
-        self._meter.optimizer_usd = plus(self._meter.optimizer_usd, usd)
-        self._meter.count(reply, usd, is_replayed=was_recorded)
         return without_thought(reply, "").text
 
     def _question(self, system: str, user: str, schema: Mapping[str, Any] | None) -> Asked:

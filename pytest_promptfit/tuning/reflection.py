@@ -214,7 +214,7 @@ class Reflection:
 
     def _may_draft(self) -> bool:
         meter = self.duels.arena.meter
-        return meter.optimizer_calls < meter.optimizer_limit // 2
+        return meter.optimizer.calls < meter.optimizer_limit // 2
 
     def _drawn(self, draw: int) -> list[Sample]:
         """Return the samples that a draft is written from: balanced, those with a note first."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from pytest_promptfit.evaluation.metrics import mcnemar_midp, paired_difference_interval, wilson_interval
+from pytest_promptfit.providers.usage import Estimate, Usage, plus
 
 
 @dataclass(frozen=True)
@@ -84,16 +85,6 @@ class Score:
 
 
 @dataclass(frozen=True)
-class CallCost:
-    """What a call takes on average; USD and seconds are ``None`` where nobody knows."""
-
-    input_tokens: float
-    output_tokens: float
-    usd: float | None
-    seconds: float | None
-
-
-@dataclass(frozen=True)
 class Unproven:
     """The best candidate that was not written: the step that put it forward, and what ``--tune-take`` would write.
 
@@ -111,39 +102,61 @@ class Unproven:
 
 
 @dataclass(frozen=True)
-class StageUsage:
-    """What one stage needed; all stages together needed what the run did."""
-
-    stage: str
-    task_calls: int = 0
-    optimizer_calls: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    task_usd: float | None = 0.0
-    optimizer_usd: float | None = 0.0
-
-
-@dataclass(kw_only=True)
 class TuneUsage:
-    """What the run needed, and what of it was replayed; a meter is one that grows.
+    """What a run, or one ``stage`` of it, needed of each model; all stages together needed what the run did.
 
-    USD are ``None`` where a reply's price is not known.
+    The USD of ``task`` and ``optimizer`` are those of all replies that were needed, whether paid now or earlier.
     """
 
-    task_calls: int = 0
-    optimizer_calls: int = 0
-    replayed: int = 0
-    input_tokens: int = 0
-    output_tokens: int = 0
-    task_usd: float | None = 0.0
-    optimizer_usd: float | None = 0.0
+    stage: str = ""
+    task: Usage = field(default_factory=Usage)
+    optimizer: Usage = field(default_factory=Usage)
     paid_usd: float | None = 0.0
     """What this run paid: replayed replies are free."""
 
+    def grown(self, before: TuneUsage, after: TuneUsage) -> TuneUsage:
+        """Return this and what was needed between two moments of the run."""
+        return TuneUsage(
+            self.stage,
+            self.task + (after.task - before.task),
+            self.optimizer + (after.optimizer - before.optimizer),
+            plus(self.paid_usd, plus(after.paid_usd, before.paid_usd, -1)),
+        )
 
-def plus(usd: float | None, more: float | None) -> float | None:
-    """Return the sum of two costs, not known where one of them is not."""
-    return None if usd is None or more is None else usd + more
+    @property
+    def task_calls(self) -> int:
+        """Replies of the task model."""
+        return self.task.calls
+
+    @property
+    def optimizer_calls(self) -> int:
+        """Replies of the optimizer."""
+        return self.optimizer.calls
+
+    @property
+    def replayed(self) -> int:
+        """Replies of both that were recorded before."""
+        return self.task.replayed + self.optimizer.replayed
+
+    @property
+    def input_tokens(self) -> int:
+        """Tokens that both were given."""
+        return self.task.input_tokens + self.optimizer.input_tokens
+
+    @property
+    def output_tokens(self) -> int:
+        """Tokens that both have written."""
+        return self.task.output_tokens + self.optimizer.output_tokens
+
+    @property
+    def task_usd(self) -> float | None:
+        """USD of the task model's replies; ``None`` where a price is not known."""
+        return self.task.usd
+
+    @property
+    def optimizer_usd(self) -> float | None:
+        """USD of the optimizer's replies; ``None`` where a price is not known."""
+        return self.optimizer.usd
 
 
 @dataclass(frozen=True)
@@ -157,7 +170,7 @@ class TuneResult:
     steps: tuple[Step, ...] = ()
     scores: tuple[Score, ...] = ()
     """One for each candidate in each round of the race, in order; the prompt as it was is one of them."""
-    stages: tuple[StageUsage, ...] = ()
+    stages: tuple[TuneUsage, ...] = ()
     """In the order in which they were first entered; the holdout and the recording at the end are stages, too."""
     holdout: Holdout | None = None
     fresh: Holdout | None = None
@@ -168,9 +181,9 @@ class TuneResult:
     canonical_before: int = 0
     canonical_after: int = 0
     usage: TuneUsage = field(default_factory=TuneUsage)
-    cost_before: CallCost | None = None
+    cost_before: Estimate | None = None
     """What a call takes under the prompt as it was, and under the one that was written; of the same samples."""
-    cost_after: CallCost | None = None
+    cost_after: Estimate | None = None
     free_classifier: Holdout | None = None
     """A classifier without any language model (before) against the prompt that is left in the file (after)."""
     advice: tuple[str, ...] = ()

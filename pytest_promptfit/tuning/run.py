@@ -48,8 +48,9 @@ if TYPE_CHECKING:
     from pytest_promptfit.prompts.read import ParsedPrompt
     from pytest_promptfit.prompts.samples import SampleSet
     from pytest_promptfit.prompts.split import Split
+    from pytest_promptfit.providers.usage import Estimate
     from pytest_promptfit.tuning.final import FinalVerdict
-    from pytest_promptfit.tuning.result import CallCost, Unproven
+    from pytest_promptfit.tuning.result import Unproven
 
 
 LONG_REPLY = 1000
@@ -248,7 +249,7 @@ def _result(
     )
 
 
-def _costs(search: Search, final: Prompt) -> tuple[CallCost | None, CallCost | None]:
+def _costs(search: Search, final: Prompt) -> tuple[Estimate | None, Estimate | None]:
     """Return what a call takes under the initial and the final prompt, on samples that both were asked."""
     arena, samples = search.arena, [*search.split.train, *search.split.dev, *search.split.holdout]
     before, after = (

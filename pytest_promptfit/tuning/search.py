@@ -150,7 +150,7 @@ class Search:
 
     def _look_for_mistakes(self) -> None:
         """Raise NothingToGain when no candidate could be accepted, however good it is."""
-        self._calls_before_dev = self.arena.meter.task_calls
+        self._calls_before_dev = self.arena.meter.task.calls
         fresh = (self.arena.meter.task_limit, len(self.split.train) + len(self.shares.holdout))
         if not self.duels.can_gain(least_mistakes(len(self.dev), min(fresh))):
             wrong = sum(not right for right in self.arena.right(self.incumbent, self.dev))
@@ -202,7 +202,7 @@ class Search:
 
     def _race_plan(self, candidates: Sequence[Candidate]) -> list[Round]:
         """Plan a race that leaves the gate what it takes: the incumbent on all of dev, the winner on its rest."""
-        known = self.arena.meter.task_calls - self._calls_before_dev  # the first look at dev is part of the race
+        known = self.arena.meter.task.calls - self._calls_before_dev  # the first look at dev is part of the race
         sample = (*self.split.train, *self.canonical)[0]
         left = known + self.arena.affordable([c.prompt for c in candidates], sample)
         budget, dev = int(left * (0.6 if self.optimizer else 0.85)), len(self.dev)
@@ -222,7 +222,7 @@ class Search:
                 right = sum(self.arena.right(candidate.prompt, samples))
                 length = _length(candidate.prompt, self.split.train)
                 scores.append(CandidateScore(right, log_loss(self.arena, candidate.prompt, samples), length))
-                calls = self.arena.meter.task_calls
+                calls = self.arena.meter.task.calls
                 self.history.scores.append(Score(self.history.stage, candidate.summary, calls, right, len(samples)))
             candidates = [
                 candidates[at]

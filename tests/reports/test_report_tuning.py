@@ -17,7 +17,7 @@ from pytest_promptfit.providers.usage import Usage
 from pytest_promptfit.reports.page import page
 from pytest_promptfit.reports.page.pictures import history_picture
 from pytest_promptfit.reports.page.tuning import Tuning
-from pytest_promptfit.tuning.result import Holdout, Score, StageUsage, Step, TuneResult, TuneUsage
+from pytest_promptfit.tuning.result import Holdout, Score, Step, TuneResult, TuneUsage
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -101,7 +101,10 @@ STEPS = (
     Step("prune", "shorter", "", ("sample-c",), ("sample-d",), True, "accept", (), 90, right=36, seen=60),
 )
 SCORES = tuple(Score("examples", f"set {at}", 10 + at, at, 12) for at in range(5))
-STAGES = (StageUsage("examples", 40, 0, 900, 9, 0.02, 0.0), StageUsage("reflect", 30, 4, 700, 7, 0.01, 0.3))
+STAGES = (
+    TuneUsage("examples", Usage(40, 0, 900, 9, 0.02)),
+    TuneUsage("reflect", Usage(30, 0, 600, 6, 0.01), Usage(4, 0, 100, 1, 0.3)),
+)
 
 
 def run(**fields: object) -> TuneResult:
@@ -130,7 +133,7 @@ class TestRunsMadeByHand:
         assert browser.log("browser") == []
 
     def test_the_line_follows_the_accepted_steps(self) -> None:
-        picture = history_picture(run(steps=STEPS, usage=TuneUsage(task_calls=100)))
+        picture = history_picture(run(steps=STEPS, usage=TuneUsage(task=Usage(100))))
         assert picture is not None
         first, second = (mark for mark in picture.marks if mark.accepted)
         level, up, rest = picture.incumbent

@@ -130,7 +130,7 @@ def test_python_has_the_same_values_as_json(project: TuningProject) -> None:
     path.write_bytes(original.encode())
     result = tune(path, cassettes=project.path / "cassettes")
     assert [vars(score) for score in result.scores] == entry["scores"]
-    assert [vars(stage) for stage in result.stages] == entry["stages"]
+    assert [{key: getattr(stage, key) for key in entry["stages"][0]} for stage in result.stages] == entry["stages"]
     assert [(s.right, s.seen, s.calls) for s in result.steps] == [
         (s["right"], s["seen"], s["calls"]) for s in entry["steps"]
     ]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from pytest_promptfit.evaluation.outcomes import Outcome
     from pytest_promptfit.evaluation.verdicts import PromptResult
-    from pytest_promptfit.tuning.result import Holdout, StageUsage, Step, TuneResult, TuneUsage
+    from pytest_promptfit.tuning.result import Holdout, Step, TuneResult, TuneUsage
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,7 @@ def _step(number: int, step: Step, cases: Cases) -> StepView:
     )
 
 
-def _usage_row(name: str, usage: StageUsage | TuneUsage) -> UsageRow:
+def _usage_row(name: str, usage: TuneUsage) -> UsageRow:
     return UsageRow(
         name,
         usage.task_calls,
