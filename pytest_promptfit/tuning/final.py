@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from pytest_promptfit.prompts.model import Prompt
     from pytest_promptfit.prompts.samples import Sample
-    from pytest_promptfit.tuning.search import Search
+    from pytest_promptfit.tuning.search import Found, Search
 
 
 FROM_ANSWERS = ("format", "reflect")
@@ -43,7 +43,7 @@ class FinalVerdict:
     p_value: float | None = None
 
 
-def judge_final(search: Search) -> FinalVerdict:
+def judge_final(search: Search, found: Found) -> FinalVerdict:
     """Judge the final prompt against the initial one, once: by dev, and by what the search has not met."""
     if search.incumbent == search.initial:
         return FinalVerdict(False, f"no candidate was {'better beyond chance' if search.proposals.tried else 'tried'}")
@@ -60,7 +60,7 @@ def judge_final(search: Search) -> FinalVerdict:
     ask_what_fits(search.arena, search.initial, [*search.dev, *others])
     dev = _compared(search, _known(search, search.dev, search.incumbent))
     fresh = _compared(search, [*search.shares.holdout, *_known(search, others, search.incumbent)])
-    return _verdict(search, dev, holdout, fresh)
+    return _verdict(search, found, dev, holdout, fresh)
 
 
 def taken(search: Search, number: int) -> FinalVerdict:
@@ -81,16 +81,16 @@ def taken(search: Search, number: int) -> FinalVerdict:
     return FinalVerdict(True, f"candidate {number} taken by hand, unproven", holdout)
 
 
-def _verdict(search: Search, dev: Holdout, holdout: Holdout, fresh: Holdout) -> FinalVerdict:
+def _verdict(search: Search, found: Found, dev: Holdout, holdout: Holdout, fresh: Holdout) -> FinalVerdict:
     draw = rng(search.seed, 0, "flips")
     # What pruning keeps has looked good on dev by chance, too, and nobody counts its steps: so the prompt that pruning
     # started from counts where its p is larger.
-    unpruned = compared(search.arena, search.initial, search.unpruned, _known(search, search.dev, search.unpruned))
+    unpruned = compared(search.arena, search.initial, found.unpruned, _known(search, search.dev, found.unpruned))
     p_dev = max(dev.p_value, mcnemar_midp(*map(len, unpruned)))
-    p_dev = best_of(p_dev, search.rivals, len(search.dev), draw)
+    p_dev = best_of(p_dev, found.rivals, len(search.dev), draw)
     p_value = combined([(p_dev, dev.n), (fresh.p_value, fresh.n)])
     seen = (
-        f"dev: fixed {dev.fixed}, broke {dev.broken}, as the best of {len(search.rivals)}; "
+        f"dev: fixed {dev.fixed}, broke {dev.broken}, as the best of {len(found.rivals)}; "
         f"fresh samples: fixed {fresh.fixed}, broke {fresh.broken}; together {probability(p_value)}"
     )
     gained, lost = compared(search.arena, search.initial, search.incumbent, search.canonical)

@@ -162,15 +162,15 @@ def _doubtful(wrong: Sequence[Outcome], parts: Split) -> int:
     return found
 
 
-def what_next(search: Search, unproven: Unproven | None) -> Iterator[str]:
-    """Yield what can be done where nothing was written."""
+def what_next(search: Search, unfinished: Sequence[str], unproven: Unproven | None) -> Iterator[str]:
+    """Yield what can be done where nothing was written; ``unfinished`` are the stages that the budget cut short."""
     parts = search.split
     samples = len(parts.train) + len(parts.dev) + len(parts.holdout)
     yield f"more samples: {gain_line(samples, _flips(search))}"
     tune, limit = search.arena.parsed.config.tune, search.arena.meter.task_limit
     needed = enough_calls(parts, tune)
-    if search.unfinished and needed > limit:
-        cut = " and ".join(search.unfinished)
+    if unfinished and needed > limit:
+        cut = " and ".join(unfinished)
         yield f"a larger budget: {cut} did not run through; tune.budget.task_calls: {needed} would do"
     if tune.model is None:
         yield "an optimizer: without tune.model the texts themselves are not changed, only searched around"

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from pytest_promptfit.providers.usage import Estimate
     from pytest_promptfit.tuning.final import FinalVerdict
     from pytest_promptfit.tuning.result import Unproven
+    from pytest_promptfit.tuning.search import Found
 
 
 LONG_REPLY = 1000
@@ -88,12 +89,12 @@ def tune_prompt(parsed: ParsedPrompt, sample_set: SampleSet, cassettes: Path, op
     harness = _Harness(cassettes, Cassette.load(cassettes), options)
     with Recorder.open(cassettes / FOLDER, secrets_of(parsed), on_wait=options.on_wait) as recorder:
         search = _prepared(parsed, sample_set, recorder, harness.known, options)
-        search.run(parsed.config.tune.iterations if options.iterations is None else options.iterations)
-        verdict = judge_final(search) if options.take is None else taken(search, options.take)
+        found = search.run(parsed.config.tune.iterations if options.iterations is None else options.iterations)
+        verdict = judge_final(search, found) if options.take is None else taken(search, options.take)
         new_text, unfinished = _written(search, verdict, sample_set, harness, text)
     diff = diff_lines(text, new_text, parsed.path.name)
     unproven = None if verdict.accepted else best_unproven(search, text)
-    return _result(search, verdict, sample_set, diff, unfinished, unproven)
+    return _result(search, found, verdict, sample_set, diff, unfinished, unproven)
 
 
 def _prepared(
@@ -205,6 +206,7 @@ def _excusing_both(parsed: ParsedPrompt, sample_set: SampleSet, harness: _Harnes
 
 def _result(
     search: Search,
+    found: Found,
     verdict: FinalVerdict,
     sample_set: SampleSet,
     diff: Sequence[str],
@@ -220,7 +222,7 @@ def _result(
         path=str(search.arena.parsed.path),
         accepted=verdict.accepted,
         reason=verdict.reason,
-        stop_reason=search.stop_reason,
+        stop_reason=found.stop_reason,
         steps=tuple(history.steps),
         scores=tuple(history.scores),
         stages=history.stages(),
@@ -234,7 +236,7 @@ def _result(
         cost_before=costs[0],
         cost_after=costs[1],
         free_classifier=_free_classifier(search, left),
-        advice=() if verdict.accepted else tuple(what_next(search, unproven)),
+        advice=() if verdict.accepted else tuple(what_next(search, found.unfinished, unproven)),
         unproven=unproven,
         diff=tuple(diff),
         suspects=tuple(suspects(search.arena, sample_set.samples)),

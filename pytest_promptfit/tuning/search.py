@@ -6,6 +6,8 @@ What is proposed comes from ``proposals``, what is accepted is up to ``gate``; f
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_promptfit.errors import PromptfitError
@@ -29,7 +31,7 @@ from pytest_promptfit.tuning.result import Score
 from pytest_promptfit.tuning.steps import text_length
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from pytest_promptfit.prompts.model import Prompt
     from pytest_promptfit.prompts.samples import Sample
@@ -59,6 +61,23 @@ class NothingToGain(Exception):  # noqa: N818 - it ends the search, and nothing 
     """No candidate could be told from the prompt as it is."""
 
 
+class TooSmallToRace(OutOfBudget):
+    """The calls that are left do not do for a race; told as the end of a search that nothing else has stopped."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """How a search came out, besides the incumbent: why it ended, and what the verdict has to allow for."""
+
+    stop_reason: str
+    unfinished: tuple[str, ...]
+    """Stages that the budget cut short."""
+    rivals: tuple[Pairs, ...]
+    """What each candidate did on dev: the final prompt is the best of them, but for what pruning left out."""
+    unpruned: Prompt
+    """The prompt that pruning started from."""
+
+
 class Search:
     """One run from the initial prompt to the best one found."""
 
@@ -80,52 +99,49 @@ class Search:
         self.dev = stratified_order(split.dev, seed)[: shares.dev_size]
         self.duels = Duels(arena, history, config.prompt, self.dev, canonical)
         self.proposals = Proposals(self.duels, optimizer, split.train, config.tune, seed)
-        self.stop_reason = "all stages ran"
-        self.unfinished: list[str] = []
-        """Stages that the budget cut short."""
-        self.rivals: list[Pairs] = []
-        """What each candidate did on dev: the final prompt is the best of them, but for what pruning left out."""
-        self.unpruned = config.prompt
-        """The prompt that pruning started from."""
-        self._calls_before_dev = 0
 
     @property
     def incumbent(self) -> Prompt:
         """The best prompt found so far."""
         return self.duels.incumbent
 
-    def run(self, iterations: int) -> None:
+    def run(self, iterations: int) -> Found:
         """Run the stages until they end or the budget does."""
-        stages: tuple[Callable[[], None], ...] = (
-            self._look_for_mistakes,
-            self._race_examples,
-            self._balance_examples,
-            lambda: self._reflect(iterations),
-        )
         stopped: dict[str, str] = {}
+        unfinished: dict[str, None] = {}
+        reason = "all stages ran"
+
+        def cut_short(error: OutOfBudget) -> None:
+            limit = str(error).partition(":")[0]  # one limit may end several stages, each with other counts
+            stopped.setdefault(limit, str(error))
+            unfinished[self.history.stage] = None
+
         try:
             self._repair_format()  # who cannot pay for the probe need not begin
-            for stage in stages:
+            before_dev = self.arena.meter.task.calls
+            for stage in (
+                self._look_for_mistakes,
+                partial(self._race_examples, before_dev),
+                self._balance_examples,
+                partial(self._reflect, iterations),
+            ):
                 try:
                     stage()
+                except TooSmallToRace as error:
+                    reason = str(error)
+                    unfinished[self.history.stage] = None
                 except OutOfBudget as error:  # the others may need less, or have their own part
-                    self._cut_short(stopped, error)
+                    cut_short(error)
         except NothingToGain as error:
             stopped[""] = str(error)
         except OutOfBudget as error:
-            self._cut_short(stopped, error)
-        self.rivals, self.unpruned = self._rivals(), self.incumbent
+            cut_short(error)
+        rivals, unpruned = self._rivals(), self.incumbent
         try:
             self._prune()
         except OutOfBudget as error:
-            self._cut_short(stopped, error)
-        self.stop_reason = "; ".join(stopped.values()) or self.stop_reason
-
-    def _cut_short(self, stopped: dict[str, str], error: OutOfBudget) -> None:
-        limit = str(error).partition(":")[0]  # one limit may end several stages, each with other counts
-        stopped.setdefault(limit, str(error))
-        if self.history.stage not in self.unfinished:
-            self.unfinished.append(self.history.stage)
+            cut_short(error)
+        return Found("; ".join(stopped.values()) or reason, tuple(unfinished), tuple(rivals), unpruned)
 
     def _repair_format(self) -> None:
         """Probe a few balanced samples; repair the format only when replies cannot be read."""
@@ -150,7 +166,6 @@ class Search:
 
     def _look_for_mistakes(self) -> None:
         """Raise NothingToGain when no candidate could be accepted, however good it is."""
-        self._calls_before_dev = self.arena.meter.task.calls
         fresh = (self.arena.meter.task_limit, len(self.split.train) + len(self.shares.holdout))
         if not self.duels.can_gain(least_mistakes(len(self.dev), min(fresh))):
             wrong = sum(not right for right in self.arena.right(self.incumbent, self.dev))
@@ -158,18 +173,20 @@ class Search:
                 f"{wrong} of {len(self.dev)} dev samples are wrong: too few to tell a better prompt from chance"
             )
 
-    def _race_examples(self) -> None:
-        """Race label words, reply prefixes and sets of examples by sequential halving on dev."""
+    def _race_examples(self, before_dev: int) -> None:
+        """Race label words, reply prefixes and sets of examples by sequential halving on dev.
+
+        ``before_dev`` are the task calls that were needed before dev was first looked at.
+        """
         self.history.enter("examples")
         candidates = self.proposals.for_race()
         self.history.enter("examples", len(candidates))
         if not candidates:
             return
-        plan = self._race_plan(candidates)
+        plan = self._race_plan(candidates, before_dev)
         if plan[0].keep < 2:
             if self.dev:
-                self.stop_reason = f"the budget is too small to race {len(candidates)} candidates"
-                self.unfinished.append("examples")
+                raise TooSmallToRace(f"the budget is too small to race {len(candidates)} candidates")
             return
         # Where there are not calls enough for all: examples pay off most, and drafts are paid for.
         first = sorted(range(len(candidates)), key=lambda at: (not _comes_first(candidates[at]), at))
@@ -200,9 +217,9 @@ class Search:
             if candidate.prompt == self.incumbent or self.duels.fight(candidate):
                 return
 
-    def _race_plan(self, candidates: Sequence[Candidate]) -> list[Round]:
+    def _race_plan(self, candidates: Sequence[Candidate], before_dev: int) -> list[Round]:
         """Plan a race that leaves the gate what it takes: the incumbent on all of dev, the winner on its rest."""
-        known = self.arena.meter.task.calls - self._calls_before_dev  # the first look at dev is part of the race
+        known = self.arena.meter.task.calls - before_dev  # the first look at dev is part of the race
         sample = (*self.split.train, *self.canonical)[0]
         left = known + self.arena.affordable([c.prompt for c in candidates], sample)
         budget, dev = int(left * (0.6 if self.optimizer else 0.85)), len(self.dev)
@@ -270,7 +287,7 @@ class Search:
 
     def _prune(self) -> None:
         """Drop each example and each sentence that does not pay."""
-        best = self.unpruned
+        best = self.incumbent
         if best == self.initial:
             return
         self.history.enter("prune")
