@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_promptfit.cassettes.cassette import NEW_FILE, Cassette, cassette_paths, checksum, request_key
 from pytest_promptfit.cassettes.file import HEADER
 from pytest_promptfit.errors import CassetteError
-from pytest_promptfit.files import alone_in, replace_whole, sync_folder
+from pytest_promptfit.files import alone_in, replace_whole, sync_folder, write_atomically
 from pytest_promptfit.text import scrubber
 
 if TYPE_CHECKING:
@@ -126,6 +126,15 @@ class Recorder:
                 self.cassette.add(kept, also=recorded.key)
                 self._unwritten.append(render(kept).encode())
                 self._write()
+
+    def note(self, name: str) -> str:
+        """Return what an earlier run has noted in a file beside the replies; empty where it has not."""
+        path = self.folder / name
+        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+
+    def keep_note(self, name: str, text: str) -> None:
+        """Note in a file beside the replies what none of them tells: a refusal, say, is never recorded."""
+        write_atomically(self.folder / name, text)
 
     def _scrubbed(self, recorded: Recorded) -> Recorded:
         """Return what may be written of a reply: with no key in it, so that what held one is found by another."""

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Final
 from pytest_promptfit.chat.request import size_of
 from pytest_promptfit.errors import CallError, PromptfitError
 from pytest_promptfit.evaluation.outcomes import Outcome
-from pytest_promptfit.files import write_atomically
 from pytest_promptfit.providers.asking import ask_and_record
 from pytest_promptfit.providers.own import OURS
 from pytest_promptfit.providers.replies import is_reply, parsed_body
@@ -145,8 +144,8 @@ class Arena:
         candidate, about ``also`` too, shows without asking. Where nobody can be asked it is taken for granted.
         """
         wire = self.wire(candidate)
-        note, found = self.recorder.folder / REFUSED_PREFIX, f"{wire.provider.url} {wire.model}\n"
-        if note.is_file() and note.read_text(encoding="utf-8", errors="replace") == found:
+        model = f"{wire.provider.url} {wire.model}\n"
+        if self.recorder.note(REFUSED_PREFIX) == model:
             return False
         forms = (wire, self.new_wire(candidate, alternatives=ALTERNATIVES))
         keys = (form.asked(about).key for form in forms for about in (sample, *also))
@@ -160,7 +159,7 @@ class Arena:
             return True
         is_refused = isinstance(error, CallError) and error.hopeless_after == 1
         if is_refused:
-            write_atomically(note, found)
+            self.recorder.keep_note(REFUSED_PREFIX, model)
         return not is_refused
 
     def outcomes(self, candidate: Prompt, samples: Sequence[Sample]) -> list[Outcome]:
