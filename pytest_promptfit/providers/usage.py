@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 PRICE_LISTS = {"openai": "openai", "anthropic": "anthropic", "gemini": "google"}
 
 BYTES_PER_TOKEN = 4
-SHORT_REPLY = 50
-"""Tokens of a reply that nobody has seen yet."""
+UNSEEN_REPLY_TOKENS = 50
+"""What an estimate takes for a reply of a model that nobody has seen any of."""
 
 WINDOW_SECONDS = 10.0
 """The rate is that of so long ago until now: it moves when the model's pace does."""
@@ -223,7 +223,7 @@ def estimate(
         written = round(len(payloads) * sum(reply.output_tokens for _, reply in seen) / len(seen))
     else:
         limit = reply_limit(payloads[0]) if payloads else None
-        written = len(payloads) * min(SHORT_REPLY, limit or SHORT_REPLY)
+        written = len(payloads) * min(UNSEEN_REPLY_TOKENS, limit or UNSEEN_REPLY_TOKENS)
     usd = cost_usd(spec, given, written)
     return Estimate(len(payloads), given, written, usd, spec.provider == "local", len(seen))
 

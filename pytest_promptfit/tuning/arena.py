@@ -19,7 +19,7 @@ from pytest_promptfit.evaluation.outcomes import Outcome
 from pytest_promptfit.providers.asking import ask_and_record
 from pytest_promptfit.providers.own import OURS
 from pytest_promptfit.providers.replies import is_reply, parsed_body
-from pytest_promptfit.providers.usage import BYTES_PER_TOKEN, SHORT_REPLY, Estimate, Usage, cost_usd, reply_usd
+from pytest_promptfit.providers.usage import BYTES_PER_TOKEN, UNSEEN_REPLY_TOKENS, Estimate, Usage, cost_usd, reply_usd
 from pytest_promptfit.providers.wire import Wire
 from pytest_promptfit.tuning.meter import OutOfBudget, Rates, amounts_of
 
@@ -363,7 +363,7 @@ def expected_cost(arena: Arena, prompt: Prompt, sample: Sample) -> float:
     Told from the lengths of texts alone, so that a replay decides alike.
     """
     payload = arena.wire(prompt).payload(sample.text)
-    tokens = (size_of(payload) // BYTES_PER_TOKEN, SHORT_REPLY)
+    tokens = (size_of(payload) // BYTES_PER_TOKEN, UNSEEN_REPLY_TOKENS)
     return cost_usd(arena.parsed.config.model, *tokens) or float(sum(tokens))
 
 

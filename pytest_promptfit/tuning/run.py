@@ -25,7 +25,7 @@ from pytest_promptfit.prompts.split import split
 from pytest_promptfit.providers import where_a_key_goes
 from pytest_promptfit.providers.own import OURS, Custom
 from pytest_promptfit.providers.replies import reply_limit
-from pytest_promptfit.providers.usage import BYTES_PER_TOKEN, SHORT_REPLY, cost_usd
+from pytest_promptfit.providers.usage import BYTES_PER_TOKEN, UNSEEN_REPLY_TOKENS, cost_usd
 from pytest_promptfit.providers.wire import provider_of, secrets_of
 from pytest_promptfit.tuning.arena import Arena, ask_what_fits, call_cost, known_outcomes, suspects
 from pytest_promptfit.tuning.candidates import SIZES
@@ -54,8 +54,8 @@ if TYPE_CHECKING:
     from pytest_promptfit.tuning.search import Found
 
 
-LONG_REPLY = 1000
-"""Tokens that an estimate takes for a reply of the optimizer."""
+OPTIMIZER_REPLY_TOKENS = 1000
+"""What an estimate takes for a reply of the optimizer."""
 
 FOLDER = "tune"
 """Below a prompt's cassettes: where the tuner's own calls are recorded."""
@@ -372,11 +372,11 @@ def _cost_lines(parsed: ParsedPrompt, sample_set: SampleSet, meter: Meter) -> It
     text = sum(len(sample.text.encode()) for sample in sample_set.samples) // len(sample_set.samples)
     own = len(str(config.prompt.model_dump()).encode())
     given = (own + (max(SIZES) + 1) * text) // BYTES_PER_TOKEN
-    yield _cost_line("task model", config.model, config.all_params, meter.task_limit, given, SHORT_REPLY)
+    yield _cost_line("task model", config.model, config.all_params, meter.task_limit, given, UNSEEN_REPLY_TOKENS)
     if config.tune.model:
         params = {**config.tune.model.params, **config.tune.params}
         given = LONGEST_MESSAGE // BYTES_PER_TOKEN
-        yield _cost_line("optimizer", config.tune.model, params, meter.optimizer_limit, given, LONG_REPLY)
+        yield _cost_line("optimizer", config.tune.model, params, meter.optimizer_limit, given, OPTIMIZER_REPLY_TOKENS)
 
 
 def _cost_line(who: str, model: ModelSpec, params: Mapping[str, object], calls: int, given: int, written: int) -> str:

@@ -11,7 +11,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from pytest_promptfit.errors import PromptfitError
-from pytest_promptfit.prompts.model import NearestExamples
 from pytest_promptfit.prompts.split import rng, shuffled, stratified_order
 from pytest_promptfit.tuning.arena import unreadable_share
 from pytest_promptfit.tuning.candidates import Candidate, balanced
@@ -28,7 +27,7 @@ from pytest_promptfit.tuning.race import (
     want_logprobs,
 )
 from pytest_promptfit.tuning.result import Score
-from pytest_promptfit.tuning.steps import text_length
+from pytest_promptfit.tuning.steps import sent_length
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -231,13 +230,15 @@ class Search:
 
     def _raced(self, candidates: list[Candidate], plan: Sequence[Round]) -> list[Candidate]:
         """Run the rounds of a race and return who is left, best first."""
+        train = self.split.train
+        usual = sum(len(sample.text) for sample in train) // max(1, len(train))
         for turn, following in zip(plan, (*plan[1:], None), strict=True):
             samples = self.dev[: turn.samples]
             self.arena.ask_together([c.prompt for c in candidates], samples)
             scores = []
             for candidate in candidates:
                 right = sum(self.arena.right(candidate.prompt, samples))
-                length = _length(candidate.prompt, self.split.train)
+                length = sent_length(candidate.prompt, usual)
                 scores.append(CandidateScore(right, log_loss(self.arena, candidate.prompt, samples), length))
                 calls = self.arena.meter.task.calls
                 self.history.scores.append(Score(self.history.stage, candidate.summary, calls, right, len(samples)))
@@ -321,13 +322,6 @@ class Search:
                 fixed[name] += places[case] * (outcome.correct and not before.correct and before.reply is not None)
                 broken[name] += places[case] * (before.correct and not outcome.correct)
         return [Pairs(fixed[name], broken[name]) for name in fixed]
-
-
-def _length(prompt: Prompt, train: Sequence[Sample]) -> int:
-    """Return the characters sent besides a text; an example chosen for it counts as long as a text of train."""
-    chosen = prompt.examples.nearest if isinstance(prompt.examples, NearestExamples) else 0
-    usual = sum(len(sample.text) for sample in train) // max(1, len(train))
-    return text_length(prompt) + sum(len(example.text) for example in prompt.fixed_examples) + chosen * usual
 
 
 def _comes_first(candidate: Candidate) -> bool:

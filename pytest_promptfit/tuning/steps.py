@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from pytest_promptfit.prompts.labels import words_of
-from pytest_promptfit.prompts.model import TEXT_FIELDS, Prompt, TextField
+from pytest_promptfit.prompts.model import TEXT_FIELDS, NearestExamples, Prompt, TextField
 from pytest_promptfit.prompts.split import shuffled
 from pytest_promptfit.text import short
 from pytest_promptfit.tuning.candidates import Candidate, changed
@@ -188,6 +188,12 @@ def literal_parts(pattern: str) -> list[str]:
 def text_length(prompt: Prompt) -> int:
     """Return the characters of the four texts together."""
     return sum(len(text) for text in _texts(prompt))
+
+
+def sent_length(prompt: Prompt, usual: int) -> int:
+    """Return the characters sent besides a text: its texts and examples, one chosen for each text ``usual`` long."""
+    chosen = prompt.examples.nearest if isinstance(prompt.examples, NearestExamples) else 0
+    return text_length(prompt) + sum(len(example.text) for example in prompt.fixed_examples) + chosen * usual
 
 
 def _texts(prompt: Prompt) -> tuple[str, ...]:
