@@ -116,15 +116,12 @@ class PromptRun:
     def plan(self, concurrency: int) -> list[str]:
         """Return what a tuning run would do, can show and could cost."""
         from pytest_promptfit.prompts.split import split
-        from pytest_promptfit.tuning.outlook import forecast
-        from pytest_promptfit.tuning.run import plan_lines
+        from pytest_promptfit.tuning.forecast import forecast
 
         with told_in_one_line(self.path):
             labels, samples = self.sample_set.labels, self.sample_set.samples
             known = replayed(self.parsed, labels, samples, self.recordings, custom=self._custom)
-            parts = split(samples)
-            plan = plan_lines(self.parsed, self.sample_set, parts)
-            return [*plan, *forecast(self.parsed, parts, known, concurrency)]
+            return [*forecast(self.parsed, self.sample_set, split(samples), known, concurrency)]
 
     @property
     def result(self) -> PromptResult:

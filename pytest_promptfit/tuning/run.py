@@ -1,4 +1,4 @@
-"""Tuning one prompt file from end to end: the plan, the search, the verdict, and the files brought up to date.
+"""Tuning one prompt file from end to end: the search, the verdict, and the files brought up to date.
 
 The effects come in this order, so that wherever a run is killed or fails, the prompt file as it then is replays
 green: the new replies join the recordings, the baseline excuses what either prompt gets wrong, the prompt file is
@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from pytest_promptfit.cassettes.cassette import Cassette
 from pytest_promptfit.cassettes.recorder import Recorder, prune
 from pytest_promptfit.chat.nearest import Neighbours
-from pytest_promptfit.chat.request import ChatRequest, Turn
 from pytest_promptfit.errors import CassetteError, PromptfitError
 from pytest_promptfit.evaluation.baseline import accept, baseline_path, excusing, read_baseline, write_baseline
 from pytest_promptfit.evaluation.forward import forward
@@ -24,15 +23,13 @@ from pytest_promptfit.prompts.pool import Pool, own_pool, pool_of
 from pytest_promptfit.prompts.split import split
 from pytest_promptfit.providers import where_a_key_goes
 from pytest_promptfit.providers.own import OURS, Custom
-from pytest_promptfit.providers.replies import reply_limit
-from pytest_promptfit.providers.usage import BYTES_PER_TOKEN, UNSEEN_REPLY_TOKENS, cost_usd
-from pytest_promptfit.providers.wire import provider_of, secrets_of
+from pytest_promptfit.providers.wire import secrets_of
 from pytest_promptfit.tuning.arena import Arena, ask_what_fits, call_cost, known_outcomes, suspects
-from pytest_promptfit.tuning.candidates import SIZES
 from pytest_promptfit.tuning.final import judge_final, taken
+from pytest_promptfit.tuning.forecast import check_prices
 from pytest_promptfit.tuning.free_classifier import predictions
 from pytest_promptfit.tuning.meter import History, Meter, shares_of
-from pytest_promptfit.tuning.optimizer import LONGEST_MESSAGE, Optimizer
+from pytest_promptfit.tuning.optimizer import Optimizer
 from pytest_promptfit.tuning.outlook import best_unproven, what_next
 from pytest_promptfit.tuning.race import harness_replies
 from pytest_promptfit.tuning.result import Holdout, TuneResult
@@ -40,22 +37,18 @@ from pytest_promptfit.tuning.rewrite import diff_lines, file_text, rewritten, wr
 from pytest_promptfit.tuning.search import Search
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from pytest_promptfit.evaluation.baseline import Baseline
-    from pytest_promptfit.prompts.model import ModelSpec, Prompt
+    from pytest_promptfit.prompts.model import Prompt
     from pytest_promptfit.prompts.read import ParsedPrompt
     from pytest_promptfit.prompts.samples import SampleSet
-    from pytest_promptfit.prompts.split import Split
     from pytest_promptfit.providers.usage import Estimate
     from pytest_promptfit.tuning.final import FinalVerdict
     from pytest_promptfit.tuning.result import Unproven
     from pytest_promptfit.tuning.search import Found
 
-
-OPTIMIZER_REPLY_TOKENS = 1000
-"""What an estimate takes for a reply of the optimizer."""
 
 FOLDER = "tune"
 """Below a prompt's cassettes: where the tuner's own calls are recorded."""
@@ -321,66 +314,3 @@ def _baseline(arena: Arena, prompt: Prompt, sample_set: SampleSet, outcomes: lis
     )
     old = read_baseline(baseline_path(arena.parsed.path))
     return accept(old, evaluation, [sample.case_name for sample in sample_set.samples])
-
-
-def plan_lines(parsed: ParsedPrompt, sample_set: SampleSet, parts: Split) -> list[str]:
-    """Return what a tuning run would do, and the most it could need."""
-    check_prices(parsed)
-    tune = parsed.config.tune
-    shares = shares_of(parts, tune.budget)
-    meter = Meter(tune.budget, reserved=shares.reserved)
-    optimizer = f"{tune.model}, at most {meter.optimizer_limit} calls" if tune.model else "none: searches only"
-    limits = [f"{name} {limit:g}" for name, (limit, _, _) in meter.limits.items()]
-    return [
-        f"split: {len(parts.train)} train, {shares.dev_size} dev, {len(shares.holdout)} holdout",
-        f"task model: {parsed.config.model}, at most {meter.task_limit} calls, {meter.reserved} of them set aside",
-        f"optimizer: {optimizer}",
-        f"limits: {', '.join(limits) or 'calls alone'}",
-        f"may change: {', '.join(tune.edit) or 'nothing'}",
-        *_cost_lines(parsed, sample_set, meter),
-        *parts.warnings,
-        *shares.warnings,
-    ]
-
-
-def check_prices(parsed: ParsedPrompt) -> None:
-    """Raise PromptFileError when USD are limited and nobody can tell what a model's next reply costs at most."""
-    config = parsed.config
-    if config.tune.budget.usd is None:
-        return
-    for model, params in ((config.model, config.all_params), (config.tune.model, config.tune.params)):
-        if model is None:
-            continue
-        asked = ChatRequest(model.name, "", (Turn("user", ""),), params={**model.params, **params})
-        limit, price = reply_limit(provider_of(model, parsed.path.parent).payload(asked)), cost_usd(model, 1, 1)
-        if price and limit is None:
-            raise parsed.error(
-                f"tune.budget.usd: cannot hold while a reply of {model} may be of any length: set max_tokens, or "
-                "max_completion_tokens, in its params, or limit task_calls, optimizer_calls or tokens",
-                *("tune", "budget", "usd"),
-            )
-        if price is None:
-            raise parsed.error(
-                f"tune.budget.usd: the price of {model} is not known: limit task_calls, optimizer_calls or tokens",
-                *("tune", "budget", "usd"),
-            )
-
-
-def _cost_lines(parsed: ParsedPrompt, sample_set: SampleSet, meter: Meter) -> Iterator[str]:
-    """Yield what all calls could cost, reckoned from the lengths of texts."""
-    config = parsed.config
-    text = sum(len(sample.text.encode()) for sample in sample_set.samples) // len(sample_set.samples)
-    own = len(str(config.prompt.model_dump()).encode())
-    given = (own + (max(SIZES) + 1) * text) // BYTES_PER_TOKEN
-    yield _cost_line("task model", config.model, config.all_params, meter.task_limit, given, UNSEEN_REPLY_TOKENS)
-    if config.tune.model:
-        params = {**config.tune.model.params, **config.tune.params}
-        given = LONGEST_MESSAGE // BYTES_PER_TOKEN
-        yield _cost_line("optimizer", config.tune.model, params, meter.optimizer_limit, given, OPTIMIZER_REPLY_TOKENS)
-
-
-def _cost_line(who: str, model: ModelSpec, params: Mapping[str, object], calls: int, given: int, written: int) -> str:
-    written = reply_limit(params) or written
-    price = cost_usd(model, given, written)
-    shown = "its price is not known" if price is None else f"about ${calls * price:.2f}"
-    return f"estimated cost, {who}: {shown} ({calls} calls of {given} tokens in, {written} out)"

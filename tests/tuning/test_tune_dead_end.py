@@ -20,7 +20,7 @@ from tuning_models import (
     tuning_project,
 )
 
-from pytest_promptfit.tuning.outlook import provable_gain, samples_for
+from pytest_promptfit.tuning.forecast import provable_gain, samples_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
