@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from textwrap import dedent
-from typing import TYPE_CHECKING
 
 import pytest
-from tuning_models import OPTIMIZER, RULE, TuningProject, patch, patches, rows, tuning_project
+from tuning_models import OPTIMIZER, RULE, TuningProject, patch, patches, rows
 
 from pytest_promptfit import tune
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 READ = """
     def pytest_promptfit_extract(reply):
@@ -37,11 +33,10 @@ DOWN = """
 
 
 @pytest.fixture
-def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Iterator[TuningProject]:
-    with tuning_project(pytester, monkeypatch) as project:
-        tune = {"model": project.optimizer_model(), "edit": ["system_prompt"], "budget": {"task_calls": 200}}
-        project.prompt(rows(60), tune=tune)
-        yield project
+def project(project: TuningProject) -> TuningProject:
+    tune = {"model": project.optimizer_model(), "edit": ["system_prompt"], "budget": {"task_calls": 200}}
+    project.prompt(rows(60), tune=tune)
+    return project
 
 
 def conftest(project: TuningProject, *texts: str) -> None:

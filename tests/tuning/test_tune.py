@@ -22,14 +22,12 @@ from tuning_models import (
     system_of,
     tagged,
     text_of,
-    tuning_project,
 )
 
 from pytest_promptfit import PromptfitError, TuneResult, load_prompt, tune
 from pytest_promptfit.text import percent, probability
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 TEXTS_ONLY = {"edit": ["system_prompt"]}
@@ -68,12 +66,6 @@ STEP = {
     "p_value": float,
     "accepted": bool,
 }
-
-
-@pytest.fixture
-def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Iterator[TuningProject]:
-    with tuning_project(pytester, monkeypatch) as project:
-        yield project
 
 
 def files(folder: Path) -> dict[str, bytes]:

@@ -5,18 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from tuning_models import tuning_project
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tuning_models import TuningProject
-
-
-@pytest.fixture
-def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Iterator[TuningProject]:
-    with tuning_project(pytester, monkeypatch) as project:
-        yield project
 
 
 @pytest.mark.parametrize("cases", ["strict", "gated"])

@@ -21,12 +21,11 @@ from tuning_models import (
     system_of,
     tagged,
     text_of,
-    tuning_project,
     with_a_price,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -34,12 +33,6 @@ CONTRADICTS = [{"text": "a lovely trap", "label": "bad"}]
 """A canonical sample that a model answering by keyword gets wrong."""
 
 Says = str | Answer
-
-
-@pytest.fixture
-def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Iterator[TuningProject]:
-    with tuning_project(pytester, monkeypatch) as project:
-        yield project
 
 
 def reflecting(project: TuningProject, says: Says | Callable[[dict[str, Any]], Says], **fields: Any) -> Path:

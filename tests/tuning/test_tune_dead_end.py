@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from random import Random
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from scipy.stats import binom
@@ -17,19 +17,9 @@ from tuning_models import (
     shown_labels,
     tagged,
     text_of,
-    tuning_project,
 )
 
 from pytest_promptfit.tuning.forecast import provable_gain, samples_for
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-@pytest.fixture
-def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Iterator[TuningProject]:
-    with tuning_project(pytester, monkeypatch) as project:
-        yield project
 
 
 def a_little_by_examples(body: dict[str, Any]) -> str:

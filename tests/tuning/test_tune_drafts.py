@@ -26,23 +26,14 @@ from tuning_models import (
     system_of,
     tagged,
     text_of,
-    tuning_project,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from loopback_server import Answer
     from tuning_models import Says
 
 TEXTS_ONLY = {"edit": ["system_prompt"]}
 SYSTEM = f"Is the mood good or bad? {RULE}"
-
-
-@pytest.fixture
-def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Iterator[TuningProject]:
-    with tuning_project(pytester, monkeypatch) as project:
-        yield project
 
 
 def drafting(project: TuningProject, says: Says, *, task: Says = by_rule, **tune: Any) -> str:

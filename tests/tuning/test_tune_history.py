@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from tuning_models import (
@@ -16,20 +16,10 @@ from tuning_models import (
     system_of,
     tagged,
     text_of,
-    tuning_project,
     with_a_price,
 )
 
 from pytest_promptfit import tune
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-@pytest.fixture
-def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Iterator[TuningProject]:
-    with tuning_project(pytester, monkeypatch) as project:
-        yield project
 
 
 def in_all_stages(project: TuningProject, **fields: Any) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from loopback_server import Answer, chat, error, json_answer
-from tuning_models import TuningProject, by_examples, label_of, rows, sure, tuning_project
+from tuning_models import TuningProject, by_examples, label_of, rows, sure
 
 from pytest_promptfit.cassettes.cassette import Asked
 from pytest_promptfit.chat.reply import TokenLogprobs, label_probabilities
@@ -18,16 +18,7 @@ from pytest_promptfit.providers.local import find_gguf
 from pytest_promptfit.providers.wire import Wire
 from pytest_promptfit.tuning.race import neglected, ranking_auc
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 RACE_ONLY = {"edit": ["examples"], "budget": {"task_calls": 200}}
-
-
-@pytest.fixture
-def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Iterator[TuningProject]:
-    with tuning_project(pytester, monkeypatch) as project:
-        yield project
 
 
 def examples_in(body: dict[str, Any]) -> int:

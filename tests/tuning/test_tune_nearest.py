@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 from mood_project import PROMPT, Row
-from tuning_models import TuningProject, messages_of, tagged, text_of, tuning_project
+from tuning_models import TuningProject, messages_of, tagged, text_of
 
 from pytest_promptfit.prompts.read import parse_prompt_file
 from pytest_promptfit.prompts.samples import read_samples
 from pytest_promptfit.prompts.split import split
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from pytest_promptfit.prompts.samples import Sample
 
 KINDS = ("lovely", "dreadful")
@@ -50,20 +48,13 @@ def texts(samples: tuple[Sample, ...]) -> set[str]:
 
 
 @pytest.fixture
-def tuning(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Iterator[TuningProject]:
-    """An empty project whose prompts can be tuned."""
-    with tuning_project(pytester, monkeypatch) as project:
-        yield project
-
-
-@pytest.fixture
-def tuned(tuning: TuningProject) -> TuningProject:
+def tuned(project: TuningProject) -> TuningProject:
     """A project whose prompt was tuned with a model that believes the last example."""
-    tuning.model.task = as_last_shown
-    tuning.prompt(rows(), cases="gated", tune={"budget": {"task_calls": 400}, "edit": ["examples"]})
-    entry = tuning.tuned()
+    project.model.task = as_last_shown
+    project.prompt(rows(), cases="gated", tune={"budget": {"task_calls": 400}, "edit": ["examples"]})
+    entry = project.tuned()
     assert entry["accepted"], entry["reason"]
-    return tuning
+    return project
 
 
 def test_they_win_where_they_are_better_and_are_written(tuned: TuningProject) -> None:
@@ -102,58 +93,58 @@ def test_a_run_again_is_replayed_to_the_same_bytes(tuned: TuningProject) -> None
 
 
 @pytest.mark.parametrize("edit", [["system_prompt"], ["user_prompt_suffix", "label_words"]])
-def test_they_are_not_tried_where_examples_may_not_change(tuning: TuningProject, edit: list[str]) -> None:
-    tuning.model.task = as_last_shown
-    tuning.prompt(rows(), tune={"edit": edit})
-    before = tuning.text()
-    tuning.tune()
-    assert tuning.text() == before
+def test_they_are_not_tried_where_examples_may_not_change(project: TuningProject, edit: list[str]) -> None:
+    project.model.task = as_last_shown
+    project.prompt(rows(), tune={"edit": edit})
+    before = project.text()
+    project.tune()
+    assert project.text() == before
 
 
-def test_they_are_not_tried_where_the_samples_have_no_file(tuning: TuningProject) -> None:
-    tuning.model.task = as_last_shown
+def test_they_are_not_tried_where_the_samples_have_no_file(project: TuningProject) -> None:
+    project.model.task = as_last_shown
     samples = [{"id": key, "text": text, "label": label} for key, text, label in rows()]
-    tuning.write((), samples=samples, cases="gated", tune={"budget": {"task_calls": 400}, "edit": ["examples"]})
-    tuning.tune()
-    assert isinstance(tuning.yaml()["prompt"].get("examples", []), list)
+    project.write((), samples=samples, cases="gated", tune={"budget": {"task_calls": 400}, "edit": ["examples"]})
+    project.tune()
+    assert isinstance(project.yaml()["prompt"].get("examples", []), list)
 
 
-def test_a_prompt_that_has_them_keeps_its_file_and_may_get_fewer(tuning: TuningProject) -> None:
+def test_a_prompt_that_has_them_keeps_its_file_and_may_get_fewer(project: TuningProject) -> None:
     def needs_four(body: dict[str, Any]) -> str:
         return as_last_shown(body) if len(texts_shown(body)) == 4 else tagged("bad")
 
-    tuning.model.task = needs_four
+    project.model.task = needs_four
     text = "\n".join(["text,label", *(f"{text} indeed,{label}" for _, text, label in rows())])
-    (tuning.path / "pool.csv").write_text(text)
+    (project.path / "pool.csv").write_text(text)
     prompt = PROMPT | {"examples": {"nearest": 2, "from": "pool.csv"}}
-    tuning.prompt(rows(), prompt=prompt, cases="gated", tune={"budget": {"task_calls": 400}, "edit": ["examples"]})
-    tuning.tune()
-    assert tuning.yaml()["prompt"]["examples"] == {"nearest": 4, "from": "pool.csv"}
-    assert tuning.replay().ret == 0
+    project.prompt(rows(), prompt=prompt, cases="gated", tune={"budget": {"task_calls": 400}, "edit": ["examples"]})
+    project.tune()
+    assert project.yaml()["prompt"]["examples"] == {"nearest": 4, "from": "pool.csv"}
+    assert project.replay().ret == 0
 
 
-def test_with_many_labels_they_are_the_first_to_race(tuning: TuningProject) -> None:
+def test_with_many_labels_they_are_the_first_to_race(project: TuningProject) -> None:
     labels = [f"topic {letter}" for letter in "abcdefghij"]
     samples = tuple(
         (f"s{n}", f"{word} {1900 + 7 * n} {word} {97 * n + 10**6} {word}", labels[n % 10])
         for n in range(120)
         for word in FILLERS[n % 10 : n % 10 + 1]
     )
-    tuning.model.task = as_last_shown
-    tuning.prompt(samples, labels=labels, cases="gated", tune={"budget": {"task_calls": 160}, "edit": ["examples"]})
-    tuning.tune()
-    sizes = [len(texts_shown(body)) for body in tuning.model.task_bodies]
+    project.model.task = as_last_shown
+    project.prompt(samples, labels=labels, cases="gated", tune={"budget": {"task_calls": 160}, "edit": ["examples"]})
+    project.tune()
+    sizes = [len(texts_shown(body)) for body in project.model.task_bodies]
     assert next(size for size in sizes if size) == 8
-    assert "nearest" in tuning.yaml()["prompt"]["examples"]
+    assert "nearest" in project.yaml()["prompt"]["examples"]
 
 
-def test_the_optimizer_sees_no_text_of_dev(tuning: TuningProject) -> None:
-    tuning.model.task = as_last_shown
-    tune = {"budget": {"task_calls": 400}, "model": tuning.optimizer_model(), "iterations": 1}
-    path = tuning.prompt(rows(), prompt=PROMPT | {"examples": {"nearest": 2}}, cases="gated", tune=tune)
-    tuning.model.task = lambda body: tagged("good")
-    tuning.tune()
+def test_the_optimizer_sees_no_text_of_dev(project: TuningProject) -> None:
+    project.model.task = as_last_shown
+    tune = {"budget": {"task_calls": 400}, "model": project.optimizer_model(), "iterations": 1}
+    path = project.prompt(rows(), prompt=PROMPT | {"examples": {"nearest": 2}}, cases="gated", tune=tune)
+    project.model.task = lambda body: tagged("good")
+    project.tune()
     parts = split(read_samples(parse_prompt_file(path)).samples)
-    said = yaml.safe_dump(tuning.model.optimizer_bodies, width=10**9)
+    said = yaml.safe_dump(project.model.optimizer_bodies, width=10**9)
     assert "most similar last" in said
     assert not [text for text in texts((*parts.dev, *parts.holdout)) if text in said]

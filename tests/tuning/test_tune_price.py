@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 from loopback_server import Answer, chat, json_answer
-from tuning_models import TuningProject, by_examples, rows, tuning_project
+from tuning_models import TuningProject, by_examples, rows
 
 from pytest_promptfit.prompts.samples import Sample
 from pytest_promptfit.tuning.free_classifier import predictions
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-@pytest.fixture
-def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Iterator[TuningProject]:
-    with tuning_project(pytester, monkeypatch) as project:
-        yield project
 
 
 def with_usage(body: dict[str, Any]) -> Answer:

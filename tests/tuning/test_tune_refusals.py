@@ -5,22 +5,15 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from loopback_server import AT_ONCE, Answer, error, json_answer
-from tuning_models import TuningProject, adds_the_rule, by_examples, by_rule, rows, tuning_project
+from tuning_models import TuningProject, adds_the_rule, by_examples, by_rule, rows
 
 from pytest_promptfit.cassettes.cassette import Cassette
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import pytest
 
 PREFILL = "This model does not support assistant message prefill. The conversation must end with a user message."
-
-
-@pytest.fixture
-def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> Iterator[TuningProject]:
-    with tuning_project(pytester, monkeypatch) as project:
-        yield project
 
 
 def model(project: TuningProject, **fields: Any) -> dict[str, Any]:
