@@ -17,10 +17,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_promptfit.evaluation.verdicts import PromptResult
-    from pytest_promptfit.providers.usage import Estimate
     from pytest_promptfit.tuning.result import Holdout, Step, TuneUsage
 
 VERSION = 1
+
+TOKENS = ("input_tokens", "output_tokens")
+USAGE_KEYS = ("calls", "replayed", *TOKENS, "usd")
+CALL_KEYS = (*TOKENS, "usd", "seconds")
+STAGE_KEYS = ("stage", "task_calls", "optimizer_calls", *TOKENS, "task_usd", "optimizer_usd")
 
 Tuned = TuneResult | TuneFailure
 
@@ -65,15 +69,15 @@ def _tune(result: Tuned, relative: Callable[[str], str]) -> dict[str, Any]:
         },
         "usage": _usage(result.usage),
         "cost": {
-            "before": result.cost_before and _cost(result.cost_before),
-            "after": result.cost_after and _cost(result.cost_after),
+            "before": result.cost_before and _picked(result.cost_before, CALL_KEYS),
+            "after": result.cost_after and _picked(result.cost_after, CALL_KEYS),
         },
         "free_classifier": result.free_classifier and _holdout(result.free_classifier),
         "advice": list(result.advice),
         "unproven": result.unproven and {**asdict(result.unproven), "diff": list(result.unproven.diff)},
         "steps": [_step(step) for step in result.steps],
         "scores": [asdict(score) for score in result.scores],
-        "stages": [_stage(stage) for stage in result.stages],
+        "stages": [_picked(stage, STAGE_KEYS) for stage in result.stages],
         "diff": list(result.diff),
         "suspects": list(result.suspects),
     }
@@ -91,13 +95,8 @@ def _holdout(holdout: Holdout) -> dict[str, Any]:
     }
 
 
-def _cost(call: Estimate) -> dict[str, Any]:
-    return {name: getattr(call, name) for name in ("input_tokens", "output_tokens", "usd", "seconds")}
-
-
-def _stage(usage: TuneUsage) -> dict[str, Any]:
-    counts = ("task_calls", "optimizer_calls", "input_tokens", "output_tokens", "task_usd", "optimizer_usd")
-    return {name: getattr(usage, name) for name in ("stage", *counts)}
+def _picked(value: object, names: Sequence[str]) -> dict[str, Any]:
+    return {name: getattr(value, name) for name in names}
 
 
 def _usage(usage: TuneUsage) -> dict[str, Any]:
@@ -166,10 +165,7 @@ def _prompt(result: PromptResult, relative: Callable[[str], str]) -> dict[str, A
             "p_value": comparison.p_value,
         },
         "gates": [{"name": gate.name, "passed": gate.passed, "detail": gate.detail} for gate in result.gates],
-        "usage": {
-            name: getattr(evaluation.usage, name)
-            for name in ("calls", "replayed", "input_tokens", "output_tokens", "usd")
-        },
+        "usage": _picked(evaluation.usage, USAGE_KEYS),
         "cases": [
             {
                 "id": outcome.sample.id,

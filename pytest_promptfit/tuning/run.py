@@ -19,7 +19,7 @@ from pytest_promptfit.evaluation.baseline import accept, baseline_path, excusing
 from pytest_promptfit.evaluation.forward import forward
 from pytest_promptfit.evaluation.outcomes import Evaluation, Outcome
 from pytest_promptfit.files import write_atomically
-from pytest_promptfit.prompts.pool import Pool, own_pool, pool_of
+from pytest_promptfit.prompts.pool import own_pool, pool_of
 from pytest_promptfit.prompts.split import split
 from pytest_promptfit.providers import where_a_key_goes
 from pytest_promptfit.providers.own import OURS, Custom
@@ -99,6 +99,8 @@ def _prepared(
     shares = shares_of(parts, config.tune.budget)
     meter = Meter(config.tune.budget, reserved=shares.reserved)
     history = History(meter, options.notify)
+    # Candidates draw nearest examples from what the prompt does, else from its own samples.
+    pool = pool_of(parsed, sample_set.labels)
     arena = Arena(
         parsed,
         sample_set.labels,
@@ -109,17 +111,11 @@ def _prepared(
         on_call=history.tell,
         on_wait=options.on_wait,
         custom=options.custom,
-        chooses=Neighbours(_pool(parsed, sample_set)),
+        chooses=Neighbours(pool if pool.rows else own_pool(sample_set.samples)),
     )
     optimizer = _optimizer(parsed, recorder, history, options)
     canonical = tuple(sample for sample in sample_set.samples if sample.canonical)
     return Search(arena, history, optimizer, parts, shares, canonical, options.seed)
-
-
-def _pool(parsed: ParsedPrompt, sample_set: SampleSet) -> Pool:
-    """Return what candidates draw nearest examples from: what the prompt does, else its own samples."""
-    own = pool_of(parsed, sample_set.labels)
-    return own if own.rows else own_pool(sample_set.samples)
 
 
 @dataclass(frozen=True)

@@ -188,7 +188,9 @@ class Search:
                 raise TooSmallToRace(f"the budget is too small to race {len(candidates)} candidates")
             return
         # Where there are not calls enough for all: examples pay off most, and drafts are paid for.
-        first = sorted(range(len(candidates)), key=lambda at: (not _comes_first(candidates[at]), at))
+        first = sorted(
+            range(len(candidates)), key=lambda at: not (candidates[at].prompt.examples or candidates[at].made_of)
+        )
         candidates = [candidates[at] for at in sorted(first[: plan[0].keep - 1])]
         want_logprobs(self.arena, [c.prompt for c in candidates], self.incumbent, self.dev[0])
         self._fight_in_turn(self._raced([self._as_it_is, *candidates], plan)[:BEST_OF_RACE])
@@ -322,7 +324,3 @@ class Search:
                 fixed[name] += places[case] * (outcome.correct and not before.correct and before.reply is not None)
                 broken[name] += places[case] * (before.correct and not outcome.correct)
         return [Pairs(fixed[name], broken[name]) for name in fixed]
-
-
-def _comes_first(candidate: Candidate) -> bool:
-    return bool(candidate.prompt.examples or candidate.made_of)
