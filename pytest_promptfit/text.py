@@ -77,17 +77,22 @@ def shown(value: object) -> str:
     return f"{one_line(repr(value), 80)} ({name})"
 
 
-def fitted(text: str, columns: int) -> str:
-    """Return the text on one line in at most ``columns`` columns of a terminal, where some characters take two."""
-    flat = cut(text, columns)
-    if flat.isascii() or sum(map(_columns, flat)) <= columns:
+def fitted(text: str, width: int) -> str:
+    """Return the text on one line in at most ``width`` columns of a terminal, where some characters take two."""
+    flat = cut(text, width)
+    if columns(flat) <= width:
         return flat
     taken = 1  # of the dots
     for at, char in enumerate(flat):
         taken += _columns(char)
-        if taken > columns:
+        if taken > width:
             return f"{flat[:at]}…"
     return flat
+
+
+def columns(text: str) -> int:
+    """Return how many columns of a terminal a text takes."""
+    return len(text) if text.isascii() else sum(map(_columns, text))
 
 
 def _columns(char: str) -> int:

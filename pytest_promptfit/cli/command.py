@@ -1,4 +1,4 @@
-"""The ``promptfit`` command: its arguments, and what they call. What it does lives in ``init`` and ``show``."""
+"""The ``promptfit`` command: its arguments, and what they call. What it does: ``init``, ``show``, ``why``."""
 
 from __future__ import annotations
 
@@ -41,6 +41,10 @@ def main(arguments: list[str] | None = None) -> int:
             from pytest_promptfit.cli.show import show
 
             lines = show(**chosen)
+        elif command == "why":
+            from pytest_promptfit.cli.why import why
+
+            lines = why(**chosen)
         else:
             from pytest_promptfit.prompts.read import json_schema
 
@@ -51,6 +55,8 @@ def main(arguments: list[str] | None = None) -> int:
     except PromptfitError as error:
         print(f"promptfit {command}: {plain(str(error), keep_lines=True)}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:  # what has arrived is kept
+        return 130
     except BrokenPipeError:  # whoever read our output has seen enough
         sys.stderr.close()
         return 1
@@ -111,9 +117,57 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FOLDER",
         help="where the replies are recorded (default: cassettes in the project's root)",
     )
+    _add_why(commands)
     about = "print the JSON Schema of the prompt file, for editors"
     commands.add_parser("schema", help=about, description=f"{about.capitalize()}.")
     return parser
+
+
+def _add_why(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    about = "print which samples need each sentence and example of a prompt, and which text is dead"
+    why = commands.add_parser(
+        "why",
+        help=about,
+        description=f"{about.capitalize()}: each piece is left out alone. Recorded replies are used; --record asks "
+        "for the rest.",
+    )
+    why.add_argument("prompt", metavar="PROMPT", help="a prompt file")
+    why.add_argument(
+        "--record",
+        action="store_true",
+        dest="asks",
+        help="ask the model for the replies that are not recorded, the most promising first",
+    )
+    why.add_argument(
+        "--max-calls", type=_positive, metavar="N", help="with --record: stop after N calls; what was paid for is kept"
+    )
+    why.add_argument(
+        "--budget",
+        type=_usd,
+        metavar="USD",
+        help="with --record: stop before this much is spent; what was paid for is kept",
+    )
+    why.add_argument("--allow-ci", action="store_true", help="allow --record although CI is set")
+    why.add_argument(
+        "--samples", type=_positive, metavar="N", help="labeled samples to take at most, a balanced draw (default: 200)"
+    )
+    why.add_argument("--json", action="store_true", dest="as_json", help="print JSON, which names all samples")
+    why.add_argument(
+        "--cassettes",
+        type=Path,
+        metavar="FOLDER",
+        help="where the replies are recorded (default: cassettes in the project's root)",
+    )
+
+
+def _usd(text: str) -> float:
+    try:
+        amount = float(text.removeprefix("$"))
+    except ValueError:
+        amount = -1.0
+    if not 0 < amount < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected an amount in USD, such as 0.50")
+    return amount
 
 
 def _positive(text: str) -> int:

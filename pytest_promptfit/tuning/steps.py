@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from pytest_promptfit.prompts.labels import words_of
-from pytest_promptfit.prompts.model import TEXT_FIELDS, NearestExamples, Prompt, TextField
+from pytest_promptfit.prompts.model import TEXT_FIELDS, NearestExamples
 from pytest_promptfit.prompts.split import shuffled
 from pytest_promptfit.text import short
 from pytest_promptfit.tuning.candidates import Candidate, changed
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from random import Random
 
     from pytest_promptfit.prompts.labels import Extract
-    from pytest_promptfit.prompts.model import Prompt, TextField
+    from pytest_promptfit.prompts.model import EditField, Example, Prompt, TextField
 
 
 LONGEST_WORD: Final = 12
@@ -120,12 +120,35 @@ def problem_with(before: Prompt, after: Prompt, kept: Collection[str], max_lengt
         return "it changes nothing"
     if blanked := [name for name in TEXT_FIELDS if getattr(before, name).strip() and not getattr(after, name).strip()]:
         return f"it leaves {blanked[0]} empty"
-    present = _present(kept, after)
-    if lost := [piece for piece in kept if piece not in present]:
-        return f"it drops {lost[0]!r}, which must stay"
+    if (lost := _lost(after, kept)) is not None:
+        return f"it drops {lost!r}, which must stay"
     length = text_length(after)
     if length > max(max_length, text_length(before)):
         return f"the prompt would have {length} characters: at most {max_length}"
+    return _edge_gone(before, after)
+
+
+def why_it_stays(before: Prompt, after: Prompt, labels: Sequence[str], extract: Extract) -> str | None:
+    """Return why a prompt cannot do without what ``after`` lacks, or ``None`` where it can.
+
+    That is what a label is read by, the only words that name a label, and the marks that set a sample apart. A text
+    may be left empty: whether it is of any use is worth asking.
+    """
+    rules = Rules(TEXT_FIELDS, labels, extract, max_length=0)
+    read_by = _present(literal_parts(extract) if isinstance(extract, str) else extract.names, before)
+    if (lost := _lost(after, read_by)) is not None:
+        return f"nothing else asks for {lost!r}, which the label is read by"
+    named = unnamed_labels(before, rules)
+    unnamed = next((word for word in unnamed_labels(after, rules) if word not in named), None)
+    return _edge_gone(before, after) if unnamed is None else f"nothing else names {unnamed!r}"
+
+
+def _lost(after: Prompt, kept: Collection[str]) -> str | None:
+    present = _present(kept, after)
+    return next((piece for piece in kept if piece not in present), None)
+
+
+def _edge_gone(before: Prompt, after: Prompt) -> str | None:
     for field, mark_of, where in _EDGES:
         mark, left = mark_of(getattr(before, field)), mark_of(getattr(after, field))
         if mark and (left is None or left[1] != mark[1]):
@@ -235,7 +258,7 @@ def deterministic_steps(
     or two examples change places.
     """
     kinds = (
-        ("system_prompt", _sentence_steps(prompt, "system_prompt")),
+        ("system_prompt", map(_without_sentence, _sentences_of(prompt, "system_prompt"))),
         ("system_prompt", _note_steps(prompt, notes)),
         ("examples", _swap_steps(prompt, rng)),
     )
@@ -243,16 +266,41 @@ def deterministic_steps(
     return [shuffled(steps, rng)[0] for steps in allowed if steps]
 
 
-def prune_steps(prompt: Prompt, rules: Rules) -> list[Candidate]:
-    """Return the prompt without each of its examples, and without each sentence that may go."""
-    steps: list[Candidate] = []
-    examples = prompt.fixed_examples if "examples" in rules.edit else ()
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A sentence or an example of a prompt, and the prompt without it."""
+
+    field: EditField
+    text: str
+    """The sentence; of an example its text."""
+    without: Prompt
+    example: Example | None = None
+
+    @property
+    def said(self) -> str:
+        """All words that it has."""
+        return self.text if self.example is None else f"{self.text}{self.example.reply or self.example.label}"
+
+
+def pieces_of(prompt: Prompt) -> Iterator[Piece]:
+    """Yield the examples of a prompt, as far as they stand in it, and the sentences of its texts."""
+    examples = prompt.fixed_examples
     for at, example in enumerate(examples):
         fewer = examples[:at] + examples[at + 1 :]
-        steps.append(Candidate(changed(prompt, examples=fewer), f"without example {at + 1}: {short(example.text)}"))
+        yield Piece("examples", example.text, changed(prompt, examples=fewer), example)
     for field in TEXT_FIELDS:
-        if field in rules.edit:
-            steps += _sentence_steps(prompt, field)
+        yield from _sentences_of(prompt, field)
+
+
+def prune_steps(prompt: Prompt, rules: Rules) -> list[Candidate]:
+    """Return the prompt without each of its examples, and without each sentence that may go."""
+    pieces = [piece for piece in pieces_of(prompt) if piece.field in rules.edit]
+    steps = [
+        Candidate(piece.without, f"without example {at + 1}: {short(piece.text)}")
+        if piece.example
+        else _without_sentence(piece)
+        for at, piece in enumerate(pieces)  # examples come first
+    ]
     return _allowed(prompt, steps, rules)
 
 
@@ -286,11 +334,15 @@ def _sentence_spans(text: str) -> list[tuple[int, int]]:
     return [*spans, (start, end)] if end > start else spans
 
 
-def _sentence_steps(prompt: Prompt, field: TextField) -> Iterator[Candidate]:
+def _sentences_of(prompt: Prompt, field: TextField) -> Iterator[Piece]:
     text: str = getattr(prompt, field)
     for start, end in _sentence_spans(text):
         shorter = kept_apart(field, text, closed(text[:start], text[end:]))
-        yield Candidate(changed(prompt, **{field: shorter}), f"{field}: without {short(text[start:end])}")
+        yield Piece(field, text[start:end], changed(prompt, **{field: shorter}))
+
+
+def _without_sentence(piece: Piece) -> Candidate:
+    return Candidate(piece.without, f"{piece.field}: without {short(piece.text)}")
 
 
 def is_noted(prompt: Prompt, note: str) -> bool:

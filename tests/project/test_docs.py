@@ -91,7 +91,7 @@ def test_the_table_names_every_option(pytester: pytest.Pytester) -> None:
     assert re.findall(r"ini `(\w+)`", table) == re.findall(r"^ +(promptfit_\w+) \(", said, re.MULTILINE)
 
 
-@pytest.mark.parametrize("command", ["init", "show"])
+@pytest.mark.parametrize("command", ["init", "show", "why"])
 def test_every_option_of_the_command_is_told(command: str, tmp_path: Path) -> None:
     said = command_line.promptfit(command, "--help", cwd=tmp_path).out
     told = PAGES["command.md"]
@@ -194,6 +194,12 @@ def test_the_scripts_run(
 def test_the_hooks_shown_are_those_that_other_tests_run() -> None:
     shown = [block for block in blocks("python", "hooks.md") if block.startswith("# conftest.py")]
     assert shown == [EXAMPLE, READ_JSON, SHORT]
+
+
+def test_what_is_shown_of_dead_text_is_real(examples: Path) -> None:
+    (command,) = (block for block in blocks("console", "command.md") if block.startswith("promptfit why"))
+    (shown,) = blocks("text", "command.md")
+    assert command_line.promptfit(*command.split()[1:], cwd=examples).out == shown
 
 
 def test_the_failure_shown_is_the_real_one(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
