@@ -134,7 +134,7 @@ class Recorder:
 
     def keep_note(self, name: str, text: str) -> None:
         """Note in a file beside the replies what none of them tells: a refusal, say, is never recorded."""
-        write_atomically(self.folder / name, text)
+        write_atomically(self.folder / name, self._scrub(text))
 
     def _scrubbed(self, recorded: Recorded) -> Recorded:
         """Return what may be written of a reply: with no key in it, so that what held one is found by another."""

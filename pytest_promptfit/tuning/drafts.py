@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from pytest_promptfit.evaluation.outcomes import Outcome
     from pytest_promptfit.prompts.model import Prompt, TextField
     from pytest_promptfit.prompts.samples import Sample
-    from pytest_promptfit.tuning.feedback import Tried
+    from pytest_promptfit.tuning.memory import Tried
     from pytest_promptfit.tuning.steps import Rules
 
 
@@ -117,12 +117,14 @@ def draft_messages(
     *,
     samples: Sequence[Sample],
     canonical: Sequence[Sample],
+    tried: Sequence[Tried] = (),
     emphasis: str,
     continues: bool,
 ) -> tuple[str, str]:
     """Return the system and the user message that ask for a draft, written from train ``samples`` and their notes.
 
-    Of the samples of one label, the last are left out where the message would be longer than ``LONGEST_MESSAGE``.
+    ``tried`` is what earlier runs tried, latest last. Of the samples of one label, the last are left out where the
+    message would be longer than ``LONGEST_MESSAGE``.
     """
     words = words_of(rules.labels, prompt.label_words)
     headings = ["# Must be right in any case", *(f"# Texts with the label {one_line(words[w])}" for w in rules.labels)]
@@ -130,7 +132,7 @@ def draft_messages(
     canonicals = [_example_line(s, words, LONGEST_TEXT) for s in canonical[:FAILED_CANONICALS]]
     groups = [[_example_line(s, words, room) for s in samples if s.label == label] for label in rules.labels]
     before = _setting(prompt, rules, words, None, continues=continues)
-    after = [_answer_form(prompt, rules, fields, emphasis)]
+    after = [history(tried), _answer_form(prompt, rules, fields, emphasis)]
 
     def render(kept: list[list[str]]) -> str:
         return joined([*before, *sections(headings, kept), *after])

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from pytest_promptfit.evaluation.metrics import least_broken, mcnemar_midp
 from pytest_promptfit.tuning.arena import compared, is_mistake
+from pytest_promptfit.tuning.memory import UNDECIDED
 from pytest_promptfit.tuning.meter import OutOfBudget
 from pytest_promptfit.tuning.result import Step
 
@@ -252,7 +253,7 @@ class Duels:
         try:
             accepted, verdict, tally = self._decided(candidate.prompt, pruned_from)
         except OutOfBudget:
-            self._note(candidate, "not decided within the budget")
+            self._note(candidate, UNDECIDED)
             raise
         self._note(candidate, verdict, tally, accepted=accepted)
         if accepted:
@@ -324,6 +325,7 @@ class Duels:
         )
         self.history.steps.append(step)
         self.history.candidates.append(candidate.prompt)
+        self.history.incumbents.append(self.incumbent)
 
 
 def prompt_diff(old: Prompt, new: Prompt) -> Iterator[str]:

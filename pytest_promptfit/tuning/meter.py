@@ -19,6 +19,7 @@ from pytest_promptfit.providers.asking import DEFAULT_MAX_OUTPUT
 from pytest_promptfit.providers.replies import reply_limit
 from pytest_promptfit.providers.usage import Estimate, Pace, Usage, most_usd, plus
 from pytest_promptfit.text import counted, percent
+from pytest_promptfit.tuning.memory import Earlier
 from pytest_promptfit.tuning.result import Score, Step, TuneUsage
 
 if TYPE_CHECKING:
@@ -187,6 +188,10 @@ class History:
     steps: list[Step] = field(default_factory=list)
     candidates: list[Prompt] = field(default_factory=list)
     """The prompt that each step put forward."""
+    incumbents: list[Prompt] = field(default_factory=list)
+    """The prompt that each step was put against."""
+    earlier: Earlier = field(default_factory=Earlier)
+    """What is known of earlier runs."""
     scores: list[Score] = field(default_factory=list)
     clock: Callable[[], float] = time.monotonic
     """Seconds; only what is told depends on it."""

@@ -91,6 +91,7 @@ class Proposals:
         self._notes = [(s.label, s.note) for s in self.train if s.note]
         self._initial = initial
         self._too_dear: set[str] = set()
+        self._known_rejects = 0
         self._reflection = (
             Reflection(self.duels, self.optimizer, self.train, self._rules, self.settings, self.seed)
             if self.optimizer
@@ -246,7 +247,10 @@ class Proposals:
         return [
             candidate
             for candidate in candidates
-            if self._is_paid_for(candidate.prompt) and self._is_taken(candidate.prompt) and self._is_new(candidate)
+            if self._is_paid_for(candidate.prompt)
+            and self._is_taken(candidate.prompt)
+            and self._is_new(candidate)
+            and not self._was_rejected(candidate)
         ]
 
     def _is_paid_for(self, prompt: Prompt) -> bool:
@@ -283,7 +287,19 @@ class Proposals:
                 f"{counted(len(self._too_dear), 'candidate')} not tried: a call would cost more than "
                 f"tune.max_cost_ratio allows ({self.settings.max_cost_ratio:g} times the prompt as it was)"
             )
+        if self._known_rejects:
+            said.append(
+                f"{counted(self._known_rejects, 'candidate')} not tried again: an earlier run rejected "
+                f"{'it' if self._known_rejects == 1 else 'them'} on the same samples"
+            )
         return said
+
+    def _was_rejected(self, candidate: Candidate) -> bool:
+        """Tell whether an earlier run turned a candidate down on the same samples; pruning asks for less."""
+        history = self.duels.history
+        was_rejected = history.stage != "prune" and history.earlier.has_rejected(self._incumbent, candidate.prompt)
+        self._known_rejects += was_rejected
+        return was_rejected
 
     def _is_new(self, candidate: Candidate) -> bool:
         name = candidate.prompt.content_hash

@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from pytest_promptfit.evaluation.outcomes import Outcome
     from pytest_promptfit.prompts.model import Prompt, TextField, TuneSettings
     from pytest_promptfit.prompts.samples import Sample
-    from pytest_promptfit.tuning.feedback import Tried
     from pytest_promptfit.tuning.gate import Duels
+    from pytest_promptfit.tuning.memory import Tried
     from pytest_promptfit.tuning.optimizer import Optimizer
     from pytest_promptfit.tuning.steps import Rules
 
@@ -146,6 +146,7 @@ class Reflection:
                 self._fields,
                 samples=samples,
                 canonical=self.duels.canonical,
+                tried=self.duels.history.earlier.tried,
                 emphasis=emphasis,
                 continues=self._continues,
             )
@@ -210,7 +211,9 @@ class Reflection:
 
     @property
     def _tried(self) -> list[Tried]:
-        return [(s.summary, len(s.fixed), len(s.broken), s.verdict) for s in self.duels.history.steps]
+        """What was tried, in earlier runs too, latest last."""
+        history = self.duels.history
+        return [*history.earlier.tried, *((s.summary, len(s.fixed), len(s.broken), s.verdict) for s in history.steps)]
 
     def _may_draft(self) -> bool:
         meter = self.duels.arena.meter
@@ -231,7 +234,7 @@ class Reflection:
             self._wrong.update(o.sample.id for o in train if not o.correct)
         some = choose_samples(
             train,
-            self._wrong,
+            self._wrong + self.duels.history.earlier.mistakes,
             total=self.settings.samples.total,
             wrong_per_label=self.settings.samples.wrong_per_label,
             right_per_label=self.settings.samples.right_per_label,

@@ -24,10 +24,11 @@ from pytest_promptfit.prompts.split import split
 from pytest_promptfit.providers import where_a_key_goes
 from pytest_promptfit.providers.own import OURS, Custom
 from pytest_promptfit.providers.wire import secrets_of
-from pytest_promptfit.tuning.arena import Arena, ask_what_fits, call_cost, known_outcomes, suspects
+from pytest_promptfit.tuning.arena import Arena, ask_what_fits, call_cost, is_mistake, known_outcomes, suspects
 from pytest_promptfit.tuning.final import judge_final, taken
 from pytest_promptfit.tuning.forecast import check_prices
 from pytest_promptfit.tuning.free_classifier import predictions
+from pytest_promptfit.tuning.memory import About, remember
 from pytest_promptfit.tuning.meter import History, Meter, shares_of
 from pytest_promptfit.tuning.optimizer import Optimizer
 from pytest_promptfit.tuning.outlook import best_unproven, what_next
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from pytest_promptfit.prompts.samples import SampleSet
     from pytest_promptfit.providers.usage import Estimate
     from pytest_promptfit.tuning.final import FinalVerdict
+    from pytest_promptfit.tuning.memory import Memory
     from pytest_promptfit.tuning.result import Unproven
     from pytest_promptfit.tuning.search import Found
 
@@ -82,12 +84,40 @@ def tune_prompt(parsed: ParsedPrompt, sample_set: SampleSet, cassettes: Path, op
     harness = _Harness(cassettes, Cassette.load(cassettes), options)
     with Recorder.open(cassettes / FOLDER, secrets_of(parsed), on_wait=options.on_wait) as recorder:
         search = _prepared(parsed, sample_set, recorder, harness.known, options)
-        found = search.run(parsed.config.tune.iterations if options.iterations is None else options.iterations)
+        iterations = parsed.config.tune.iterations if options.iterations is None else options.iterations
+        memory = _remembered(search, recorder, iterations)
+        search.history.earlier = memory.earlier
+        found = search.run(iterations)
         verdict = judge_final(search, found) if options.take is None else taken(search, options.take)
         new_text, unfinished = _written(search, verdict, sample_set, harness, text)
+        if options.take is None:  # a candidate that somebody takes replays the run that found it
+            history = search.history
+            steps = zip(history.steps, history.incumbents, history.candidates, strict=True)
+            memory.complete(steps, _mistakes(search))
     diff = diff_lines(text, new_text, parsed.path.name)
     unproven = None if verdict.accepted else best_unproven(search, text)
-    return _result(search, found, verdict, sample_set, diff, unfinished, unproven)
+    return _result(search, found, verdict, sample_set, diff, [*memory.warnings, *unfinished], unproven)
+
+
+def _remembered(search: Search, recorder: Recorder, iterations: int) -> Memory:
+    parts, arena = search.split, search.arena
+    return remember(
+        recorder,
+        About(
+            arena.parsed.config,
+            arena.labels,
+            (*parts.train, *parts.dev, *parts.holdout, *search.canonical),
+            (*search.dev, *search.canonical),
+            (search.seed, iterations),
+        ),
+    )
+
+
+def _mistakes(search: Search) -> Iterator[str]:
+    """Yield the ids of the train samples that the first or the last prompt got wrong."""
+    for prompt in (search.initial, search.incumbent):
+        known = known_outcomes(search.arena, prompt, search.split.train)
+        yield from (outcome.sample.id for outcome in known if is_mistake(outcome))
 
 
 def _prepared(

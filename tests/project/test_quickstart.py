@@ -100,7 +100,10 @@ def _ask(sdk: str, wire: Wire, payload: dict[str, object]) -> dict[str, object]:
 
 def test_the_recorded_tuning_run_replays_to_the_same_bytes(examples: Path, pytester: pytest.Pytester) -> None:
     prompt = examples / TUNING
+    tried = examples / "cassettes/ticket-router-tuning/tune/tried.jsonl"
+    before = tried.read_bytes()
     result, report = replay(examples, pytester, "--tune", prompt)
+    assert tried.read_bytes() == before
     assert prompt.read_bytes() == prompt.with_name("ticket-router.tuned.yaml").read_bytes()
     (tuned,) = report["tune"]
     assert tuned["usage"]["replayed"] == tuned["usage"]["task_calls"] + tuned["usage"]["optimizer_calls"]
