@@ -365,6 +365,7 @@ def tune(
     prompt_path: str | Path,
     *,
     seed: int = 0,
+    engine: Literal["promptfit", "gepa"] = "promptfit",
     iterations: int | None = None,
     take: int | None = None,
     cassettes: str | Path | None = None,
@@ -377,6 +378,7 @@ def tune(
     Args:
         prompt_path: the prompt file.
         seed: where all random choices start from.
+        engine: who says what is tried: the stages of pytest-promptfit, or GEPA, which the extra ``gepa`` installs.
         iterations: rounds of reflection; default: the file's ``tune.iterations``.
         take: the step, from 1, whose candidate is written although it is not proven to be better.
         cassettes: the folder of all recordings; default: where pytest has them (``where``).
@@ -393,7 +395,9 @@ def tune(
     parsed = parse_prompt_file(path)
     folder = _where(cassettes).of(path, parsed.name)
     custom = Custom(client, extract)
-    options = TuneOptions(seed=seed, iterations=iterations, take=take, concurrency=concurrency, custom=custom)
+    options = TuneOptions(
+        seed=seed, engine=engine, iterations=iterations, take=take, concurrency=concurrency, custom=custom
+    )
     sample_set = read_samples(parsed)
     refuse_keys(parsed, (*sample_set.samples, *pool_of(parsed, sample_set.labels).rows))
     return tune_prompt(parsed, sample_set, folder, options)

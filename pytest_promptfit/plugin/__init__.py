@@ -24,6 +24,9 @@ MARKERS = (
 WRITING = ("--promptfit-record", "--promptfit-update", "--promptfit-prune")
 """Options with which a run asks a model or writes what is committed."""
 
+TUNING = ("--tune-dry-run", "--tune-seed", "--tune-engine", "--tune-iterations", "--tune-take")
+"""Options of a tuning run."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options and ini settings."""
@@ -126,6 +129,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="With --tune: where all random choices start from (default: 0).",
     )
     group.addoption(
+        "--tune-engine",
+        choices=("promptfit", "gepa"),
+        help="With --tune: who says what is tried: our own stages (default), or GEPA, on the same samples, budget and "
+        "gate: pip install 'pytest-promptfit[gepa]'.",
+    )
+    group.addoption(
         "--tune-iterations",
         type=partial(_whole, "--tune-iterations"),
         metavar="N",
@@ -158,7 +167,7 @@ def pytest_configure(config: pytest.Config) -> None:
     for marker in MARKERS:
         config.addinivalue_line("markers", marker)
     if not config.option.promptfit_tune:
-        for name in _given(config, "--tune-dry-run", "--tune-seed", "--tune-iterations", "--tune-take"):
+        for name in _given(config, *TUNING):
             raise pytest.UsageError(f"{name} needs --tune: pytest --tune {name} …")
     if not (config.option.promptfit or config.option.promptfit_tune):
         _refuse_without_the_flag(config)

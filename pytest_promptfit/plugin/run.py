@@ -113,15 +113,17 @@ class PromptRun:
         renewed = {sample.case_name: sample for sample in self.sample_set.samples}  # their lines may have moved
         self.selected = tuple(renewed.get(sample.case_name, sample) for sample in self.selected)
 
-    def plan(self, concurrency: int) -> list[str]:
+    def plan(self, options: TuneOptions) -> list[str]:
         """Return what a tuning run would do, can show and could cost."""
         from pytest_promptfit.prompts.split import split
         from pytest_promptfit.tuning.forecast import forecast
+        from pytest_promptfit.tuning.run import check_options
 
         with told_in_one_line(self.path):
+            check_options(self.parsed, options)
             labels, samples = self.sample_set.labels, self.sample_set.samples
             known = replayed(self.parsed, labels, samples, self.recordings, custom=self._custom)
-            return [*forecast(self.parsed, self.sample_set, split(samples), known, concurrency)]
+            return [*forecast(self.parsed, self.sample_set, split(samples), known, options.concurrency, options.engine)]
 
     @property
     def result(self) -> PromptResult:

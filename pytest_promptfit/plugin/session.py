@@ -248,22 +248,20 @@ class PromptfitSession:
             return
         if option.tune_take and len(runs) > 1:
             raise pytest.UsageError(f"--tune-take {option.tune_take}: {len(runs)} prompts are selected: name one file")
-        concurrency = option.promptfit_concurrency or CONCURRENCY
-        if option.tune_dry_run:
-            self._lines += [
-                f"{self._relative(str(run.path))}: {line}" for run in runs for line in run.plan(concurrency)
-            ]
-            return
         from pytest_promptfit.tuning.run import TuneOptions
 
         options = TuneOptions(
             seed=option.tune_seed or 0,
+            engine=option.tune_engine or "promptfit",
             iterations=option.tune_iterations,
-            concurrency=concurrency,
+            concurrency=option.promptfit_concurrency or CONCURRENCY,
             take=option.tune_take,
             on_wait=self._progress.say,
             notify=self._progress.line,
         )
+        if option.tune_dry_run:
+            self._lines += [f"{self._relative(str(run.path))}: {line}" for run in runs for line in run.plan(options)]
+            return
         for run in runs:
             run.tune(options)
             self._progress.finish()

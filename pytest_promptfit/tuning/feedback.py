@@ -154,10 +154,10 @@ def wire_format(prompt: Prompt, rules: Rules, shown: Outcome | None, *, continue
     made_of = "The user message is user_prompt_prefix + the sample's text + user_prompt_suffix."
     lists_labels = any("{labels}" in getattr(prompt, field) for field in TEXT_FIELDS)
     listed = " {labels} in a text is replaced by the label words, listed." if lists_labels else ""
-    return "\n".join([f"# What is sent for one sample\n{made_of}{listed}", *lines, _reading(rules.extract)])
+    return "\n".join([f"# What is sent for one sample\n{made_of}{listed}", *lines, reading(rules.extract)])
 
 
-def _reading(extract: Extract) -> str:
+def reading(extract: Extract) -> str:
     """Return in words how the label is read from a reply."""
     if not isinstance(extract, str):
         return (

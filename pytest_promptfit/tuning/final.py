@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from pytest_promptfit.tuning.search import Found, Search
 
 
-FROM_ANSWERS = ("format", "reflect")
+FROM_ANSWERS = ("format", "reflect", "gepa")
 """Stages whose candidates are made of answers to train samples."""
 
 

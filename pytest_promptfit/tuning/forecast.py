@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pytest_promptfit.prompts.read import ParsedPrompt
     from pytest_promptfit.prompts.samples import SampleSet
     from pytest_promptfit.prompts.split import Split
+    from pytest_promptfit.tuning.search import Engine
 
 OPTIMIZER_REPLY_TOKENS = 1000
 """What an estimate takes for a reply of the optimizer."""
@@ -45,7 +46,12 @@ FOLDS: Final = 5
 
 
 def forecast(
-    parsed: ParsedPrompt, sample_set: SampleSet, parts: Split, replayed: Sequence[Outcome], concurrency: int
+    parsed: ParsedPrompt,
+    sample_set: SampleSet,
+    parts: Split,
+    replayed: Sequence[Outcome],
+    concurrency: int,
+    engine: Engine,
 ) -> Iterator[str]:
     """Yield what a run will do, can show and could cost, before anything is paid for.
 
@@ -65,7 +71,9 @@ def forecast(
     yield f"may change: {', '.join(tune.edit) or 'nothing'}"
     yield from _cost_lines(parsed, sample_set, meter)
     yield from (*parts.warnings, *shares.warnings)
-    yield f"stages: {'; '.join(_stages(tune))}"
+    texts = [name for name in tune.edit if name in TEXT_FIELDS]
+    by_gepa = ("probe", f"gepa: new texts by the optimizer ({', '.join(texts)}) until a limit is reached", "holdout")
+    yield f"stages: {'; '.join(by_gepa if engine == 'gepa' else _stages(tune))}"
     yield gain_line(len(parts.train) + len(parts.dev) + len(parts.holdout))
     known = [outcome for outcome in replayed if outcome.reply is not None and not outcome.sample.canonical]
     yield f"headroom: {_headroom(known, parts)}"

@@ -232,6 +232,10 @@ class Duels:
                 return True
         return False
 
+    def turn_down(self, candidate: Candidate, why: str) -> None:
+        """Note a candidate on which no dev sample was spent."""
+        self._note(candidate, why)
+
     def passes_screen(self, candidate: Candidate, samples: Sequence[Sample]) -> bool:
         """Try a candidate on those of the samples that it was made for, before dev is spent on it."""
         aimed = [sample for sample in samples if sample.id in candidate.targets]

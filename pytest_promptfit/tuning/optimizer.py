@@ -78,7 +78,7 @@ class Optimizer:
         self._on_call = on_call
         self._on_wait = on_wait
 
-    def answer(self, system: str, user: str, *, schema: Mapping[str, Any]) -> str:
+    def answer(self, system: str, user: str, *, schema: Mapping[str, Any] | None) -> str:
         """Return the model's answer; ``""`` when it failed.
 
         ``schema`` constrains it where the API can.

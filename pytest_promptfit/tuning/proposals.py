@@ -28,6 +28,7 @@ from pytest_promptfit.tuning.candidates import (
     word_schema,
 )
 from pytest_promptfit.tuning.formats import REPLY_PREFIX, format_variants, label_alone, reason_first
+from pytest_promptfit.tuning.gepa_engine import Evolution
 from pytest_promptfit.tuning.meter import OptimizerSpent
 from pytest_promptfit.tuning.optimizer import LONGEST_MESSAGE
 from pytest_promptfit.tuning.reflection import UNUSABLE, Reflection, Trial
@@ -165,6 +166,11 @@ class Proposals:
         """
         if self._reflection:
             self._reflection.trials.append(Trial(self._arm, accepted, gain))
+
+    def evolution(self) -> Evolution:
+        """Return a run of GEPA from the incumbent; there must be an optimizer."""
+        assert self._reflection is not None
+        return Evolution(self._reflection, lambda candidate: bool(self._new([candidate])), self.seed)
 
     def pruned(self, best: Prompt) -> Iterator[Candidate]:
         """Yield the incumbent of that moment without each example and each sentence that ``best`` has."""

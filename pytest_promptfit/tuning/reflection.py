@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final, Literal, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, get_args
 
 from pytest_promptfit.prompts.split import rng, shuffled
 from pytest_promptfit.text import short
@@ -31,7 +31,7 @@ from pytest_promptfit.tuning.patches import PATCH_SCHEMA, Applied, apply_patches
 from pytest_promptfit.tuning.race import probabilities
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from pytest_promptfit.evaluation.outcomes import Outcome
     from pytest_promptfit.prompts.model import Prompt, TextField, TuneSettings
@@ -117,12 +117,12 @@ class Reflection:
 
     def __post_init__(self) -> None:
         """Keep what nothing may be copied from."""
-        self._texts = [sample.text for sample in (*self.train, *self.duels.canonical)]
+        self.texts = [sample.text for sample in (*self.train, *self.duels.canonical)]
 
     @property
     def arm(self) -> Arm:
         """What is asked for next in the rounds: no rewrite where the optimizer could write no draft."""
-        writes = self._fields and self._unusable_drafts < UNUSABLE
+        writes = self.fields and self._unusable_drafts < UNUSABLE
         return next_arm(self.trials, [arm for arm in self.arms if writes or arm == "patches"] or self.arms)
 
     @property
@@ -133,7 +133,7 @@ class Reflection:
     def drafts(self) -> Iterator[Candidate]:
         """Yield whole prompts written from samples, within their part of the optimizer calls."""
         is_enough = self.duels.arena.meter.optimizer_limit >= ENOUGH_FOR_DRAFTS
-        if "drafts" not in self.settings.arms or not is_enough or not self._fields or not self.train:
+        if "drafts" not in self.settings.arms or not is_enough or not self.fields or not self.train:
             return
         for draw, emphasis in enumerate(EMPHASES):
             if self._unusable_drafts >= UNUSABLE or not self._may_draft():
@@ -143,7 +143,7 @@ class Reflection:
             messages = draft_messages(
                 self.duels.incumbent,
                 self.rules,
-                self._fields,
+                self.fields,
                 samples=samples,
                 canonical=self.duels.canonical,
                 tried=self.duels.history.earlier.tried,
@@ -171,7 +171,7 @@ class Reflection:
             shown=shown.some,
             tried=self._tried,
         )
-        applied = self._asked(system, user)
+        applied = self._asked_for_patches(system, user)
         if not applied.applied:
             self.unusable.append(self.optimizer.problem or "; ".join(applied.problems))
             return None
@@ -186,7 +186,7 @@ class Reflection:
         messages = rewrite_messages(
             self.duels.incumbent,
             self.rules,
-            self._fields,
+            self.fields,
             train=shown.train,
             canonical=shown.canonical,
             shown=shown.some,
@@ -202,7 +202,8 @@ class Reflection:
         return Candidate(draft.prompt, f"rewritten: {_told(draft.prompt)}", tuple(targets))
 
     @property
-    def _fields(self) -> tuple[TextField, ...]:
+    def fields(self) -> tuple[TextField, ...]:
+        """The fields of the incumbent that the optimizer may write; none where no text that asks may change."""
         return drafted_fields(self.duels.incumbent, self.rules, continues=self._continues)
 
     @property
@@ -262,25 +263,36 @@ class Reflection:
             found += self.duels.arena.outcomes(self.duels.incumbent, order[len(found) : len(found) + BLOCK])
         return found
 
-    def _asked(self, system: str, user: str) -> Applied:
+    def _asked_for_patches(self, system: str, user: str) -> Applied:
         """Ask for patches, and once more, with what was wrong, when none of them can be used."""
         applied = self._applied(self.optimizer.answer(system, user, schema=PATCH_SCHEMA))
         if applied.applied or not applied.problems:
             return applied
         return self._applied(self.optimizer.answer(system, _repair(user, applied.problems), schema=PATCH_SCHEMA))
 
-    def _asked_for_draft(self, system: str, user: str, *, may_repair: Callable[[], bool] = lambda: True) -> Draft:
-        """Ask for a whole prompt, and once more, with what was wrong, when it cannot be used."""
-        schema = draft_schema(self._fields)
-        draft = self._read(self.optimizer.answer(system, user, schema=schema))
+    def asked(
+        self,
+        system: str,
+        user: str,
+        read: Callable[[str], Draft],
+        *,
+        schema: Mapping[str, Any] | None = None,
+        may_repair: Callable[[], bool] = lambda: True,
+    ) -> Draft:
+        """Ask for a prompt, and once more, with what was wrong, when it cannot be used. Raises OutOfBudget."""
+        draft = read(self.optimizer.answer(system, user, schema=schema))
         if draft.prompt is None and may_repair():
-            draft = self._read(self.optimizer.answer(system, _repair(user, draft.problems), schema=schema))
+            draft = read(self.optimizer.answer(system, _repair(user, draft.problems), schema=schema))
         if draft.prompt is None:
             self.unusable.append(self.optimizer.problem or "; ".join(draft.problems))
         return draft
 
+    def _asked_for_draft(self, system: str, user: str, *, may_repair: Callable[[], bool] = lambda: True) -> Draft:
+        schema = draft_schema(self.fields)
+        return self.asked(system, user, self._read, schema=schema, may_repair=may_repair)
+
     def _read(self, answer: str) -> Draft:
-        return read_draft(answer, self.duels.incumbent, self.rules, self._fields, texts=self._texts)
+        return read_draft(answer, self.duels.incumbent, self.rules, self.fields, texts=self.texts)
 
     def _applied(self, answer: str) -> Applied:
         """Return what an answer makes of the incumbent, and all that is wrong with it."""

@@ -28,6 +28,7 @@ from pytest_promptfit.tuning.arena import Arena, ask_what_fits, call_cost, is_mi
 from pytest_promptfit.tuning.final import judge_final, taken
 from pytest_promptfit.tuning.forecast import check_prices
 from pytest_promptfit.tuning.free_classifier import predictions
+from pytest_promptfit.tuning.gepa_engine import check_gepa
 from pytest_promptfit.tuning.memory import About, remember
 from pytest_promptfit.tuning.meter import History, Meter, shares_of
 from pytest_promptfit.tuning.optimizer import Optimizer
@@ -35,7 +36,7 @@ from pytest_promptfit.tuning.outlook import best_unproven, what_next
 from pytest_promptfit.tuning.race import harness_replies
 from pytest_promptfit.tuning.result import Holdout, TuneResult
 from pytest_promptfit.tuning.rewrite import diff_lines, file_text, rewritten, write_rewritten
-from pytest_promptfit.tuning.search import Search
+from pytest_promptfit.tuning.search import ENGINES, Search
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from pytest_promptfit.tuning.final import FinalVerdict
     from pytest_promptfit.tuning.memory import Memory
     from pytest_promptfit.tuning.result import Unproven
-    from pytest_promptfit.tuning.search import Found
+    from pytest_promptfit.tuning.search import Engine, Found
 
 
 FOLDER = "tune"
@@ -61,6 +62,7 @@ class TuneOptions:
     """How a tuning run is made."""
 
     seed: int = 0
+    engine: Engine = "promptfit"
     iterations: int | None = None
     concurrency: int = 16
     take: int | None = None
@@ -80,6 +82,7 @@ def tune_prompt(parsed: ParsedPrompt, sample_set: SampleSet, cassettes: Path, op
     """
     text = file_text(parsed.path)
     read_baseline(baseline_path(parsed.path))  # one that cannot be read is told before anything is paid for
+    check_options(parsed, options)
     check_prices(parsed)
     harness = _Harness(cassettes, Cassette.load(cassettes), options)
     with Recorder.open(cassettes / FOLDER, secrets_of(parsed), on_wait=options.on_wait) as recorder:
@@ -108,7 +111,7 @@ def _remembered(search: Search, recorder: Recorder, iterations: int) -> Memory:
             arena.labels,
             (*parts.train, *parts.dev, *parts.holdout, *search.canonical),
             (*search.dev, *search.canonical),
-            (search.seed, iterations),
+            (search.seed, iterations, *((search.engine,) if search.engine != "promptfit" else ())),
         ),
     )
 
@@ -118,6 +121,14 @@ def _mistakes(search: Search) -> Iterator[str]:
     for prompt in (search.initial, search.incumbent):
         known = known_outcomes(search.arena, prompt, search.split.train)
         yield from (outcome.sample.id for outcome in known if is_mistake(outcome))
+
+
+def check_options(parsed: ParsedPrompt, options: TuneOptions) -> None:
+    """Raise PromptfitError when a prompt file cannot be tuned in this way."""
+    if options.engine not in ENGINES:
+        raise PromptfitError(f"unknown engine {options.engine!r}: expected one of {', '.join(ENGINES)}")
+    if options.engine == "gepa":
+        check_gepa(parsed, options.iterations)
 
 
 def _prepared(
@@ -145,7 +156,7 @@ def _prepared(
     )
     optimizer = _optimizer(parsed, recorder, history, options)
     canonical = tuple(sample for sample in sample_set.samples if sample.canonical)
-    return Search(arena, history, optimizer, parts, shares, canonical, options.seed)
+    return Search(arena, history, optimizer, parts, shares, canonical, options.seed, options.engine)
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 from pytest_promptfit.errors import PromptfitError
 from pytest_promptfit.prompts.split import rng, shuffled, stratified_order
 from pytest_promptfit.tuning.arena import unreadable_share
 from pytest_promptfit.tuning.candidates import Candidate, balanced
 from pytest_promptfit.tuning.gate import Duels, Pairs, least_mistakes
+from pytest_promptfit.tuning.gepa_engine import STAGE
 from pytest_promptfit.tuning.meter import OutOfBudget
 from pytest_promptfit.tuning.proposals import Proposals
 from pytest_promptfit.tuning.race import (
@@ -56,6 +57,11 @@ PATCH_SETS = 2
 REJECTED_ROUNDS = 3
 
 
+Engine = Literal["promptfit", "gepa"]
+"""Who says what is tried: the stages below, or GEPA."""
+ENGINES: tuple[Engine, ...] = get_args(Engine)
+
+
 class NothingToGain(Exception):  # noqa: N818 - it ends the search, and nothing is wrong
     """No candidate could be told from the prompt as it is."""
 
@@ -89,11 +95,12 @@ class Search:
         shares: Shares,
         canonical: Sequence[Sample],
         seed: int,
+        engine: Engine = "promptfit",
     ) -> None:
         config = arena.parsed.config
         self.arena, self.history, self.optimizer = arena, history, optimizer
         self.split, self.shares, self.canonical, self.seed = split, shares, canonical, seed
-        self.initial = config.prompt
+        self.initial, self.engine = config.prompt, engine
         # What is compared on, in an order whose every prefix is balanced.
         self.dev = stratified_order(split.dev, seed)[: shares.dev_size]
         self.duels = Duels(arena, history, config.prompt, self.dev, canonical)
@@ -113,17 +120,18 @@ class Search:
         def cut_short(error: OutOfBudget) -> None:
             limit = str(error).partition(":")[0]  # one limit may end several stages, each with other counts
             stopped.setdefault(limit, str(error))
-            unfinished[self.history.stage] = None
+            if self.history.stage != STAGE:  # a limit is what ends GEPA
+                unfinished[self.history.stage] = None
 
         try:
             self._repair_format()  # who cannot pay for the probe need not begin
             before_dev = self.arena.meter.task.calls
-            for stage in (
-                self._look_for_mistakes,
+            ours = (
                 partial(self._race_examples, before_dev),
                 self._balance_examples,
                 partial(self._reflect, iterations),
-            ):
+            )
+            for stage in (self._look_for_mistakes, *((self._evolve,) if self.engine == "gepa" else ours)):
                 try:
                     stage()
                 except TooSmallToRace as error:
@@ -151,7 +159,7 @@ class Search:
         if first and all(outcome.reply is None for outcome in first):
             raise PromptfitError(f"none of {len(first)} samples got a reply: {first[0].error}")
         unread = unreadable_share(self.arena, self.incumbent, probe)
-        if unread <= UNREADABLE:
+        if unread <= UNREADABLE or self.engine == "gepa":
             return
         self.history.enter("format")
         variants = self.proposals.formats()
@@ -288,10 +296,23 @@ class Search:
         self.proposals.learn(accepted=accepted, gain=len(step.fixed) - len(step.broken))
         return accepted
 
+    def _evolve(self) -> None:
+        """Let GEPA look for candidates, put its best against the incumbent, and raise what ended it."""
+        self.history.enter(STAGE)
+        evolution, meter = self.proposals.evolution(), self.arena.meter
+        for_canonicals = BEST_OF_RACE * len(self.canonical)
+        meter.reserved += for_canonicals
+        try:
+            limit = evolution.run()
+        finally:
+            meter.reserved -= for_canonicals
+        self._fight_in_turn(evolution.best[:BEST_OF_RACE])
+        raise limit or NothingToGain("GEPA found no mistake any more among the train samples")
+
     def _prune(self) -> None:
         """Drop each example and each sentence that does not pay."""
         best = self.incumbent
-        if best == self.initial:
+        if best == self.initial or self.engine == "gepa":
             return
         self.history.enter("prune")
         self.arena.ask_together([self.initial, best], self.dev)  # what the verdict stands on comes first

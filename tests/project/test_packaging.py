@@ -41,7 +41,7 @@ def test_the_wheel_holds_the_package_only(tmp_path: Path) -> None:
 
 def test_what_the_package_imports_is_declared() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    extras = (project["optional-dependencies"][extra] for extra in ("local", "parquet", "xdist"))
+    extras = (project["optional-dependencies"][extra] for extra in ("gepa", "local", "parquet", "xdist"))
     declared = {distribution(name) for names in (project["dependencies"], *extras) for name in names}
     providers = packages_distributions()
     found = {
