@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pytest_promptfit.tuning.result import TuneResult
+    from pytest_promptfit.tuning.search import Engine
     from tests.benchmarks.measuring import Row, Size
 
 RUNS: dict[Size, int] = {"tiny": 2, "usual": 80, "full": 400}
@@ -55,12 +56,13 @@ tune:
 
 @dataclass(frozen=True)
 class Setting:
-    """One kind of run: the true gain of every other prompt, how much two prompts differ, samples and task calls."""
+    """One kind of run: true gain of every other prompt, how much two prompts differ, samples, task calls, engine."""
 
     gain: float = 0.0
     noise: float = 0.2
     samples: int = SAMPLES
     calls: int = CALLS
+    engine: Engine = "promptfit"
 
 
 class NoisyModels:
@@ -73,7 +75,7 @@ class NoisyModels:
 
     def __call__(self, body: dict[str, Any]) -> str:
         """Return the reply to a request."""
-        return self._patch() if body["model"] == "optimizer" else self._label(body)
+        return self._advised(json.dumps(body["messages"])) if body["model"] == "optimizer" else self._label(body)
 
     def _label(self, body: dict[str, Any]) -> str:
         said = json.dumps(body["messages"])
@@ -86,8 +88,12 @@ class NoisyModels:
         other = LABELS[1 - LABELS.index(text[1])]
         return f"Label: <label>{text[1] if place < accuracy else other}</label>"
 
-    def _patch(self) -> str:
+    def _advised(self, asked: str) -> str:
         self._advice += 1
+        if "new instructions within ```" in asked:  # by GEPA
+            is_form = "`user_prompt_suffix`" in asked
+            kept = "Answer Label: <label>good</label> or <label>bad</label>." if is_form else "Is the mood good or bad?"
+            return f"```\n{kept} Remember piece of advice number {self._advice}.\n```"
         patch = {"field": "system_prompt", "op": "append", "find": "", "targets": [], "reason": "sounds wise"}
         return json.dumps({"patches": [{**patch, "text": f"Remember piece of advice number {self._advice}."}]})
 
@@ -104,7 +110,7 @@ def tuned(folder: Path, setting: Setting, seed: int) -> TuneResult:
     path.write_text(PROMPT.format(calls=setting.calls), encoding="utf-8")
     parsed = parse_prompt_file(path)
     models = NoisyModels(setting, seed)
-    options = TuneOptions(seed=seed, custom=Custom(client=lambda _: models))
+    options = TuneOptions(seed=seed, engine=setting.engine, custom=Custom(client=lambda _: models))
     return tune_prompt(parsed, read_samples(parsed), folder / "cassettes", options)
 
 
@@ -119,6 +125,7 @@ def tables(_: Path, size: Size) -> Iterator[Table]:
     """Measure how often files are rewritten, by the true gain."""
     settings = [Setting(gain, noise) for noise in (0.2, 1.0) for gain in (0.0, 0.05, 0.1, 0.15)]
     settings += [Setting(gain, calls=600) for gain in (0.0, 0.1)]
+    settings += [Setting(gain, engine="gepa") for gain in (0.0, 0.1)]
     yield Table("Whole runs", [_row(setting, RUNS[size]) for setting in settings])
 
 
@@ -129,6 +136,7 @@ def _row(setting: Setting, runs: int) -> Row:
     on_holdout = [result.holdout.gain for result in rewritten if result.holdout]
     on_fresh = [result.fresh.gain for result in rewritten if result.fresh]
     return {
+        "engine": setting.engine,
         "true gain": setting.gain,
         "noise": setting.noise,
         "calls": setting.calls,
