@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from typing import TYPE_CHECKING, Any
 
+from tests.benchmarks import table
 from tests.benchmarks.measuring import (
     RUNS,
     Table,
@@ -101,4 +103,7 @@ def _used(project: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main("tuning", tables, __doc__)
+    if "--table" in sys.argv:
+        table.main(sys.argv[1:])
+    else:
+        main("tuning", tables, __doc__)

@@ -1,0 +1,433 @@
+"""What optimizers make of one plain prompt, on labeled tasks: ``python -m tests.benchmarks.tuning --table``.
+
+A task is three files, ``NAME.train.csv``, ``NAME.dev.csv`` and ``NAME.test.csv``, with the columns ``text`` and
+``label``. Optimizers see train and dev; a figure counts on test alone. All rows of the table ask the same task model,
+and those that want one the same optimizer model, within the same number of calls. Every reply is recorded below the
+work folder as it arrives, so a run that was killed goes on where it stopped, and a finished one replays for nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import math
+import sys
+import time
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from statistics import mean
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from pytest_promptfit.api import evaluate, tune
+from pytest_promptfit.cassettes.cassette import Cassette
+from pytest_promptfit.evaluation.metrics import wilson_interval
+from pytest_promptfit.prompts.model import ModelSpec
+from pytest_promptfit.prompts.read import parse_prompt_file
+from pytest_promptfit.prompts.samples import Sample, normal_form, text_id
+from pytest_promptfit.providers.wire import provider_of
+from pytest_promptfit.tuning.free_classifier import predictions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from pytest_promptfit.evaluation.outcomes import Evaluation
+
+START = "Classify the text into exactly one of: {labels}. Answer with the label and nothing else."
+PARAMS = {"temperature": 0, "max_tokens": 64}
+OPTIMIZER_PARAMS = {"temperature": 0.7, "max_tokens": 600}
+TUNED_FOLDER = "cassettes"
+"""Below the folder of a cell: all that its optimizer asked."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A labeled task: what an optimizer may see, and what it is judged on."""
+
+    name: str
+    labels: tuple[str, ...]
+    train: tuple[Sample, ...]
+    dev: tuple[Sample, ...]
+    test: tuple[Sample, ...]
+
+    @property
+    def known(self) -> tuple[Sample, ...]:
+        """All rows that an optimizer may see."""
+        return (*self.train, *self.dev)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all cells of a table have in common."""
+
+    model: dict[str, Any]
+    optimizer: dict[str, Any]
+    calls: int = 600
+    optimizer_calls: int = 20
+    test_rows: int = 300
+    start: str = START
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Replies that were needed, whether or not a killed run had asked for them before; seconds are the replies'."""
+
+    calls: int = 0
+    optimizer_calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What one row of the table comes to on one task, with one seed; ``right`` has 1 or 0 for each test row."""
+
+    task: str
+    row: str
+    seed: int
+    right: list[int]
+    tuning: Spent = field(default_factory=Spent)
+    test: Spent = field(default_factory=Spent)
+    note: str = ""
+
+    @property
+    def accuracy(self) -> float:
+        """The share of test rows that are right."""
+        return mean(self.right)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a cell is made, and how many calls may be in flight."""
+
+    task: Task
+    row: str
+    seed: int
+    settings: Settings
+    work: Path
+    concurrency: int = 1
+
+    @property
+    def folder(self) -> Path:
+        """Its own folder."""
+        return self.work / self.task.name / f"{self.row}-{self.seed}"
+
+
+def read_task(folder: Path, name: str, test_rows: int) -> Task:
+    """Read a task's files; of two rows with the same text the first counts, and test is its first ``test_rows``."""
+    train, dev, test = (_rows(folder / f"{name}.{part}.csv") for part in ("train", "dev", "test"))
+    known = _distinct([*train, *dev])
+    labels = tuple(sorted({sample.label for sample in (*train, *dev, *test)}))
+    in_train = {sample.id for sample in train}
+    return Task(
+        name,
+        labels,
+        tuple(sample for sample in known if sample.id in in_train),
+        tuple(sample for sample in known if sample.id not in in_train),
+        tuple(_distinct(test)[:test_rows]),
+    )
+
+
+def _rows(path: Path) -> list[Sample]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return [Sample(text_id(row["text"]), row["text"], row["label"]) for row in csv.DictReader(file)]
+
+
+def _distinct(samples: Iterable[Sample]) -> list[Sample]:
+    found: dict[str, Sample] = {}
+    for sample in samples:
+        found.setdefault(normal_form(sample.text), sample)
+    return list(found.values())
+
+
+def write_prompt(place: Place, system_prompt: str, **more: Any) -> Path:
+    """Write a prompt file and its samples into the cell's folder."""
+    task, settings = place.task, place.settings
+    place.folder.mkdir(parents=True, exist_ok=True)
+    with (place.folder / "known.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerows([("text", "label"), *((sample.text, sample.label) for sample in task.known)])
+    path = place.folder / f"{task.name}.prompt.yaml"
+    content = {
+        "name": task.name,
+        "model": settings.model,
+        "params": PARAMS,
+        "prompt": {"system_prompt": system_prompt},
+        "labels": list(task.labels),
+        "samples": "known.csv",
+        **more,
+    }
+    path.write_text(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=1000), encoding="utf-8")
+    return path
+
+
+def judged(place: Place, path: Path, *, tuning: Spent | None = None, note: str = "") -> Cell:
+    """Return the cell of a prompt file: it is asked about test, once for all cells that come to the same prompt."""
+    folder = place.work / place.task.name / "test" / parse_prompt_file(path).config.prompt.content_hash
+    given = [(sample.text, sample.label) for sample in place.task.test]
+    found = evaluate(path, given, record="missing", cassettes=folder, concurrency=place.concurrency)
+    if found.unanswered:
+        raise RuntimeError(f"{path}: {len(found.unanswered)} test rows have no reply: {found.unanswered[0].error}")
+    right = [int(outcome.correct) for outcome in found.outcomes]
+    return Cell(place.task.name, place.row, place.seed, right, tuning or Spent(), _spent_on_test(found), note)
+
+
+def _spent_on_test(found: Evaluation) -> Spent:
+    seconds = math.fsum(outcome.seconds or 0.0 for outcome in found.outcomes)
+    return Spent(len(found.outcomes), 0, found.usage.input_tokens, found.usage.output_tokens, round(seconds, 1))
+
+
+def spent(place: Place, below: str = TUNED_FOLDER) -> Spent:
+    """Return what is recorded in the cell's folder: all that its optimizer asked, each request once."""
+    task_spec, optimizer_spec = (ModelSpec.model_validate(m) for m in (place.settings.model, place.settings.optimizer))
+    task_name = provider_of(task_spec, place.folder).payload(_nothing(task_spec.name))["model"]
+    provider = provider_of(optimizer_spec, place.folder)
+    total = Spent()
+    for folder in sorted({path.parent for path in (place.folder / below).rglob("*.yaml")}):
+        if folder.name == place.task.name:  # the harness's own: copies of what tuning asked
+            continue
+        for entry in Cassette.load(folder):
+            reply = provider.reply(json.loads(entry.body), "")
+            is_task = json.loads(entry.request_body)["model"] == task_name
+            total = replace(
+                total,
+                calls=total.calls + is_task,
+                optimizer_calls=total.optimizer_calls + (not is_task),
+                input_tokens=total.input_tokens + reply.input_tokens,
+                output_tokens=total.output_tokens + reply.output_tokens,
+                seconds=round(total.seconds + (entry.seconds or 0.0), 1),
+            )
+    return total
+
+
+def _nothing(model: str) -> Any:
+    from pytest_promptfit.chat.request import ChatRequest, Turn
+
+    return ChatRequest(model, "", (Turn("user", ""),), params={})
+
+
+def free(place: Place) -> Cell:
+    """Judge a classifier without a language model."""
+    started = time.perf_counter()
+    said = predictions(place.task.known, [sample.text for sample in place.task.test])
+    seconds = round(time.perf_counter() - started, 1)
+    right = [int(label == sample.label) for label, sample in zip(said, place.task.test, strict=True)]
+    return Cell(place.task.name, place.row, place.seed, right, Spent(seconds=seconds))
+
+
+def start(place: Place) -> Cell:
+    """Judge the prompt that all optimizers start from."""
+    return judged(place, write_prompt(place, place.settings.start))
+
+
+def ours(place: Place, optimizer: dict[str, Any] | None = None) -> Cell:
+    """Tune as ``pytest --tune`` does, and judge what the file says then."""
+    settings = place.settings
+    budget = {"task_calls": settings.calls, "optimizer_calls": settings.optimizer_calls if optimizer else 0}
+    more: dict[str, Any] = {"budget": budget}
+    if optimizer:
+        more |= {"model": optimizer, "params": OPTIMIZER_PARAMS}
+    # What a run that was killed has made of these is made again, from its recordings.
+    path = write_prompt(place, settings.start, tune=more)
+    path.with_name(f"{place.task.name}.baseline.json").unlink(missing_ok=True)
+    cassettes = place.folder / TUNED_FOLDER
+    result = tune(path, seed=place.seed, cassettes=cassettes, concurrency=place.concurrency)
+    place.folder.joinpath("diff.txt").write_text("\n".join(result.diff), encoding="utf-8")
+    note = f"{'rewritten' if result.accepted else 'left alone'}: {result.reason}"
+    return judged(place, path, tuning=spent(place), note=note)
+
+
+def ours_with_optimizer(place: Place) -> Cell:
+    """Tune with an optimizer model."""
+    return ours(place, place.settings.optimizer)
+
+
+def _peer(name: str) -> Callable[[Place], Cell]:
+    def make(place: Place) -> Cell:
+        from tests.benchmarks import peers
+
+        cell: Cell = getattr(peers, name)(place)
+        return cell
+
+    return make
+
+
+ROWS: dict[str, Callable[[Place], Cell]] = {
+    "start": start,
+    "free": free,
+    "ours": ours,
+    "ours+optimizer": ours_with_optimizer,
+    "gepa": _peer("gepa"),
+    "bfrs": _peer("bfrs"),
+    "mipro": _peer("mipro"),
+}
+NAMES = {
+    "start": "start prompt",
+    "free": "TF-IDF and logistic regression",
+    "ours": "`--tune`, no optimizer model",
+    "ours+optimizer": "`--tune`, with one",
+    "gepa": "GEPA",
+    "bfrs": "DSPy BootstrapFewShotWithRandomSearch",
+    "mipro": "DSPy MIPROv2 light",
+}
+SEEDED = ("ours", "ours+optimizer")
+"""The rows that have as many seeds as are wanted; the others have one."""
+
+
+def cells(places: Iterable[Place], *, only_made: bool, told: Callable[[str], None]) -> Iterator[Cell]:
+    """Yield the cells: made, or as they were written when they were made with the same settings before."""
+    for place in places:
+        path = place.folder / "cell.json"
+        settings = asdict(place.settings)
+        if path.is_file() and (found := json.loads(path.read_text(encoding="utf-8")))["settings"] == settings:
+            yield _read(found["cell"])
+            continue
+        if only_made:
+            continue
+        started = time.monotonic()
+        cell = ROWS[place.row](place)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"settings": settings, "cell": asdict(cell)}) + "\n", encoding="utf-8")
+        seconds = time.monotonic() - started
+        told(f"{cell.task}, {cell.row}, seed {cell.seed}: {cell.accuracy:.3f} in {seconds:.0f} s. {cell.note}")
+        yield cell
+
+
+def _read(found: dict[str, Any]) -> Cell:
+    return Cell(**{**found, "tuning": Spent(**found["tuning"]), "test": Spent(**found["test"])})
+
+
+@dataclass(frozen=True)
+class Paired:
+    """A cell against another on the same test rows: how many it fixed and broke, and the two-sided exact p."""
+
+    fixed: int
+    broke: int
+
+    @property
+    def p_value(self) -> float:
+        """McNemar's exact test: how often as many changed rows part so unevenly, or more so, by chance."""
+        changed, fewer = self.fixed + self.broke, min(self.fixed, self.broke)
+        return min(1.0, 2 * sum(math.comb(changed, k) for k in range(fewer + 1)) / 2**changed)
+
+
+def paired(cell: Cell, other: Cell) -> Paired:
+    """Return how a cell differs from another."""
+    pairs = list(zip(cell.right, other.right, strict=True))
+    return Paired(sum(new > old for new, old in pairs), sum(new < old for new, old in pairs))
+
+
+def figures(found: Sequence[Cell]) -> list[dict[str, Any]]:
+    """Return each cell with its interval, and against the start and ours (of its own seed, else of the first)."""
+    by_place = {(cell.task, cell.row, cell.seed): cell for cell in reversed(found)}
+    firsts = {(cell.task, cell.row): cell for cell in reversed(found)}
+    listed = []
+    for cell in found:
+        against = {}
+        for row in ("start", "ours"):
+            other = by_place.get((cell.task, row, cell.seed)) or firsts.get((cell.task, row))
+            if other is not None and row != cell.row:
+                pair = paired(cell, other)
+                against[row] = {**asdict(pair), "p": round(pair.p_value, 4)}
+        low, high = wilson_interval(sum(cell.right), len(cell.right))
+        listed.append(
+            {
+                **asdict(cell),
+                "right": "".join(map(str, cell.right)),
+                "accuracy": round(cell.accuracy, 4),
+                "interval": [round(low, 4), round(high, 4)],
+                "against": against,
+            }
+        )
+    return listed
+
+
+def markdown(found: Sequence[Cell], tasks: Sequence[str], rows: Sequence[str]) -> Iterator[str]:
+    """Yield the lines of two tables: the mean over seeds by task, and every cell."""
+    yield from _line(["test accuracy", *tasks, "mean"])
+    yield from _line(["---"] * (len(tasks) + 2))
+    for row in rows:
+        by_task = {task: [c.accuracy for c in found if (c.task, c.row) == (task, row)] for task in tasks}
+        means = [mean(some) for some in by_task.values() if some]
+        shown = [_share(mean(some)) if some else "not run" for some in by_task.values()]
+        yield from _line([NAMES[row], *shown, _share(mean(means)) if len(means) == len(tasks) else "–"])
+    yield ""
+    columns = ("task", "row", "seed", "right (95 % interval)", "against start", "against ours")
+    columns += ("task calls", "optimizer calls", "tokens", "seconds", "a call, tokens", "a call, seconds")
+    yield from _line(columns)
+    yield from _line(["---"] * len(columns))
+    for figure in sorted(figures(found), key=lambda one: (tasks.index(one["task"]), rows.index(one["row"]))):
+        yield from _line(_columns(figure))
+
+
+def _columns(figure: dict[str, Any]) -> Iterator[str]:
+    low, high = figure["interval"]
+    yield from (figure["task"], NAMES[figure["row"]], str(figure["seed"]))
+    yield f"{_share(figure['accuracy'])} ({_share(low)} to {_share(high)})"
+    for row in ("start", "ours"):
+        pair = figure["against"].get(row)
+        yield f"+{pair['fixed']} −{pair['broke']}, p {_share(pair['p'])}" if pair else "–"
+    tuning, test, count = figure["tuning"], figure["test"], len(figure["right"])
+    yield from (str(tuning["calls"]), str(tuning["optimizer_calls"]))
+    yield f"{tuning['input_tokens'] + tuning['output_tokens']:,}"
+    yield f"{tuning['seconds']:.0f}"
+    yield f"{(test['input_tokens'] + test['output_tokens']) / count:.0f}"
+    yield f"{test['seconds'] / count:.2f}"
+
+
+def _share(share: float) -> str:
+    return f"{share:.3f}".removeprefix("0")
+
+
+def _line(cells: Iterable[str]) -> Iterator[str]:
+    yield f"| {' | '.join(cells)} |"
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Make the table that the command line says."""
+    chosen = _parsed(arguments)
+    names = chosen.tasks or sorted(path.name.removesuffix(".test.csv") for path in chosen.data.glob("*.test.csv"))
+    more = {"base_url": chosen.base_url} if chosen.base_url else {}
+    models = [
+        {"provider": m.partition("/")[0], "name": m.partition("/")[2], **more} for m in (chosen.model, chosen.optimizer)
+    ]
+    settings = Settings(*models, chosen.calls, chosen.optimizer_calls, chosen.test_rows)
+    places = [
+        Place(read_task(chosen.data, name, chosen.test_rows), row, seed, settings, chosen.work, chosen.concurrency)
+        for row in chosen.rows
+        for name in names
+        for seed in (chosen.seeds if row in SEEDED else chosen.seeds[:1])
+    ]
+    found = list(cells(places, only_made=chosen.only_made, told=lambda line: print(line, file=sys.stderr, flush=True)))
+    print(*markdown(found, names, chosen.rows), sep="\n")
+    report = {"version": 1, "settings": asdict(settings), "cells": figures(found)}
+    path = chosen.json or chosen.work / "table.json"
+    path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _model(said: str, base_url: str | None) -> dict[str, Any]:
+    provider, _, name = said.partition("/")
+    return {"provider": provider, "name": name, **({"base_url": base_url} if base_url else {})}
+
+
+def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--table", action="store_true", required=True, help="this, and not what the loop takes")
+    parser.add_argument("--data", type=Path, required=True, metavar="FOLDER", help="where the tasks' files are")
+    parser.add_argument("--work", type=Path, required=True, metavar="FOLDER", help="recordings, prompts and results")
+    parser.add_argument("--model", required=True, help="the task model, such as openai/gpt-4.1-nano")
+    parser.add_argument("--optimizer", required=True, help="the model that proposes, for the rows that want one")
+    parser.add_argument("--base-url", metavar="URL", help="the server of both models; default: the provider's own")
+    parser.add_argument("--tasks", nargs="+", metavar="NAME", help="default: all in the folder")
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), help="default: all")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="of our rows; others have the first")
+    parser.add_argument("--calls", type=int, default=600, help="task calls of an optimizer (default: 600)")
+    parser.add_argument("--optimizer-calls", type=int, default=20, help="calls of the optimizer model (default: 20)")
+    parser.add_argument("--test-rows", type=int, default=300, help="the first rows of test (default: 300)")
+    parser.add_argument("--concurrency", type=int, default=1, help="calls in flight at once (default: 1)")
+    parser.add_argument("--only-made", action="store_true", help="show what was made before, and ask nothing")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="the figures; default: table.json in --work")
+    return parser.parse_args(arguments)
