@@ -50,7 +50,8 @@ class Models:
         if body["model"] == "optimizer":
             return chat(f"```\n{RULE} Answer good or bad.\n```")
         knows = RULE in system_of(body) or len({label_of(m["content"]) for m in body["messages"][:-1]}) == 2
-        return chat("good" if "lovely" in text_of(body) and knows and len(body["messages"]) > 1 else "bad")
+        label = "good" if "lovely" in text_of(body) and knows else "bad"
+        return chat(f"[[ ## label ## ]]\n{label}" if "[[ ## label ## ]]" in text_of(body) else label)
 
 
 @pytest.fixture
@@ -115,14 +116,16 @@ def test_what_was_not_made_is_said(
     assert "| `--tune`, no optimizer model | not run | – |" in capsys.readouterr().out
 
 
-def test_gepa_is_asked_within_the_same_calls_and_resumes(
-    make: Callable[..., list[dict[str, Any]]], models: Models, task: Path
+@pytest.mark.filterwarnings("ignore:Implementing custom LMs:DeprecationWarning")
+@pytest.mark.parametrize(("row", "package"), [("gepa", "gepa"), ("bfrs", "dspy")])
+def test_peers_keep_within_the_calls_and_resume(
+    make: Callable[..., list[dict[str, Any]]], models: Models, task: Path, row: str, package: str
 ) -> None:
-    pytest.importorskip("gepa")
-    (gepa,) = make("--rows", "gepa")
-    assert gepa["right"] == "1" * 20
-    assert gepa["tuning"]["optimizer_calls"] == 1
-    assert gepa["tuning"]["calls"] <= 160
+    pytest.importorskip(package)
+    (cell,) = make("--rows", row)
+    assert cell["right"] == "1" * 20
+    assert cell["tuning"]["optimizer_calls"] == (row == "gepa")
+    assert 0 < cell["tuning"]["calls"] <= 160
     next(task.rglob("cell.json")).unlink()
     models.calls = 0
-    assert make("--rows", "gepa") == [gepa]
+    assert make("--rows", row) == [cell]
