@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pytest_promptfit.chat.reply import ChatReply
     from pytest_promptfit.errors import CallError, CassetteError, HookError, PromptFileError, PromptfitError
     from pytest_promptfit.evaluation.gates import Gate, GateResult
-    from pytest_promptfit.evaluation.outcomes import Evaluation, Outcome
+    from pytest_promptfit.evaluation.outcomes import Evaluation, Outcome, PairedComparison
     from pytest_promptfit.prompts.model import ModelSpec
     from pytest_promptfit.prompts.samples import Sample
     from pytest_promptfit.providers.usage import Usage
@@ -32,6 +32,7 @@ _HOMES = {
     "HookError": "errors",
     "ModelSpec": "prompts.model",
     "Outcome": "evaluation.outcomes",
+    "PairedComparison": "evaluation.outcomes",
     "Prediction": "api",
     "PromptFileError": "errors",
     "PromptfitError": "errors",
@@ -55,6 +56,7 @@ __all__ = [
     "HookError",
     "ModelSpec",
     "Outcome",
+    "PairedComparison",
     "Prediction",
     "PromptFileError",
     "PromptfitError",

@@ -19,7 +19,7 @@ from pytest_promptfit.cassettes.where import Where
 from pytest_promptfit.errors import CallError, PromptfitError
 from pytest_promptfit.prompts.model import ModelSpec
 from pytest_promptfit.prompts.pool import pool_of
-from pytest_promptfit.prompts.read import ParsedPrompt, parse_prompt_file
+from pytest_promptfit.prompts.read import ParsedPrompt, parse_prompt_file, under_model
 from pytest_promptfit.prompts.samples import Sample, check_prompt_labels, given_samples, read_samples
 from pytest_promptfit.providers.background import Background
 from pytest_promptfit.providers.own import OURS, Custom
@@ -319,6 +319,7 @@ def evaluate(
     prompt: str | Path | Classifier,
     samples: Iterable[Sample | tuple[str, str]] | None = None,
     *,
+    model: str | None = None,
     record: RecordMode | None = None,
     cassettes: str | Path | None = None,
     concurrency: int = 16,
@@ -332,6 +333,7 @@ def evaluate(
     Args:
         prompt: a prompt file's path, or the classifier that ``load_prompt`` made of it.
         samples: ``Sample`` or ``(text, label)``; default: those of the prompt file.
+        model: ``provider/name``, asked instead of the file's own, as ``promptfit compare --model`` does.
         record: ``"missing"`` or ``"all"`` to ask the model; default: replay only, without network.
         cassettes: the folder of all recordings; default: where pytest has them (``where``).
         concurrency: calls in flight at once while recording.
@@ -349,9 +351,10 @@ def evaluate(
 
     path = Path(prompt) if isinstance(prompt, str | Path) else prompt.path
     parsed = parse_prompt_file(path)
+    parsed = under_model(parsed, model) if model is not None else parsed
     sample_set = read_samples(parsed) if samples is None else given_samples(parsed, samples)
     refuse_keys(parsed, (*sample_set.samples, *pool_of(parsed, sample_set.labels).rows))
-    folder = _where(cassettes).of(path, parsed.name)
+    folder = _where(cassettes).of(path, parsed.name, parsed.other_model)
     theirs = OURS if isinstance(prompt, str | Path) else prompt.custom
     custom = replace(theirs, client=client or theirs.client, extract=extract or theirs.extract)
     asking = None

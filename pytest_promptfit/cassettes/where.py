@@ -5,7 +5,9 @@ It starts from the prompt file, never from the folder in which somebody happens 
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +15,13 @@ from pytest_promptfit.errors import PromptfitError
 
 SETTING = "promptfit_cassettes"
 USUAL = "cassettes"
+
+MODELS = "models"
+"""The folder among a prompt's recordings for those of models that are not its own.
+
+Apart, because the harness reports a recording that its own run never asks for as obsolete, and deletes it when it is
+told to prune.
+"""
 
 INI_FILES = ("pytest.toml", ".pytest.toml", "pytest.ini", ".pytest.ini", "pyproject.toml", "tox.ini", "setup.cfg")
 """Where pytest looks for its settings, in its order."""
@@ -28,15 +37,23 @@ class Where:
     folder: Path | None = None
     setting: str | None = None
 
-    def of(self, prompt: Path, name: str) -> Path:
+    def of(self, prompt: Path, name: str, other_model: str = "") -> Path:
         """Return the folder that holds the recordings of a prompt file, which may not be there yet.
+
+        ``other_model`` is asked instead of the file's own, ``""`` where none is; it has a folder of its own in there.
+
+        Raises:
+            PromptfitError: an ini file on the way up cannot be read.
+        """
+        folder = self._of_prompt(prompt, name)
+        return folder / MODELS / _folder_name(other_model) if other_model else folder
+
+    def _of_prompt(self, prompt: Path, name: str) -> Path:
+        """Return the folder of the recordings of a prompt file under its own model.
 
         The root is the nearest folder above the prompt file with pytest settings, else that of the repository, else
         the prompt file's own; in it, the folder that the setting names. Where there is nothing, and an earlier
         version has left recordings in the folder of another root on the way up, it is that one.
-
-        Raises:
-            PromptfitError: an ini file on the way up cannot be read.
         """
         if self.folder is not None:
             return self.folder / name
@@ -78,6 +95,13 @@ def setting_of(ini: Path) -> str | None:
     if not isinstance(value, str):
         raise PromptfitError(f"{ini}: {SETTING}: expected a folder's path, found {value!r}")
     return value
+
+
+def _folder_name(model: str) -> str:
+    """Return a folder's name for a model: as it is said, with a hash where that could be another model's too."""
+    shown = re.sub(r"[^\w.-]", "-", model.replace("/", "-", 1), flags=re.ASCII)[:80].rstrip(".")
+    is_plain = shown == model.replace("/", "-", 1).lower()  # where capitals count for nothing, two names would be one
+    return shown if is_plain else f"{shown}-{hashlib.sha256(model.encode()).hexdigest()[:8]}"
 
 
 def _setting_in(folder: Path) -> str | None:

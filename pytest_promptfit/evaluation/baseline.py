@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pytest_promptfit.errors import PromptfitError
-from pytest_promptfit.evaluation.metrics import least_broken, mcnemar_midp, paired_difference_interval
+from pytest_promptfit.evaluation.metrics import Paired, least_broken
 from pytest_promptfit.files import write_atomically
 from pytest_promptfit.prompts.read import stem_of
 from pytest_promptfit.text import CONFLICT, conflict_line, git_mark
@@ -63,20 +63,15 @@ class Baseline(BaseModel):
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Paired):
     """An evaluation against accepted outcomes, paired over the labeled samples that both have.
 
-    ``reference`` names what it is compared with: "its baseline", or a git ref. ``fixed`` and ``broken`` are names
-    of cases, ``before`` counts the shared ones that were right. ``alpha`` is the level of the regression gate,
-    ``None`` where there is none. A sample whose label was changed since is judged by the label
+    ``reference`` names what it is compared with: "its baseline", or a git ref. ``alpha`` is the level of the
+    regression gate, ``None`` where there is none. A sample whose label was changed since is judged by the label
     that was accepted: a new label must not turn a miss into a right answer unseen.
     """
 
     reference: str
-    before: int
-    fixed: tuple[str, ...]
-    broken: tuple[str, ...]
-    shared: int
     added: int
     removed: int
     accuracy: float | None
@@ -88,36 +83,6 @@ class Comparison:
     """The accepted outcomes themselves."""
     by_label: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Of all labeled ones that were accepted, shared or not: how many were right, and how many there are."""
-
-    @property
-    def now(self) -> int:
-        """How many of the shared samples are right now."""
-        return self.before + len(self.fixed) - len(self.broken)
-
-    @property
-    def is_unchanged(self) -> bool:
-        """Whether each shared sample came out as before."""
-        return not (self.fixed or self.broken)
-
-    @property
-    def change(self) -> float:
-        """The change of accuracy over the shared samples, -1 to 1."""
-        return (len(self.fixed) - len(self.broken)) / self.shared if self.shared else 0.0
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """The 95 % interval of ``change``."""
-        return paired_difference_interval(len(self.broken), len(self.fixed), self.shared)
-
-    @property
-    def p_value(self) -> float:
-        """One-sided mid-p: how probable so many broken against fixed cases are when nothing got worse."""
-        return mcnemar_midp(len(self.broken), len(self.fixed))
-
-    @property
-    def p_of_change(self) -> float:
-        """The one-sided mid-p of the way it went: of a gain where more cases were fixed than broken."""
-        return mcnemar_midp(*sorted((len(self.broken), len(self.fixed)), reverse=True))
 
     @property
     def is_excused_by_alpha(self) -> bool:

@@ -101,6 +101,8 @@ def forward(
         obsolete=obsolete,
         notes=tuple(notes),
         unrecorded=None if asking else _unrecorded(wire, replies, samples),
+        base_url=wire.model.base_url,
+        instead_of=parsed.instead_of,
     )
 
 

@@ -89,6 +89,50 @@ def paired_difference_interval(worse: int, better: int, pairs: int, confidence: 
     return max(-1.0, change / total - half), min(1.0, change / total + half)
 
 
+@dataclass(frozen=True)
+class Paired:
+    """Outcomes of the same samples before and now: all that a paired test needs of them.
+
+    ``before`` counts those of the ``shared`` samples that were right; ``fixed`` and ``broken`` name the cases that
+    are right now and were not, and the reverse.
+    """
+
+    before: int
+    fixed: tuple[str, ...]
+    broken: tuple[str, ...]
+    shared: int
+
+    @property
+    def now(self) -> int:
+        """How many of the shared samples are right now."""
+        return self.before + len(self.fixed) - len(self.broken)
+
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether each shared sample came out as before."""
+        return not (self.fixed or self.broken)
+
+    @property
+    def change(self) -> float:
+        """The change of accuracy over the shared samples, -1 to 1."""
+        return (len(self.fixed) - len(self.broken)) / self.shared if self.shared else 0.0
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of ``change``."""
+        return paired_difference_interval(len(self.broken), len(self.fixed), self.shared)
+
+    @property
+    def p_value(self) -> float:
+        """One-sided mid-p: how probable so many broken against fixed cases are when nothing got worse."""
+        return mcnemar_midp(len(self.broken), len(self.fixed))
+
+    @property
+    def p_of_change(self) -> float:
+        """The one-sided mid-p of the way it went: of a gain where more cases were fixed than broken."""
+        return mcnemar_midp(*sorted((len(self.broken), len(self.fixed)), reverse=True))
+
+
 def benjamini_hochberg(p_values: Sequence[float], levels: Sequence[float]) -> list[float]:
     """Return for each of several tests the level that its p must not exceed for it to be a discovery.
 

@@ -12,11 +12,15 @@ from typing import TYPE_CHECKING, Literal
 
 from pytest_promptfit.chat.missing import Cause, Missing
 from pytest_promptfit.chat.reply import ChatReply
-from pytest_promptfit.evaluation.metrics import Confusion, count
-from pytest_promptfit.prompts.samples import Sample
-from pytest_promptfit.providers.usage import Estimate, Usage
+from pytest_promptfit.evaluation.metrics import Confusion, Paired, count
+from pytest_promptfit.prompts.labels import MISSING
+from pytest_promptfit.prompts.model import ModelSpec
+from pytest_promptfit.prompts.samples import Sample, normal_form
+from pytest_promptfit.providers.usage import Estimate, Usage, reply_usd
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pandas as pd
 
 Status = Literal["right", "wrong", "missing", "no reply"]
@@ -68,8 +72,32 @@ class Unrecorded:
 
 
 @dataclass(frozen=True)
+class PairedComparison(Paired):
+    """What changes from one evaluation to another, over the labeled samples that both have and have a reply to.
+
+    Samples are the same where text and label are. ``fixed`` and ``broken`` are names of the second one's cases,
+    ``unpaired`` counts the labeled samples of each that the other one lacks, or has no reply to. ``usd`` and
+    ``seconds`` are those of a call before and now, on average over the shared samples; ``None`` where that is not
+    known.
+    """
+
+    unpaired: tuple[int, int] = (0, 0)
+    usd: tuple[float | None, float | None] = (None, None)
+    seconds: tuple[float | None, float | None] = (None, None)
+
+    @property
+    def p_two_sided(self) -> float:
+        """How probable so clear a difference, either way, is when there is none: twice the one-sided mid-p."""
+        return min(1.0, 2 * self.p_of_change)
+
+
+@dataclass(frozen=True)
 class Evaluation:
-    """The outcomes of one prompt over its selected samples."""
+    """The outcomes of one prompt over its selected samples.
+
+    ``instead_of`` is the model that the prompt file names, where another one was asked; ``base_url`` is that of the
+    model that was.
+    """
 
     name: str
     path: str
@@ -81,6 +109,8 @@ class Evaluation:
     obsolete: int = 0
     notes: tuple[str, ...] = ()
     unrecorded: Unrecorded | None = None
+    base_url: str | None = None
+    instead_of: str = ""
 
     @cached_property
     def by_case(self) -> dict[str, Outcome]:
@@ -112,27 +142,74 @@ class Evaluation:
         """The share of labeled samples that are right, 0 to 1; ``None`` without any."""
         return self.confusion.accuracy
 
+    @cached_property
+    def usd_by_case(self) -> dict[str, float | None]:
+        """What the reply of each case costs in USD, whenever it was paid; ``None`` where nobody knows."""
+        provider, _, name = self.model.partition("/")
+        spec = ModelSpec.model_validate({"provider": provider, "name": name, "base_url": self.base_url})
+        return {name: reply_usd(spec, one.reply) if one.reply else None for name, one in self.by_case.items()}
+
+    def compare(self, other: Evaluation) -> PairedComparison:
+        """Return what changes from this evaluation to ``other``: of the prompt, of the model, or of both."""
+        theirs = {(normal_form(o.sample.text), o.sample.label): o for o in other.labeled}
+        keyed = ((o, theirs.get((normal_form(o.sample.text), o.sample.label))) for o in self.labeled)
+        pairs = [(before, now) for before, now in keyed if now is not None]
+        names = [now.sample.case_name for _, now in pairs]
+        moved = [now.correct - before.correct for before, now in pairs]
+        return PairedComparison(
+            before=sum(before.correct for before, _ in pairs),
+            fixed=tuple(name for name, step in zip(names, moved, strict=True) if step > 0),
+            broken=tuple(name for name, step in zip(names, moved, strict=True) if step < 0),
+            shared=len(pairs),
+            unpaired=(len(self.labeled) - len(pairs), len(other.labeled) - len(pairs)),
+            usd=(
+                _mean([self.usd_by_case[before.sample.case_name] for before, _ in pairs]),
+                _mean([other.usd_by_case[name] for name in names]),
+            ),
+            seconds=(_mean([before.seconds for before, _ in pairs]), _mean([now.seconds for _, now in pairs])),
+        )
+
     def to_frame(self) -> pd.DataFrame:
-        """Return the outcomes as a pandas frame, one row a sample, indexed by case."""
+        """Return the outcomes as a pandas frame, one row a sample, indexed by case.
+
+        Where no label could be read, ``predicted`` is ``(missing)``, which scikit-learn takes as one more label;
+        so it is where there is no reply, and ``status`` says so. ``usd`` is what the reply costs, whenever it was
+        paid. The data file's other columns follow as text; one that has a name of ours is called ``data_<name>``.
+        """
         import pandas as pd
 
-        columns = ("case", "text", "label", "predicted", "status", "canonical", "reply", "note", "error")
-        rows = [
-            (
-                s.case_name,
-                s.text,
-                s.label,
-                o.predicted,
-                o.status,
-                s.canonical,
-                o.reply and o.reply.text,
-                s.note,
-                o.error,
-            )
-            for o in self.outcomes
-            for s in (o.sample,)
-        ]
-        return pd.DataFrame(rows, columns=list(columns)).set_index("case")
+        rows = [self._row(outcome) for outcome in self.outcomes]
+        ours = dict.fromkeys(self._row(Outcome(Sample("", "", ""))))
+        others = dict.fromkeys(name for outcome in self.outcomes for name in outcome.sample.columns)
+        names = {name: f"data_{name}" if name in ours else name for name in others}
+        for row, outcome in zip(rows, self.outcomes, strict=True):
+            row.update({names[name]: cell for name, cell in outcome.sample.columns.items()})
+        return pd.DataFrame(rows, columns=[*ours, *names.values()]).set_index("case")
+
+    def _row(self, outcome: Outcome) -> dict[str, object]:
+        sample, reply = outcome.sample, outcome.reply
+        return {
+            "case": sample.case_name,
+            "text": sample.text,
+            "label": sample.label,
+            "predicted": MISSING if outcome.predicted is None else outcome.predicted,
+            "kind": "canonical" if sample.canonical else "labeled",
+            "status": outcome.status,
+            "reply": reply.text if reply else None,
+            "input_tokens": reply.input_tokens if reply else None,
+            "output_tokens": reply.output_tokens if reply else None,
+            "seconds": outcome.seconds,
+            "usd": self.usd_by_case.get(sample.case_name),
+            "model": self.model,
+            "note": sample.note,
+            "error": outcome.error,
+        }
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """Return the mean of figures that are all known; ``None`` where one is not, or there are none."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known and len(known) == len(values) else None
 
 
 _SHOWN_DETAILS = 3

@@ -21,14 +21,16 @@ from pydantic import (
     GetJsonSchemaHandler,
     StringConstraints,
     Tag,
+    ValidationError,
     WithJsonSchema,
     field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
+from pytest_promptfit.errors import PromptfitError
 from pytest_promptfit.prompts.labels import DEFAULT_EXTRACT, MISSING, ExtractField
-from pytest_promptfit.text import listed, nfc
+from pytest_promptfit.text import listed, nfc, short
 
 if TYPE_CHECKING:
     from pydantic.config import JsonDict, JsonValue
@@ -155,6 +157,17 @@ class ModelSpec(BaseModel):
 
     def __str__(self) -> str:
         return f"{self.provider}/{self.name}"
+
+
+def model_named(name: str) -> ModelSpec:
+    """Return the model of ``provider/name``; raise PromptfitError where that is none."""
+    try:
+        return ModelSpec.model_validate(name)
+    except ValidationError:
+        providers = listed(PROVIDER_NAMES)
+        raise PromptfitError(
+            f"{short(name)}: expected PROVIDER/NAME, such as openai/gpt-6-luna, with one of the providers {providers}"
+        ) from None
 
 
 TextField = Literal["system_prompt", "user_prompt_prefix", "user_prompt_suffix", "bot_reply_prefix"]

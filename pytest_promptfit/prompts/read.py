@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from pytest_promptfit.errors import PromptFileError
 from pytest_promptfit.prompts import github as github_prompt
-from pytest_promptfit.prompts.model import SECRET, NearestExamples, PromptConfig
+from pytest_promptfit.prompts.model import SECRET, NearestExamples, PromptConfig, model_named
 from pytest_promptfit.prompts.yaml_source import YamlSource
 from pytest_promptfit.text import nearest, short, shown_key
 
@@ -28,10 +28,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class ParsedPrompt:
-    """A prompt file as it was read: the validated values, and the lines they stand in."""
+    """A prompt file as it was read: the validated values, and the lines they stand in.
+
+    ``instead_of`` is the model that the file names, where ``config`` has another one: see ``under_model``.
+    """
 
     config: PromptConfig
     source: YamlSource
+    instead_of: str = ""
 
     @property
     def path(self) -> Path:
@@ -42,6 +46,11 @@ class ParsedPrompt:
     def name(self) -> str:
         """The prompt's name: as said in the file, else the file's stem."""
         return self.config.name or stem_of(self.path)
+
+    @property
+    def other_model(self) -> str:
+        """The model that is asked, where it is not the file's own; else ``""``."""
+        return str(self.config.model) if self.instead_of else ""
 
     def line(self, *place: str | int) -> int:
         """Return the line of a value of the file, from 1."""
@@ -64,6 +73,21 @@ def parse_prompt_file(path: Path) -> ParsedPrompt:
         return ParsedPrompt(PromptConfig.model_validate(value), source)
     except ValidationError as error:
         raise PromptFileError("\n".join(_mistakes(error, source))) from None
+
+
+def under_model(parsed: ParsedPrompt, name: str) -> ParsedPrompt:
+    """Return the prompt file as it asks the model of ``provider/name``, or as it is where that is its own model.
+
+    At the file's own provider all else that it says of its model holds for the other one too (``base_url``,
+    ``api_key_env``, parameters, limits): it is another name at the same server. Another provider's own is asked. The
+    file's ``params`` are sent to either. Raises PromptfitError where ``name`` is no model.
+    """
+    own, other = parsed.config.model, model_named(name)
+    if str(other) == str(own):
+        return parsed
+    if other.provider == own.provider:
+        other = own.model_copy(update={"name": other.name})
+    return ParsedPrompt(parsed.config.model_copy(update={"model": other}), parsed.source, instead_of=str(own))
 
 
 def stem_of(path: Path) -> str:

@@ -9,8 +9,8 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from numbers import Integral
 from operator import itemgetter
@@ -25,7 +25,7 @@ from pytest_promptfit.prompts.tables import Row, read_rows
 from pytest_promptfit.text import nearest, nfc, short, shown_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Container, Iterable, Iterator
 
     from pytest_promptfit.prompts.model import InlineSample
     from pytest_promptfit.prompts.read import ParsedPrompt
@@ -52,7 +52,10 @@ _NO = {"", "0", "false", "no", "n"}
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """A text and the label it should get, with the place it was read from."""
+    """A text and the label it should get, with the place it was read from.
+
+    ``columns`` are the cells of its data file that are none of these.
+    """
 
     id: str
     text: str
@@ -61,6 +64,7 @@ class Sample:
     canonical: bool = False
     path: str = ""
     line: int = 1
+    columns: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def case_name(self) -> str:
@@ -226,6 +230,8 @@ def _rows(parsed: ParsedPrompt, source: SampleSource, path: Path, place: tuple[s
     note_of = reader.column("note", note or None)
     id_of = reader.column("id", source.id) if source.id else None
     canonical_of = reader.column("canonical", canonical or None)
+    taken = {source.text, source.label, source.note or "note", source.id, source.canonical or "canonical"}
+    others = [name for name in columns if name not in taken] if is_own else []
     shown = str(path)
     for row in rows:
         cells, canonical = row.cells, canonical_of(row.cells)
@@ -233,7 +239,14 @@ def _rows(parsed: ParsedPrompt, source: SampleSource, path: Path, place: tuple[s
         if not is_canonical and canonical.strip().casefold() not in _NO:
             raise PromptFileError(f"{path}:{row.line}: canonical: {short(canonical)}: expected yes or no")
         sample = Sample(
-            "", text_of(cells), one_label(label_of(cells)), note_of(cells).strip(), is_canonical, shown, row.line
+            "",
+            text_of(cells),
+            one_label(label_of(cells)),
+            note_of(cells).strip(),
+            is_canonical,
+            shown,
+            row.line,
+            {name: cells[name] for name in others},
         )
         yield _checked(sample, id_of(cells) if id_of else None)
 
@@ -281,9 +294,9 @@ def _checked(sample: Sample, own_id: str | None) -> Sample:
         raise PromptFileError(f"{sample.place}: label: empty: expected the label of {_cut(sample.text)}")
     if sample.label == MISSING:
         raise PromptFileError(f"{sample.place}: label: {MISSING!r}: expected another label: this one stands for none")
-    for field, value in (("text", sample.text), ("label", sample.label), ("note", sample.note)):
+    for part, value in (("text", sample.text), ("label", sample.label), ("note", sample.note)):
         if not value.isascii() and _SURROGATE.search(value):
-            raise PromptFileError(f"{sample.place}: {field}: half a surrogate pair: expected whole characters")
+            raise PromptFileError(f"{sample.place}: {part}: half a surrogate pair: expected whole characters")
     if own_id is None:
         return sample
     # As ``path::id`` can select it: no brackets, no ``::``, no control characters.
