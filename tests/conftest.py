@@ -21,7 +21,7 @@ OURS = ("plugin.session", "providers.asking", "providers.http", "providers.opena
 OURS += ("cassettes.recorder", "cassettes.transport")
 # Those made of compiled parts cannot even be loaded twice in one process.
 THEIRS = ("numpy", "pandas", "scipy.sparse", "sklearn.feature_extraction.text", "sklearn.metrics")
-THEIRS += ("genai_prices", "httpcore2", "openai", "vcr.serialize")
+THEIRS += ("filelock", "genai_prices", "httpcore2", "openai", "vcr.serialize", "xdist.dsession")
 for _module in (*THEIRS, *(f"pytest_promptfit.{name}" for name in OURS)):
     importlib.import_module(_module)
 
