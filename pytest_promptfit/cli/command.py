@@ -1,4 +1,4 @@
-"""The ``promptfit`` command: its arguments, and what they call. What it does: ``init``, ``show``, ``why``."""
+"""The ``promptfit`` command: its arguments, and what they call. What each does lives in the module of its name."""
 
 from __future__ import annotations
 
@@ -45,6 +45,10 @@ def main(arguments: list[str] | None = None) -> int:
             from pytest_promptfit.cli.why import why
 
             lines = why(**chosen)
+        elif command == "compare":
+            from pytest_promptfit.cli.compare import compare
+
+            lines = compare(**chosen)
         else:
             from pytest_promptfit.prompts.read import json_schema
 
@@ -111,16 +115,45 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("prompt", metavar="PROMPT", help="a prompt file, or path::case as pytest writes it")
     show.add_argument("--sample", metavar="ID", help="the id of a sample (default: the first one)")
     show.add_argument("--json", action="store_true", dest="as_json", help="print the JSON body alone")
-    show.add_argument(
+    _add_cassettes(show)
+    about = "compare prompt files, or one under several models"
+    compare = commands.add_parser(
+        "compare",
+        help=about,
+        description=f"{about.capitalize()}, on the samples that they share, by a paired test. Replays what is "
+        "recorded, and asks for the rest with --record.",
+    )
+    compare.add_argument("prompts", nargs="+", type=Path, metavar="PROMPT", help="prompt files")
+    compare.add_argument(
+        "--model",
+        action="append",
+        default=[],
+        dest="models",
+        metavar="PROVIDER/NAME",
+        help="ask this model instead of the file's own; may be given several times (one file and one model: it is "
+        "compared with the file's own)",
+    )
+    compare.add_argument("--record", action="store_true", help="ask the models for the replies that are not recorded")
+    _add_limits(compare)
+    compare.add_argument(
+        "--concurrency", type=_positive, metavar="N", help="with --record: calls in flight at once (default: 16)"
+    )
+    compare.add_argument("--json", action="store_true", dest="as_json", help="print JSON, for machines")
+    compare.add_argument("--html", type=Path, metavar="FILE", help="write a page with the samples on which they differ")
+    _add_cassettes(compare)
+    _add_why(commands)
+    about = "print the JSON Schema of the prompt file, for editors"
+    commands.add_parser("schema", help=about, description=f"{about.capitalize()}.")
+    return parser
+
+
+def _add_cassettes(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--cassettes",
         type=Path,
         metavar="FOLDER",
         help="where the replies are recorded (default: cassettes in the project's root)",
     )
-    _add_why(commands)
-    about = "print the JSON Schema of the prompt file, for editors"
-    commands.add_parser("schema", help=about, description=f"{about.capitalize()}.")
-    return parser
 
 
 def _add_why(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -138,26 +171,25 @@ def _add_why(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         dest="asks",
         help="ask the model for the replies that are not recorded, the most promising first",
     )
+    _add_limits(why)
     why.add_argument(
-        "--max-calls", type=_positive, metavar="N", help="with --record: stop after N calls; what was paid for is kept"
+        "--samples", type=_positive, metavar="N", help="labeled samples to take at most, a balanced draw (default: 200)"
     )
-    why.add_argument(
+    why.add_argument("--json", action="store_true", dest="as_json", help="print JSON, which names all samples")
+    _add_cassettes(why)
+
+
+def _add_limits(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--budget",
         type=_usd,
         metavar="USD",
         help="with --record: stop before this much is spent; what was paid for is kept",
     )
-    why.add_argument("--allow-ci", action="store_true", help="allow --record although CI is set")
-    why.add_argument(
-        "--samples", type=_positive, metavar="N", help="labeled samples to take at most, a balanced draw (default: 200)"
+    parser.add_argument(
+        "--max-calls", type=_positive, metavar="N", help="with --record: stop after N calls; what was paid for is kept"
     )
-    why.add_argument("--json", action="store_true", dest="as_json", help="print JSON, which names all samples")
-    why.add_argument(
-        "--cassettes",
-        type=Path,
-        metavar="FOLDER",
-        help="where the replies are recorded (default: cassettes in the project's root)",
-    )
+    parser.add_argument("--allow-ci", action="store_true", help="allow --record although CI is set")
 
 
 def _usd(text: str) -> float:

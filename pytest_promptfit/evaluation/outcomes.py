@@ -149,6 +149,15 @@ class Evaluation:
         spec = ModelSpec.model_validate({"provider": provider, "name": name, "base_url": self.base_url})
         return {name: reply_usd(spec, one.reply) if one.reply else None for name, one in self.by_case.items()}
 
+    @property
+    def per_call(self) -> tuple[float | None, float | None]:
+        """USD and seconds of a call, on average over the labeled samples; ``None`` where that is not known."""
+        return self._mean_call(self.labeled)
+
+    def _mean_call(self, outcomes: Sequence[Outcome]) -> tuple[float | None, float | None]:
+        usd = _mean([self.usd_by_case[outcome.sample.case_name] for outcome in outcomes])
+        return usd, _mean([outcome.seconds for outcome in outcomes])
+
     def compare(self, other: Evaluation) -> PairedComparison:
         """Return what changes from this evaluation to ``other``: of the prompt, of the model, or of both."""
         theirs = {(normal_form(o.sample.text), o.sample.label): o for o in other.labeled}
@@ -156,17 +165,16 @@ class Evaluation:
         pairs = [(before, now) for before, now in keyed if now is not None]
         names = [now.sample.case_name for _, now in pairs]
         moved = [now.correct - before.correct for before, now in pairs]
+        usd_before, seconds_before = self._mean_call([before for before, _ in pairs])
+        usd_now, seconds_now = other._mean_call([now for _, now in pairs])
         return PairedComparison(
             before=sum(before.correct for before, _ in pairs),
             fixed=tuple(name for name, step in zip(names, moved, strict=True) if step > 0),
             broken=tuple(name for name, step in zip(names, moved, strict=True) if step < 0),
             shared=len(pairs),
             unpaired=(len(self.labeled) - len(pairs), len(other.labeled) - len(pairs)),
-            usd=(
-                _mean([self.usd_by_case[before.sample.case_name] for before, _ in pairs]),
-                _mean([other.usd_by_case[name] for name in names]),
-            ),
-            seconds=(_mean([before.seconds for before, _ in pairs]), _mean([now.seconds for _, now in pairs])),
+            usd=(usd_before, usd_now),
+            seconds=(seconds_before, seconds_now),
         )
 
     def to_frame(self) -> pd.DataFrame:

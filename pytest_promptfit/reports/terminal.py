@@ -110,16 +110,16 @@ def without_reply_lines(result: PromptResult, relative: Callable[[str], str]) ->
     if not found:
         return
     if evaluation.unrecorded is None:
-        yield from _cause_lines(found, evaluation, "without a reply")
+        yield from cause_lines(found, evaluation, "without a reply")
         if any(outcome.reply is None and outcome.asking_helps for outcome in evaluation.outcomes):
             yield f"again:   pytest --promptfit --promptfit-record {_typed(evaluation, relative)}"
         return
     if evaluation.unrecorded.is_everything:
         yield from first_steps(result, relative)
         return
-    yield from _cause_lines(found, evaluation, "not recorded")
+    yield from cause_lines(found, evaluation, "not recorded")
     yield f"record:  pytest --promptfit --promptfit-record {_typed(evaluation, relative)}"
-    yield f"         {_what_it_takes(evaluation.unrecorded)}"
+    yield f"         {what_it_takes(evaluation.unrecorded)}"
 
 
 def first_steps(result: PromptResult, relative: Callable[[str], str]) -> Iterator[str]:
@@ -128,7 +128,7 @@ def first_steps(result: PromptResult, relative: Callable[[str], str]) -> Iterato
     assert unrecorded is not None
     path = _typed(evaluation, relative)
     why = ", though there is a baseline: was its cassette folder committed?" if result.comparison else " yet."
-    yield f"nothing is recorded{why} Recording takes {_what_it_takes(unrecorded)}."
+    yield f"nothing is recorded{why} Recording takes {what_it_takes(unrecorded)}."
     yield f"record:  pytest --promptfit --promptfit-record {path}"
     if result.comparison:
         yield f"then:    pytest --promptfit {path}  (replays, and compares with the baseline)"
@@ -136,12 +136,13 @@ def first_steps(result: PromptResult, relative: Callable[[str], str]) -> Iterato
         yield f"then:    pytest --promptfit --promptfit-update {path}  (accepts the outcomes as baseline; commit it)"
 
 
-def _what_it_takes(unrecorded: Unrecorded) -> str:
+def what_it_takes(unrecorded: Unrecorded) -> str:
+    """Return what recording takes, and what has to be done first."""
     obstacle = f"; first: {plain(unrecorded.obstacle).rstrip('.')}" if unrecorded.obstacle else ""
     return f"{unrecorded.estimate.shown}{obstacle}"
 
 
-def _cause_lines(found: Sequence[tuple[str, int]], evaluation: Evaluation, what: str) -> Iterator[str]:
+def cause_lines(found: Sequence[tuple[str, int]], evaluation: Evaluation, what: str) -> Iterator[str]:
     """Yield how many samples have no reply and why: ``60 of 60 not recorded: system_prompt changed``."""
     missing = sum(count for _, count in found)
     head = f"{missing:,} of {len(evaluation.outcomes):,} {what}"

@@ -91,7 +91,7 @@ def test_the_table_names_every_option(pytester: pytest.Pytester) -> None:
     assert re.findall(r"ini `(\w+)`", table) == re.findall(r"^ +(promptfit_\w+) \(", said, re.MULTILINE)
 
 
-@pytest.mark.parametrize("command", ["init", "show", "why"])
+@pytest.mark.parametrize("command", ["init", "show", "compare", "why"])
 def test_every_option_of_the_command_is_told(command: str, tmp_path: Path) -> None:
     said = command_line.promptfit(command, "--help", cwd=tmp_path).out
     told = PAGES["command.md"]
@@ -189,6 +189,17 @@ def test_the_scripts_run(
     monkeypatch.chdir(ROOT)
     exec(compile(script, "README.md", "exec"), {})
     assert capsys.readouterr().out == "125 of 164\n"
+
+
+def test_the_comparison_shown_is_the_real_one(examples: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (shown,) = blocks("text", "compare.md")
+    (_, *arguments) = next(words for block in blocks("console", "compare.md") for words in commands(block))
+    assert shown in command_line.promptfit(*arguments, cwd=examples).out
+    (script,) = blocks("python", "compare.md")
+    exec(compile(script, "compare.md", "exec"), {})
+    out = capsys.readouterr().out
+    assert out.startswith("102 12 True\n")
+    assert "macro avg" in out
 
 
 def test_the_hooks_shown_are_those_that_other_tests_run() -> None:

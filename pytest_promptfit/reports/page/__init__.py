@@ -62,12 +62,16 @@ def write(
 
     ``changes`` are those of the prompt files, by path; ``price`` says what a call costs.
     """
-    text = page(results, tuned, relative, changes, price)
+    write_page(path, page(results, tuned, relative, changes, price), "--promptfit-report")
+
+
+def write_page(path: Path, text: str, option: str) -> None:
+    """Write a page whole or not at all; raise PromptfitError, which names the ``option``, when it cannot be written."""
     try:
         write_atomically(path, text)
     except OSError as error:
         hint = "" if path.parent.is_dir() else f": create the folder {path.parent} first"
-        raise PromptfitError(f"--promptfit-report {path}: cannot be written: {error.strerror or error}{hint}") from None
+        raise PromptfitError(f"{option} {path}: cannot be written: {error.strerror or error}{hint}") from None
 
 
 def page(
@@ -92,19 +96,27 @@ def page(
     ]
     tunings = [tuning_view(tuning, number, results, relative) for number, tuning in enumerate(tuned, 1)]
     names = [view.name for view in prompts] or [tuning.path for tuning in tunings]
-    style, script = _own("page.css"), _own("page.js")
-    text = _ENVIRONMENT.get_template("page.html.jinja").render(
+    return rendered(
+        "page.html.jinja",
         title=names[0] if len(names) == 1 else f"{len(names)} prompts",
         prompts=prompts,
         overview=worst_first(prompts),
         minis=accuracy_pictures({view.number: view.standing for view in prompts if view.standing}),
         tunings=tunings,
         overall=overall([view.verdict for view in prompts], sum(view.fails for view in prompts)),
+        cases=block((view.name, view.path, view.label_names, view.cases) for view in prompts),
+    )
+
+
+def rendered(template: str, **values: object) -> str:
+    """Return a page made of one of the templates, in our style and under our policy."""
+    style, script = _own("page.css"), _own("page.js")
+    text = _ENVIRONMENT.get_template(template).render(
         version=version("pytest-promptfit"),
         policy=POLICY.format(style=_hash(style), script=_hash(script)),
         style=style,
         script=script,
-        cases=block((view.name, view.path, view.label_names, view.cases) for view in prompts),
+        **values,
     )
     # Text is visible as it is; half a character in a tooltip or a name is no UTF-8.
     return text.encode("utf-8", "replace").decode()

@@ -99,9 +99,17 @@ def accuracy_picture(standing: Standing, shares: Sequence[float] = ()) -> Interv
     )
 
 
-def _interval(kind: Literal["now", "before"], right: int, total: int, *, place: Place) -> Interval:
+def accuracies_picture(counts: Mapping[str, tuple[int, int]]) -> Intervals:
+    """Return several accuracies above one axis: right answers and all, by name."""
+    low, high = _domain([share for standing in map(Standing, counts.values()) for share in standing.shares])
+    place = Place(low, high, 0, 100)
+    rows = tuple(_interval("now", *count, place=place, name=name) for name, count in counts.items())
+    return Intervals(rows, _share_ticks(low, high, place), None)
+
+
+def _interval(kind: Literal["now", "before"], right: int, total: int, *, place: Place, name: str = "") -> Interval:
     low, high = wilson_interval(right, total)
-    name = {"now": "This run", "before": "Baseline"}[kind]
+    name = name or {"now": "This run", "before": "Baseline"}[kind]
     bounds = f"{percent(low)} to {percent(high)}"
     return Interval(name, percent(right / total), place(right / total), place(low), place(high), kind, bounds)
 
