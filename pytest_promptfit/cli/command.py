@@ -7,7 +7,7 @@ import io
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,28 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):  # no text is a reason to fail, whatever the terminal can show
             stream.reconfigure(errors="backslashreplace")
     try:
-        # Only what the command needs is imported.
-        if command == "init":
-            from pytest_promptfit.cli.init import init
-
-            lines: Iterable[str] = init(**chosen)
-        elif command == "show":
-            from pytest_promptfit.cli.show import show
-
-            lines = show(**chosen)
-        elif command == "why":
-            from pytest_promptfit.cli.why import why
-
-            lines = why(**chosen)
-        elif command == "compare":
-            from pytest_promptfit.cli.compare import compare
-
-            lines = compare(**chosen)
-        else:
-            from pytest_promptfit.prompts.read import json_schema
-
-            lines = [json.dumps(json_schema(), indent=2)]
-        for line in lines:
+        for line in _lines(command, chosen):
             print(line)
         sys.stdout.flush()
     except PromptfitError as error:
@@ -65,6 +44,29 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.close()
         return 1
     return 0
+
+
+def _lines(command: str, chosen: dict[str, Any]) -> Iterable[str]:
+    """Return what a command prints; only what it needs is imported."""
+    if command == "init":
+        from pytest_promptfit.cli.init import init
+
+        return init(**chosen)
+    if command == "show":
+        from pytest_promptfit.cli.show import show
+
+        return show(**chosen)
+    if command == "why":
+        from pytest_promptfit.cli.why import why
+
+        return why(**chosen)
+    if command == "compare":
+        from pytest_promptfit.cli.compare import compare
+
+        return compare(**chosen)
+    from pytest_promptfit.prompts.read import json_schema
+
+    return [json.dumps(json_schema(), indent=2)]
 
 
 def _parser() -> argparse.ArgumentParser:
