@@ -112,6 +112,11 @@ class Evaluation:
     base_url: str | None = None
     instead_of: str = ""
 
+    @property
+    def other_model(self) -> str:
+        """The model that was asked, where it is not the prompt file's own; else ``""``."""
+        return self.model if self.instead_of else ""
+
     @cached_property
     def by_case(self) -> dict[str, Outcome]:
         """The outcomes by the name of their case."""

@@ -56,6 +56,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help_of_other="Accept them although the regression gate fails.",
     )
     group.addoption(
+        "--promptfit-model",
+        metavar="PROVIDER/NAME",
+        help="Ask this model instead of the files' own, and compare it with their baselines, which stay as they are. "
+        "Its replies are kept apart.",
+    )
+    group.addoption(
         "--promptfit-against",
         action="append",
         metavar="REF",
@@ -208,6 +214,7 @@ def _refuse_without_the_flag(config: pytest.Config) -> None:
         config,
         "--promptfit-record",
         "--promptfit-update",
+        "--promptfit-model",
         "--promptfit-against",
         "--promptfit-accept-contract",
         "--promptfit-prune",
@@ -234,12 +241,26 @@ def _refuse_writing(config: pytest.Config) -> None:
     for name in _given(config, *limits):
         instead = "; a tuning run is limited by tune.budget in the prompt file" if option.promptfit_tune else ""
         raise pytest.UsageError(f"{name} needs --promptfit-record{instead}")
+    _refuse_with_another_model(config)
     for name in _given(config, *(WRITING if option.tune_dry_run else ())):
         raise pytest.UsageError(f"{name} and --tune-dry-run: a dry run asks and writes nothing: leave out one")
     if os.environ.get("CI", "").lower() in ("", "0", "false") or option.promptfit_allow_ci:
         return
     for name in _given(config, *WRITING, *(() if option.tune_dry_run else ("--tune",))):
         raise pytest.UsageError(f"{name} is refused while CI is set: add --promptfit-allow-ci if that is meant")
+
+
+def _refuse_with_another_model(config: pytest.Config) -> None:
+    """Refuse what would write, or judge by, the files' own model while another one is asked."""
+    if config.option.promptfit_model is None:
+        return
+    why = {
+        "--promptfit-update": "the baseline is that of the file's own model",
+        "--promptfit-against": "a version is compared under its own model",
+        "--tune": "tuning is for the file's own model",
+    }
+    for name in _given(config, *why):
+        raise pytest.UsageError(f"{name} and --promptfit-model: {why[name]}, and stays as it is: leave out one")
 
 
 def _positive(name: str, text: str) -> int:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import os
 import time
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from pytest_promptfit.errors import PromptfitError
-from pytest_promptfit.prompts.read import parse_prompt_file
+from pytest_promptfit.prompts.read import parse_prompt_file, under_model
 from pytest_promptfit.providers.usage import Pace
 from pytest_promptfit.reports import github, terminal, tuning
 from pytest_promptfit.reports import machine as json_report
@@ -66,7 +66,8 @@ class Reports:
         if target and not self._config.option.collectonly:
             from pytest_promptfit.reports import page as html
 
-            html.write(target, self.results, self.tunings, self._relative, changes=self._changes, price=price_of_call)
+            price = partial(price_of_call, model=self._config.option.promptfit_model)
+            html.write(target, self.results, self.tunings, self._relative, changes=self._changes, price=price)
 
     def write_job_summary(self) -> None:
         """Append to GitHub's job summary where there is one; raise PromptfitError when it cannot be written."""
@@ -227,15 +228,19 @@ def progress_line(done: int, total: int, pace: Pace, width: int = 24) -> str:
     return f"asking [{'#' * filled}{'.' * (width - filled)}] {done}/{total}{said}"
 
 
-def price_of_call(path: str, tokens_in: float, tokens_out: float) -> float | None:
-    """Return what so many tokens of a prompt file's model cost in USD; ``None`` where nobody knows or it is local."""
+def price_of_call(path: str, tokens_in: float, tokens_out: float, *, model: str | None = None) -> float | None:
+    """Return what so many tokens of a prompt file's model, or of ``model``, cost in USD.
+
+    ``None`` where nobody knows or it is local.
+    """
     from pytest_promptfit.providers.usage import cost_usd
 
     try:
-        model = parse_prompt_file(Path(path)).config.model
+        parsed = parse_prompt_file(Path(path))
+        spec = (under_model(parsed, model) if model else parsed).config.model
     except PromptfitError:
         return None
-    return None if model.provider == "local" else cost_usd(model, round(tokens_in), round(tokens_out))
+    return None if spec.provider == "local" else cost_usd(spec, round(tokens_in), round(tokens_out))
 
 
 def _is_on_github() -> bool:

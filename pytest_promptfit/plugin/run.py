@@ -22,7 +22,7 @@ from pytest_promptfit.evaluation.gates import gate_names
 from pytest_promptfit.evaluation.verdicts import PromptResult, Reference, UpdateMode, judge, settled
 from pytest_promptfit.files import leads_outside
 from pytest_promptfit.prompts.pool import pool_of, pool_path
-from pytest_promptfit.prompts.read import ParsedPrompt, parse_prompt_file
+from pytest_promptfit.prompts.read import ParsedPrompt, parse_prompt_file, under_model
 from pytest_promptfit.prompts.samples import Sample, SampleSet, data_path, read_samples
 from pytest_promptfit.providers.own import OURS
 from pytest_promptfit.providers.wire import refuse_keys
@@ -46,6 +46,8 @@ class RunSettings:
     root: Path
     where: Where = field(default_factory=Where)
     against: References | None = None
+    model: str | None = None
+    """The model that is asked instead of the files' own."""
     update: UpdateMode = "no"
     prune: bool = False
     asking: Asking | None = None
@@ -84,7 +86,9 @@ class PromptRun:
         with told_in_one_line(self.path):
             self._warn_of_outside(self.path, warn)
             self.parsed = parse_prompt_file(self.path)
-            self.recordings = self._settings.where.of(self.path, self.parsed.name)
+            if self._settings.model is not None:
+                self.parsed = under_model(self.parsed, self._settings.model)
+            self.recordings = self._settings.where.of(self.path, self.parsed.name, self.parsed.other_model)
             self._warn_of_outside(data_path(self.parsed), warn)
             self._warn_of_outside(pool_path(self.parsed), warn)
             self._warn_of_outside(baseline_path(self.path), warn)
@@ -156,6 +160,9 @@ class PromptRun:
             prune=self._settings.prune,
             custom=self._custom,
         )
+        if evaluation.instead_of:
+            said = f"asked {evaluation.model} instead of {evaluation.instead_of}"
+            evaluation = replace(evaluation, notes=(f"{said}: the baseline stays as it is", *evaluation.notes))
         result = judge(
             evaluation,
             self.baseline,

@@ -29,6 +29,7 @@ from pytest_promptfit.plugin.selection import (
     refuse_other_names,
     where_prompts_are,
 )
+from pytest_promptfit.prompts.model import model_named
 from pytest_promptfit.text import plain, relative_to, with_short_paths
 from pytest_promptfit.tuning.result import TuneFailure
 
@@ -65,6 +66,7 @@ class PromptfitSession:
             root=config.rootpath,
             where=_where(config),
             against=self._read_against(),
+            model=self._read_model(),
             update=option.promptfit_update or "no",
             prune=option.promptfit_prune,
             asking=self._read_asking(),
@@ -188,7 +190,7 @@ class PromptfitSession:
             partial(
                 distributed.bring_home,
                 files,
-                self._settings.where.of(Path(path), self._worker_results[path].evaluation.name),
+                distributed.folder_of(self._worker_results[path].evaluation, self._settings.where),
             )
             for path, files in self._recordings.items()
         ]
@@ -304,6 +306,15 @@ class PromptfitSession:
 
     def _relative(self, path: str) -> str:
         return relative_to(path, self._folder)
+
+    def _read_model(self) -> str | None:
+        name: str | None = self._config.option.promptfit_model
+        if name is not None:
+            try:
+                model_named(name)
+            except PromptfitError as error:
+                raise pytest.UsageError(f"--promptfit-model {plain(str(error))}") from None
+        return name
 
     def _read_against(self) -> References | None:
         names = tuple(dict.fromkeys(self._config.option.promptfit_against or ()))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from pytest_promptfit.cassettes.where import Where
+    from pytest_promptfit.evaluation.outcomes import Evaluation
 
 ONE_WORKER_A_FILE = ("loadgroup", "loadfile", "loadscope")
 """The ways of pytest-xdist to hand out cases that leave all cases of a prompt file on one worker."""
@@ -80,9 +81,14 @@ def recordings_of(results: Sequence[PromptResult], where: Where) -> dict[str, di
     """Return the cassette files of the prompts that were run, by the prompt files' paths."""
     found = {}
     for evaluation in (result.evaluation for result in results):
-        folder = where.of(Path(evaluation.path), evaluation.name)
+        folder = folder_of(evaluation, where)
         found[evaluation.path] = {path.name: path.read_bytes().decode() for path in cassette_paths(folder)}
     return found
+
+
+def folder_of(evaluation: Evaluation, where: Where) -> Path:
+    """Return the folder of the recordings that an evaluation rests on."""
+    return where.of(Path(evaluation.path), evaluation.name, evaluation.other_model)
 
 
 def bring_home(files: Mapping[str, str], folder: Path) -> None:

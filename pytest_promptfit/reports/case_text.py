@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pytest_promptfit.evaluation.gates import GateResult
-    from pytest_promptfit.evaluation.outcomes import Outcome
+    from pytest_promptfit.evaluation.outcomes import Evaluation, Outcome
     from pytest_promptfit.evaluation.verdicts import PromptResult
 
 
@@ -49,7 +49,7 @@ def failure_lines(result: PromptResult, name: str, path: str) -> Iterator[str]:
         yield f"  reply:   {cut(outcome.reply.shown, 300)}"
     if sample.note:
         yield f"  note:    {cut(sample.note, 300)}"
-    quoted = shlex.quote(f"{path}::{name}")
+    quoted = asked_of(result.evaluation, f"{path}::{name}")
     if not outcome.asking_helps:
         return
     if outcome.reply is None:
@@ -73,6 +73,9 @@ def headline(outcome: Outcome) -> str:
 
 def how_to_accept(result: PromptResult, path: str) -> str:
     """Return what makes today's outcomes pass, where that is meant; ``path`` is quoted for a shell."""
+    if result.evaluation.instead_of:
+        model = plain(result.evaluation.model)
+        return f"no baseline is written under another model: name {model} in the file, and accept it then"
     refs = [plain(name) for name in result.worse_than if name in result.against]
     if refs:
         # A git ref keeps its own baseline, whatever is written here.
@@ -82,6 +85,12 @@ def how_to_accept(result: PromptResult, path: str) -> str:
             f"{where} {'have' if len(refs) > 1 else 'has'} it, so a person merges it all the same"
         )
     return f"pytest --promptfit --promptfit-update{'=force' if result.is_worse else ''} {path}"
+
+
+def asked_of(evaluation: Evaluation, path: str) -> str:
+    """Return what follows ``pytest --promptfit`` for a path, quoted for a shell: the model where it is another one."""
+    words = ["--promptfit-model", evaluation.other_model] if evaluation.other_model else []
+    return shlex.join([*words, path])
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from pytest_promptfit.evaluation.gates import listed
 from pytest_promptfit.evaluation.metrics import wilson_interval
 from pytest_promptfit.evaluation.outcomes import count_missing
-from pytest_promptfit.reports.case_text import confused, how_to_accept, said_of_gate
+from pytest_promptfit.reports.case_text import asked_of, confused, how_to_accept, said_of_gate
 from pytest_promptfit.reports.verdict import MANY_PROMPTS, causes, obsolete_replies, verdict_on
 from pytest_promptfit.text import fitted, percent, plain
 
@@ -127,10 +126,11 @@ def first_steps(result: PromptResult, relative: Callable[[str], str]) -> Iterato
     evaluation, unrecorded = result.evaluation, result.evaluation.unrecorded
     assert unrecorded is not None
     path = _typed(evaluation, relative)
-    why = ", though there is a baseline: was its cassette folder committed?" if result.comparison else " yet."
+    is_lost = result.comparison and not evaluation.instead_of
+    why = ", though there is a baseline: was its cassette folder committed?" if is_lost else " yet."
     yield f"nothing is recorded{why} Recording takes {what_it_takes(unrecorded)}."
     yield f"record:  pytest --promptfit --promptfit-record {path}"
-    if result.comparison:
+    if result.comparison or evaluation.instead_of:
         yield f"then:    pytest --promptfit {path}  (replays, and compares with the baseline)"
     else:
         yield f"then:    pytest --promptfit --promptfit-update {path}  (accepts the outcomes as baseline; commit it)"
@@ -156,7 +156,7 @@ def cause_lines(found: Sequence[tuple[str, int]], evaluation: Evaluation, what: 
 
 
 def _typed(evaluation: Evaluation, relative: Callable[[str], str]) -> str:
-    return plain(shlex.quote(relative(evaluation.path)))
+    return plain(asked_of(evaluation, relative(evaluation.path)))
 
 
 def _figures(result: PromptResult) -> Iterator[str]:

@@ -75,7 +75,7 @@ def verdict_on(result: PromptResult) -> Verdict:
     tone, lead, figures = _standing(result)
     fails = result.fails or bool(result.refusal)
     return Verdict(
-        name=plain(result.evaluation.name),
+        name=plain(f"{result.evaluation.name}{f' under {other}' if (other := result.evaluation.other_model) else ''}"),
         tone=tone,
         lead=lead,
         figures=figures,
