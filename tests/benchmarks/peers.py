@@ -245,8 +245,10 @@ def _dspy(place: Place, compiled: Any, *, asks_again: bool) -> Cell:
     with Recorder.open(place.folder / "test") as recorder:
         asker = Asker(place.settings.model, recorder, place)
         with dspy.context(lm=_dspy_model(asker, table.PARAMS), adapter=adapter):
-            right = [int(_says(program, sample.text) == sample.label) for sample in task.test]
-    return table.Cell(task.name, place.row, place.seed, right, table.spent(place), table.spent(place, "test"))
+            said = [_says(program, sample.text) for sample in task.test]
+    right = [int(label == sample.label) for label, sample in zip(said, task.test, strict=True)]
+    tuning, test = table.spent(place), table.spent(place, "test")
+    return table.Cell(task.name, place.row, place.seed, right, tuning, test, unread=said.count(None))
 
 
 def _says(program: Any, text: str) -> str | None:

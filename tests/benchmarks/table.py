@@ -24,7 +24,6 @@ import yaml
 from pytest_promptfit.api import evaluate, tune
 from pytest_promptfit.cassettes.cassette import Cassette
 from pytest_promptfit.prompts.model import ModelSpec
-from pytest_promptfit.prompts.read import parse_prompt_file
 from pytest_promptfit.prompts.samples import Sample, normal_form, text_id
 from pytest_promptfit.providers.wire import provider_of
 from pytest_promptfit.tuning.free_classifier import predictions
@@ -83,7 +82,10 @@ class Spent:
 
 @dataclass(frozen=True)
 class Cell:
-    """What one row of the table comes to on one task, with one seed; ``right`` has 1 or 0 for each test row."""
+    """What one row of the table comes to on one task, with one seed.
+
+    ``right`` has 1 or 0 for each test row; of ``unread`` of them no label could be read from the reply.
+    """
 
     task: str
     row: str
@@ -92,6 +94,7 @@ class Cell:
     tuning: Spent = field(default_factory=Spent)
     test: Spent = field(default_factory=Spent)
     note: str = ""
+    unread: int = 0
 
     @property
     def accuracy(self) -> float:
@@ -165,14 +168,16 @@ def write_prompt(place: Place, system_prompt: str, **more: Any) -> Path:
 
 
 def judged(place: Place, path: Path, *, tuning: Spent | None = None, note: str = "") -> Cell:
-    """Return the cell of a prompt file: it is asked about test, once for all cells that come to the same prompt."""
-    folder = place.work / place.task.name / "test" / parse_prompt_file(path).config.prompt.content_hash
+    """Return the cell of a prompt file: the same request about test is asked once for all cells of the task."""
+    # A server may answer it in another way the next time, and the same prompt would get two figures.
+    folder = place.work / place.task.name / "test"
     given = [(sample.text, sample.label) for sample in place.task.test]
     found = evaluate(path, given, record="missing", cassettes=folder, concurrency=place.concurrency)
     if found.unanswered:
         raise RuntimeError(f"{path}: {len(found.unanswered)} test rows have no reply: {found.unanswered[0].error}")
     right = [int(outcome.correct) for outcome in found.outcomes]
-    return Cell(place.task.name, place.row, place.seed, right, tuning or Spent(), _spent_on_test(found), note)
+    unread = sum(outcome.predicted is None for outcome in found.outcomes)
+    return Cell(place.task.name, place.row, place.seed, right, tuning or Spent(), _spent_on_test(found), note, unread)
 
 
 def _spent_on_test(found: Evaluation) -> Spent:

@@ -56,7 +56,7 @@ def figures(found: Sequence[Cell]) -> list[dict[str, Any]]:
             other = by_place.get((cell.task, row, cell.seed)) or firsts.get((cell.task, row))
             if other is not None and row != cell.row:
                 pair = paired(cell, other)
-                against[row] = {**asdict(pair), "p": round(pair.p_value, 4)}
+                against[row] = {**asdict(pair), "p": float(f"{pair.p_value:.3g}")}
         low, high = wilson_interval(sum(cell.right), len(cell.right))
         listed.append(
             {
@@ -80,7 +80,7 @@ def markdown(found: Sequence[Cell], tasks: Sequence[str], rows: Sequence[str]) -
         shown = [_share(mean(some)) if some else "not run" for some in by_task.values()]
         yield from _line([NAMES[row], *shown, _share(mean(means)) if len(means) == len(tasks) else "–"])
     yield ""
-    columns = ("task", "row", "seed", "right (95 % interval)", "against start", "against ours")
+    columns = ("task", "row", "seed", "right (95 % interval)", "unread", "against start", "against ours")
     columns += ("task calls", "optimizer calls", "tokens", "seconds", "a call, tokens", "a call, seconds")
     yield from _line(columns)
     yield from _line(["---"] * len(columns))
@@ -92,15 +92,20 @@ def _columns(figure: dict[str, Any]) -> Iterator[str]:
     low, high = figure["interval"]
     yield from (figure["task"], NAMES[figure["row"]], str(figure["seed"]))
     yield f"{_share(figure['accuracy'])} ({_share(low)} to {_share(high)})"
+    yield str(figure["unread"])
     for row in ("start", "ours"):
         pair = figure["against"].get(row)
-        yield f"+{pair['fixed']} −{pair['broke']}, p {_share(pair['p'])}" if pair else "–"
+        yield f"+{pair['fixed']} −{pair['broke']}, {_p(pair['p'])}" if pair else "–"
     tuning, test, count = figure["tuning"], figure["test"], len(figure["right"])
     yield from (str(tuning["calls"]), str(tuning["optimizer_calls"]))
     yield f"{tuning['input_tokens'] + tuning['output_tokens']:,}"
     yield f"{tuning['seconds']:.0f}"
     yield f"{(test['input_tokens'] + test['output_tokens']) / count:.0f}"
     yield f"{test['seconds'] / count:.2f}"
+
+
+def _p(value: float) -> str:
+    return "p < .001" if value < 0.001 else f"p {_share(value)}"
 
 
 def _share(share: float) -> str:
