@@ -103,6 +103,7 @@ def forward(
         unrecorded=None if asking else _unrecorded(wire, replies, samples),
         base_url=wire.model.base_url,
         instead_of=parsed.instead_of,
+        slices=parsed.config.sliced_by,
     )
 
 

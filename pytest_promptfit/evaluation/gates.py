@@ -59,6 +59,7 @@ def gate_names(gates: Gates) -> list[str]:
         "accuracy": gates.accuracy is not None,
         "recall": bool(gates.recall),
         "missing": gates.missing is not None,
+        "slices": bool(gates.slices),
         "regression": gates.regression is not None,
     }
     return [name for name, wanted in asked.items() if wanted]
@@ -79,7 +80,11 @@ def judge_floors(gates: Gates, evaluation: Evaluation, *, unselected: int = 0) -
         behind = _cases(outcome for outcome in labeled if not outcome.correct)
         results.append(GateResult("accuracy", accuracy >= gates.accuracy, detail, behind, floor=gates.accuracy))
     if gates.recall:
-        results.append(_judge_recall(gates, evaluation))
+        parts = [
+            (label, floor, [outcome for outcome in labeled if outcome.sample.label == label])
+            for label, floor in gates.recall.items()
+        ]
+        results.append(_judge_parts("recall", parts, labeled))
     if gates.missing is not None:
         unread = [outcome for outcome in labeled if outcome.status == "missing"]
         share = len(unread) / len(labeled)
@@ -88,6 +93,8 @@ def judge_floors(gates: Gates, evaluation: Evaluation, *, unselected: int = 0) -
             f"at most {percent(gates.missing)}"
         )
         results.append(GateResult("missing", share <= gates.missing, detail, _cases(unread)))
+    if gates.slices:
+        results.append(_judge_parts("slices", _slices(gates, evaluation), labeled))
     return results
 
 
@@ -119,21 +126,33 @@ def why_not_judged(evaluation: Evaluation, unselected: int) -> str:
     return "" if evaluation.labeled else "there are no labeled samples"
 
 
-def _judge_recall(gates: Gates, evaluation: Evaluation) -> GateResult:
-    figures, passed, below = [], True, set()
-    by_label = evaluation.confusion.by_label
-    for label, floor in gates.recall.items():
-        metrics = by_label.get(label)
-        if metrics is None or not metrics.support:
-            figures.append(f"{plain(label)}: no samples to show it, floor {percent(floor)}")
+def _slices(gates: Gates, evaluation: Evaluation) -> list[tuple[str, float, Sequence[Outcome]]]:
+    """Return each slice that has a floor: its name, the floor, and its outcomes, if there are any."""
+    found: list[tuple[str, float, Sequence[Outcome]]] = []
+    for column, floors in gates.slices.items():
+        known = {one.value: one.outcomes for one in evaluation.sliced(column)}
+        found += [(f"{column} {value}", floor, known.get(value, ())) for value, floor in floors.items()]
+    return found
+
+
+def _judge_parts(
+    name: str, parts: Sequence[tuple[str, float, Sequence[Outcome]]], labeled: Sequence[Outcome]
+) -> GateResult:
+    """Judge a gate with a floor for each of several parts; one without samples shows nothing, and fails."""
+    figures, passed, below = [], True, set[str]()
+    for title, floor, outcomes in parts:
+        right = sum(outcome.correct for outcome in outcomes)
+        if not outcomes:
+            figures.append(f"{plain(title)}: no samples to show it, floor {percent(floor)}")
             passed = passed and not floor
             continue
-        figures.append(f"{plain(label)}: {percent(metrics.recall)} of {metrics.support}, floor {percent(floor)}")
-        if metrics.recall < floor:
+        share = right / len(outcomes)
+        figures.append(f"{plain(title)}: {percent(share)} of {len(outcomes)}, floor {percent(floor)}")
+        if share < floor:
             passed = False
-            below.add(label)
-    missed = (o for o in evaluation.labeled if not o.correct and o.sample.label in below)
-    return GateResult("recall", passed, "recall " + "; ".join(figures), _cases(missed))
+            below.update(_cases(outcomes))
+    behind = (outcome for outcome in labeled if not outcome.correct and outcome.sample.case_name in below)
+    return GateResult(name, passed, f"{name} {'; '.join(figures)}", _cases(behind))
 
 
 def judge_regression(comparison: Comparison, *, level: float, tests: int = 1) -> GateResult:

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Literal
 
 from pytest_promptfit.chat.missing import Cause, Missing
 from pytest_promptfit.chat.reply import ChatReply
-from pytest_promptfit.evaluation.metrics import Confusion, Paired, count
+from pytest_promptfit.evaluation.metrics import Confusion, Paired, count, wilson_interval
 from pytest_promptfit.prompts.labels import MISSING
 from pytest_promptfit.prompts.model import ModelSpec
 from pytest_promptfit.prompts.samples import Sample, normal_form
 from pytest_promptfit.providers.usage import Estimate, Usage, reply_usd
+from pytest_promptfit.text import nfc
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,10 +92,40 @@ class PairedComparison(Paired):
         return min(1.0, 2 * self.p_of_change)
 
 
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """The labeled samples with a reply that have one value in a further column of their data file."""
+
+    column: str
+    value: str
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def total(self) -> int:
+        """How many there are: at least one."""
+        return len(self.outcomes)
+
+    @property
+    def correct(self) -> int:
+        """How many of them are right."""
+        return sum(outcome.correct for outcome in self.outcomes)
+
+    @property
+    def accuracy(self) -> float:
+        """The share that is right, 0 to 1."""
+        return self.correct / self.total
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % Wilson interval of ``accuracy``."""
+        return wilson_interval(self.correct, self.total)
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """The outcomes of one prompt over its selected samples.
 
+    ``slices`` are the columns of the data file that accuracy is told by.
     ``instead_of`` is the model that the prompt file names, where another one was asked; ``base_url`` is that of the
     model that was.
     """
@@ -111,6 +142,7 @@ class Evaluation:
     unrecorded: Unrecorded | None = None
     base_url: str | None = None
     instead_of: str = ""
+    slices: tuple[str, ...] = ()
 
     @property
     def other_model(self) -> str:
@@ -141,6 +173,20 @@ class Evaluation:
     def confusion(self) -> Confusion:
         """Gold against predicted labels, over the labeled samples."""
         return count(((o.sample.label, o.predicted) for o in self.labeled), self.labels)
+
+    @cached_property
+    def by_slice(self) -> dict[str, list[Slice]]:
+        """The slices by each of the columns in ``slices``; a column that no sample has, as in a script, is left out."""
+        return {column: found for column in self.slices if (found := self.sliced(column))}
+
+    def sliced(self, column: str) -> list[Slice]:
+        """Return the slices by a further column of the data file, the largest first; an empty cell is a value too."""
+        groups: dict[str, list[Outcome]] = {}
+        for outcome in self.labeled:
+            if column in outcome.sample.columns:
+                groups.setdefault(nfc(outcome.sample.columns[column].strip()), []).append(outcome)
+        slices = [Slice(column, value, tuple(outcomes)) for value, outcomes in groups.items()]
+        return sorted(slices, key=lambda one: (-one.total, one.value))
 
     @property
     def accuracy(self) -> float | None:

@@ -139,6 +139,11 @@ def _gates(before: Gates, now: Gates) -> Iterator[Loosened]:
     for label, floor in before.recall.items():
         if now.recall.get(label, 0) < floor:
             yield _moved(f"gate recall of {cut(label, 40)}", floor, now.recall.get(label)), ""
+    for column, floors in before.slices.items():
+        for value, floor in floors.items():
+            kept = now.slices.get(column, {}).get(value)
+            if (kept or 0) < floor:
+                yield _moved(f"gate slices of {cut(column, 40)} {cut(value, 40)}", floor, kept), ""
     if before.missing is not None and (now.missing is None or now.missing > before.missing):
         yield _moved("gate missing", before.missing, now.missing), ""
     if before.regression and (now.regression is None or now.regression.alpha < before.regression.alpha):

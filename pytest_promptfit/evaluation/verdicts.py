@@ -39,6 +39,9 @@ PART = "samples are not selected: run the whole file"
 DESELECTED = "deselected in this run"
 """Why a gate decides nothing whose case is not selected: pytest's exit code does not know it."""
 
+LET_GO = "asked for by no version that judges this run"
+"""Why a gate decides nothing whose removal is accepted: its case was collected before that was known."""
+
 OWN = "its baseline"
 """What the committed baseline beside a prompt file is called where it is compared with."""
 
@@ -92,8 +95,8 @@ class PromptResult:
     """The references of the comparisons that are worse beyond chance, whether or not the gate's case is selected."""
 
     def gate(self, name: str) -> GateResult:
-        """Return the verdict of a gate."""
-        return next(gate for gate in self.gates if gate.name == name)
+        """Return the verdict of a gate; none of one that a version had, and that a person let go of."""
+        return next((gate for gate in self.gates if gate.name == name), GateResult(name, None, LET_GO))
 
     @property
     def comparison(self) -> Comparison | None:

@@ -205,6 +205,7 @@ FOLDER_NAME = r"^[^/\\\x00-\x1f]*[^/\\\x00-\x1f. ]$"
 """Recordings are kept in a folder of the prompt's name."""
 
 Share = Annotated[float, Field(ge=0, le=1, strict=True)]
+Column = Annotated[str, StringConstraints(min_length=1)]
 
 
 MOST_NEAREST = 64
@@ -323,6 +324,9 @@ class Gates(_Strict):
     accuracy: Share | None = None
     recall: dict[Label, Share] = Field(default_factory=dict)
     missing: Share | None = Field(None, description="The largest share of replies without a readable label.")
+    slices: dict[Column, dict[Label, Share]] = Field(
+        default_factory=dict, description="The least accuracy of samples by a further column: {column: {value: floor}}."
+    )
     regression: RegressionGate | None = Field(default_factory=RegressionGate, json_schema_extra=_or_switch)
 
     @field_validator("regression", mode="before")
@@ -383,6 +387,9 @@ class PromptConfig(_Strict):
     )
     samples: SampleSource | None = None
     canonical: tuple[InlineSample, ...] = Field((), description="Samples that must never be got wrong.")
+    slices: tuple[Column, ...] = Field(
+        (), description="Further columns of the data file: accuracy is told for each of their values."
+    )
     gates: Gates = Field(default_factory=Gates)
     cases: Literal["strict", "gated"] = "gated"
     tune: TuneSettings = Field(default_factory=TuneSettings)
@@ -399,6 +406,11 @@ class PromptConfig(_Strict):
     def models(self) -> tuple[ModelSpec, ...]:
         """The task model and, where there is one, the optimizer."""
         return tuple(model for model in (self.model, self.tune.model) if model is not None)
+
+    @property
+    def sliced_by(self) -> tuple[str, ...]:
+        """The columns that accuracy is told by, those of gates among them."""
+        return tuple(dict.fromkeys([*self.slices, *self.gates.slices]))
 
     @property
     def all_params(self) -> dict[str, Any]:

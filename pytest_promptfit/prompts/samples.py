@@ -102,6 +102,8 @@ def read_samples(parsed: ParsedPrompt) -> SampleSet:
         path = data_path(parsed)
         inline = (_inline(parsed, item, ("samples", at)) for at, item in enumerate(source.inline))
         found += _rows(parsed, source, path, ("samples", "file")) if path else inline
+    if config.sliced_by and data_path(parsed) is None:
+        _check_slices(parsed, (), "a data file")
     if not found:
         error = parsed.error("samples: none: expected `samples` or `canonical` with at least one sample", "samples")
         raise NoSamplesError(str(error)) if config.samples is None else error
@@ -232,6 +234,8 @@ def _rows(parsed: ParsedPrompt, source: SampleSource, path: Path, place: tuple[s
     canonical_of = reader.column("canonical", canonical or None)
     taken = {source.text, source.label, source.note or "note", source.id, source.canonical or "canonical"}
     others = [name for name in columns if name not in taken] if is_own else []
+    if is_own:
+        _check_slices(parsed, others, shown_key(source.file or ""))
     shown = str(path)
     for row in rows:
         cells, canonical = row.cells, canonical_of(row.cells)
@@ -249,6 +253,18 @@ def _rows(parsed: ParsedPrompt, source: SampleSource, path: Path, place: tuple[s
             {name: cells[name] for name in others},
         )
         yield _checked(sample, id_of(cells) if id_of else None)
+
+
+def _check_slices(parsed: ParsedPrompt, columns: Sequence[str], where: str) -> None:
+    """Raise PromptFileError where accuracy is to be told by what is no further column of the data file."""
+    config = parsed.config
+    named: list[tuple[str, tuple[str | int, ...]]] = [(name, ("slices", at)) for at, name in enumerate(config.slices)]
+    named += [(name, ("gates", "slices", name)) for name in config.gates.slices]
+    for name, place in named:
+        if name not in columns:
+            hint = nearest(name, columns) if columns else "; it has none"
+            message = f"{short(name)}: no column of {where} besides those of the samples{hint}"
+            raise parsed.error(f"{'.'.join(map(shown_key, place))}: {message}", *place)
 
 
 def _refuse_missing_header(source: SampleSource, path: Path, columns: Sequence[str], rows: Sequence[Row]) -> None:

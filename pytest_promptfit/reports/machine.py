@@ -156,6 +156,18 @@ def _prompt(result: PromptResult, relative: Callable[[str], str]) -> dict[str, A
                 for label, figures in confusion.by_label.items()
             },
             "confusion": confusion.table,
+            "slices": {
+                column: {
+                    one.value: {
+                        "total": one.total,
+                        "correct": one.correct,
+                        "accuracy": one.accuracy,
+                        "accuracy_ci95": list(one.interval),
+                    }
+                    for one in slices
+                }
+                for column, slices in evaluation.by_slice.items()
+            },
         },
         "baseline": comparison
         and {

@@ -25,10 +25,13 @@ SHOWN_GROUPS, SHOWN_MISSES = 6, 3
 """Pairs of label and answer, and samples of each, that are shown unless all are asked for."""
 
 SHOWN_CAUSES = 5
+SHOWN_SLICES = 12
+"""Values of a column that are shown unless all are asked for."""
+
 WIDTH = 100
 """Columns of a row where nobody says how wide the screen is."""
 
-OWN_GATES = ("accuracy", "recall", "missing", "regression", "contract")
+OWN_GATES = ("accuracy", "recall", "missing", "slices", "regression", "contract")
 """What is behind their failures is listed elsewhere: among the misses, or one thing a line."""
 
 LETTERS = {
@@ -84,6 +87,7 @@ def summary(
             yield from gate_lines(result, relative, screen)
             if evaluation.labeled:
                 yield from ((f"  {line}", {}) for line in label_table(evaluation))
+                yield from ((f"  {line}", {}) for line in slice_tables(evaluation, everything=screen.everything))
             if screen.names_failures:
                 yield from ((f"  {line}", {}) for line in miss_lines(result, relative, screen))
             if evaluation.usage.calls:
@@ -225,6 +229,21 @@ def label_table(evaluation: Evaluation) -> Iterator[str]:
     yield f"{'label':{width}}  precision   recall     f1  support"
     for label, m in rows:
         yield f"{label:{width}}  {percent(m.precision):>9}  {percent(m.recall):>7}  {m.f1:5.3f}  {m.support:7d}"
+
+
+def slice_tables(evaluation: Evaluation, *, everything: bool = False) -> Iterator[str]:
+    """Yield accuracy with its 95 % interval by further columns of the data file: of many values the most frequent."""
+    for column, slices in evaluation.by_slice.items():
+        shown = slices if everything else slices[:SHOWN_SLICES]
+        rows = [(plain(one.value)[:32] or "(empty)", one) for one in shown]
+        head = plain(column)[:32]
+        width = max(len(head), *(len(value) for value, _ in rows))
+        yield f"{head:{width}}   accuracy      95 % interval  samples"
+        for value, one in rows:
+            low, high = map(percent, one.interval)
+            yield f"{value:{width}}  {percent(one.accuracy):>9}  {f'{low} to {high}':>17}  {one.total:7d}"
+        if len(slices) > len(shown):
+            yield f"{len(slices) - len(shown):,} more values: -v tells all of them"
 
 
 def miss_lines(result: PromptResult, relative: Callable[[str], str], screen: Screen) -> Iterator[str]:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from pytest_promptfit.evaluation.gates import GateResult
     from pytest_promptfit.evaluation.metrics import Confusion
+    from pytest_promptfit.evaluation.outcomes import Slice
     from pytest_promptfit.evaluation.verdicts import PromptResult
     from pytest_promptfit.reports.change import Change
 
@@ -39,6 +40,9 @@ SHOWN = 8
 
 STATIC = 100
 """Cases that a browser without JavaScript shows."""
+
+SHOWN_SLICES = 50
+"""Values of a column, the most frequent ones; the JSON report has all."""
 
 SHADES = 8
 """Steps of colour of the confusion matrix."""
@@ -101,6 +105,18 @@ class LabelRow:
 
 
 @dataclass(frozen=True)
+class SliceRow:
+    """The accuracy of the samples with one value in a further column; ``recall`` is what the bar shows."""
+
+    value: str
+    total: int
+    accuracy: str
+    bounds: str
+    recall: float
+    recall_before: float | None = None
+
+
+@dataclass(frozen=True)
 class Cell:
     """A cell of the confusion matrix; ``shade`` grows with its share of the row: 0 for none, then 1 to ``SHADES``."""
 
@@ -159,6 +175,8 @@ class PromptView:
     lists: tuple[CaseList, ...]
     cases: tuple[Case, ...]
     canonical: tuple[int, int]
+    slices: tuple[tuple[str, tuple[SliceRow, ...], int], ...]
+    """Each column that accuracy is told by, its values, and how many more of those there are."""
     change_of_file: Change | None
     diff: tuple[DiffLine, ...]
     notes: tuple[str, ...]
@@ -231,11 +249,20 @@ def prompt_view(
         lists=tuple(_lists(cases)),
         cases=cases,
         canonical=(sum(o.correct for o in evaluation.canonical), len(evaluation.canonical)),
+        slices=tuple(
+            (column, tuple(map(_slice_row, slices[:SHOWN_SLICES])), max(0, len(slices) - SHOWN_SLICES))
+            for column, slices in evaluation.by_slice.items()
+        ),
         change_of_file=changed if changed and changed.diff else None,
         diff=tuple(diff_view(changed.diff)) if changed else (),
         notes=tuple(filter(None, (RENEWED if is_renewed else "", *evaluation.notes, obsolete_replies(evaluation)))),
         label_names=evaluation.labels,
     )
+
+
+def _slice_row(one: Slice) -> SliceRow:
+    low, high = one.interval
+    return SliceRow(one.value, one.total, percent(one.accuracy), f"{percent(low)} to {percent(high)}", one.accuracy)
 
 
 def worst_first(prompts: Iterable[PromptView]) -> list[PromptView]:
