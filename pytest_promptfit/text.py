@@ -132,7 +132,7 @@ def shown_key(key: object, limit: int = LONGEST_KEY) -> str:
     return text if text.isprintable() else repr(text)
 
 
-_SHOWN_WORDS = 12
+_SHOWN_WORDS = 16
 _COMPARED_WORDS, _COMPARED_LETTERS = 1000, 100
 
 

@@ -182,9 +182,9 @@ class Evaluation:
     def sliced(self, column: str) -> list[Slice]:
         """Return the slices by a further column of the data file, the largest first; an empty cell is a value too."""
         groups: dict[str, list[Outcome]] = {}
-        for outcome in self.labeled:
-            if column in outcome.sample.columns:
-                groups.setdefault(nfc(outcome.sample.columns[column].strip()), []).append(outcome)
+        is_known = any(column in outcome.sample.columns for outcome in self.labeled)
+        for outcome in self.labeled if is_known else ():
+            groups.setdefault(nfc(outcome.sample.columns.get(column, "").strip()), []).append(outcome)
         slices = [Slice(column, value, tuple(outcomes)) for value, outcomes in groups.items()]
         return sorted(slices, key=lambda one: (-one.total, one.value))
 
@@ -242,7 +242,7 @@ class Evaluation:
         others = dict.fromkeys(name for outcome in self.outcomes for name in outcome.sample.columns)
         names = {name: f"data_{name}" if name in ours else name for name in others}
         for row, outcome in zip(rows, self.outcomes, strict=True):
-            row.update({names[name]: cell for name, cell in outcome.sample.columns.items()})
+            row.update({named: outcome.sample.columns.get(name, "") for name, named in names.items()})
         return pd.DataFrame(rows, columns=[*ours, *names.values()]).set_index("case")
 
     def _row(self, outcome: Outcome) -> dict[str, object]:

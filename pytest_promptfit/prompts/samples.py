@@ -54,7 +54,7 @@ _NO = {"", "0", "false", "no", "n"}
 class Sample:
     """A text and the label it should get, with the place it was read from.
 
-    ``columns`` are the cells of its data file that are none of these.
+    ``columns`` are the further cells of its row in the data file; a column that the row does not have is left out.
     """
 
     id: str
@@ -233,9 +233,9 @@ def _rows(parsed: ParsedPrompt, source: SampleSource, path: Path, place: tuple[s
     id_of = reader.column("id", source.id) if source.id else None
     canonical_of = reader.column("canonical", canonical or None)
     taken = {source.text, source.label, source.note or "note", source.id, source.canonical or "canonical"}
-    others = [name for name in columns if name not in taken] if is_own else []
+    others = dict.fromkeys(name for name in columns if name not in taken) if is_own else {}
     if is_own:
-        _check_slices(parsed, others, shown_key(source.file or ""))
+        _check_slices(parsed, list(others), shown_key(source.file or ""))
     shown = str(path)
     for row in rows:
         cells, canonical = row.cells, canonical_of(row.cells)
@@ -250,7 +250,8 @@ def _rows(parsed: ParsedPrompt, source: SampleSource, path: Path, place: tuple[s
             is_canonical,
             shown,
             row.line,
-            {name: cells[name] for name in others},
+            # Those that the row has: filling in all others would take a file's rows times its columns.
+            {name: cell for name, cell in cells.items() if name in others} if others else {},
         )
         yield _checked(sample, id_of(cells) if id_of else None)
 

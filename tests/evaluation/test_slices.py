@@ -179,3 +179,13 @@ def test_production_and_scripts_take_the_file_as_it_is(project: Project) -> None
         ("", 1, 1),
     ]
     assert evaluate(path, [("a lovely day", "good")], record="missing").by_slice == {}
+
+
+def test_a_row_without_the_column_is_an_empty_cell(project: Project) -> None:
+    path = project.write(cases="gated", slices=["language"], samples="mood.jsonl")
+    (project.path / "mood.jsonl").write_text(
+        '{"text": "a lovely day", "label": "good", "language": "en"}\n{"text": "a lovely walk", "label": "good"}\n'
+    )
+    evaluation = evaluate(path, record="missing")
+    assert [(one.value, one.total) for one in evaluation.by_slice["language"]] == [("", 1), ("en", 1)]
+    assert list(evaluation.to_frame().language) == ["en", ""]

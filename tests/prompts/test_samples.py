@@ -80,7 +80,7 @@ class TestColumns:
     def test_many_columns_are_not_all_listed(self, tmp_path: Path) -> None:
         header = ",".join(f"c{number}" for number in range(200))
         message = mistake(tmp_path, f"{header}\n", text="zzz")
-        assert message.endswith("known: c0, c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, …")
+        assert message.endswith("known: c0, c1, c2, c3, c4, c5, c6, c7, c8, c9, c10, c11, c12, c13, c14, c15, …")
 
     def test_a_note_is_taken_from_its_column(self, tmp_path: Path) -> None:
         data = "text,label,note,why\na,x, n ,w\n"
