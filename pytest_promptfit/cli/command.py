@@ -195,11 +195,10 @@ def _add_limits(parser: argparse.ArgumentParser) -> None:
 
 
 def _usd(text: str) -> float:
-    try:
-        amount = float(text.removeprefix("$"))
-    except ValueError:
-        amount = -1.0
-    if not 0 < amount < float("inf"):
+    from pytest_promptfit.providers.usage import read_usd
+
+    amount = read_usd(text)
+    if amount is None:
         raise argparse.ArgumentTypeError(f"{text!r}: expected an amount in USD, such as 0.50")
     return amount
 

@@ -8,18 +8,17 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_promptfit.cassettes.where import Where
+from pytest_promptfit.cli.asking import read_asking
 from pytest_promptfit.errors import PromptfitError, told_in_one_line
-from pytest_promptfit.evaluation.forward import Asking, forward
+from pytest_promptfit.evaluation.forward import forward
 from pytest_promptfit.evaluation.sides import Sides, shared_samples, side_by_side
 from pytest_promptfit.prompts.pool import pool_of
 from pytest_promptfit.prompts.read import ParsedPrompt, parse_prompt_file, under_model
 from pytest_promptfit.prompts.samples import read_samples
-from pytest_promptfit.providers.usage import Limits
 from pytest_promptfit.providers.wire import refuse_keys
 from pytest_promptfit.reports import compare as report
 from pytest_promptfit.text import plain, relative_to
@@ -27,6 +26,7 @@ from pytest_promptfit.text import plain, relative_to
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from pytest_promptfit.evaluation.forward import Asking
     from pytest_promptfit.prompts.samples import SampleSet
 
 
@@ -47,11 +47,7 @@ def compare(
 
     Raises PromptfitError for a mistake, and at the end where two of them have no sample with a reply from both.
     """
-    _refuse(record=record, allow_ci=allow_ci, budget=budget, max_calls=max_calls, concurrency=concurrency)
-    asking = None
-    if record:
-        limits = Limits(max_calls, budget, calls_option="--max-calls", usd_option="--budget")
-        asking = Asking(limits, concurrency=concurrency or 16, progress=_show_progress, on_wait=_say)
+    asking = read_asking(record=record, allow_ci=allow_ci, budget=budget, max_calls=max_calls, concurrency=concurrency)
     sides = _compared(_wanted(prompts, models), Where(cassettes), asking)
     again = _command(prompts, models, cassettes)
     if html is not None:
@@ -67,15 +63,6 @@ def compare(
         raise PromptfitError(
             f"{apart.before.letter} and {apart.after.letter} cannot be compared: no sample has a reply from both"
         )
-
-
-def _refuse(*, record: bool, allow_ci: bool, **limits: float | None) -> None:
-    """Refuse limits of a recording that nobody asked for, and one that a CI system starts unasked."""
-    for name, value in limits.items():
-        if value is not None and not record:
-            raise PromptfitError(f"--{name.replace('_', '-')} needs --record")
-    if record and not allow_ci and os.environ.get("CI", "").lower() not in ("", "0", "false"):
-        raise PromptfitError("--record is refused while CI is set: add --allow-ci if that is meant")
 
 
 def _wanted(prompts: Sequence[Path], models: Sequence[str]) -> list[tuple[ParsedPrompt, SampleSet]]:
@@ -119,15 +106,6 @@ def _command(prompts: Sequence[Path], models: Sequence[str], cassettes: Path | N
     named = [word for model in models for word in ("--model", model)]
     where = ["--cassettes", str(cassettes)] if cassettes else []
     return plain(shlex.join(["promptfit", "compare", *map(str, prompts), *named, *where, "--record"]))
-
-
-def _show_progress(done: int, total: int) -> None:
-    if sys.stderr.isatty():
-        print(f"\rasking {done}/{total}", end="\n" if done == total else "", file=sys.stderr, flush=True)
-
-
-def _say(message: str) -> None:
-    print(plain(message), file=sys.stderr)
 
 
 def _relative(path: str) -> str:

@@ -6,21 +6,18 @@ Reads recordings; asks only where that is wanted, within limits.
 from __future__ import annotations
 
 import json
-import os
-import sys
 from itertools import groupby, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_promptfit.cassettes.cassette import Cassette
 from pytest_promptfit.cassettes.where import Where
+from pytest_promptfit.cli.asking import read_asking
 from pytest_promptfit.errors import BudgetExceeded, PromptfitError
-from pytest_promptfit.evaluation.forward import Asking
 from pytest_promptfit.prompts.model import NearestExamples
 from pytest_promptfit.prompts.pool import pool_of
 from pytest_promptfit.prompts.read import parse_prompt_file
 from pytest_promptfit.prompts.samples import read_samples
-from pytest_promptfit.providers.usage import Limits
 from pytest_promptfit.providers.wire import refuse_keys
 from pytest_promptfit.text import columns, counted, fitted, plain, relative_to, wrapped
 from pytest_promptfit.tuning.ablation import MOST_SAMPLES, Ablation, chosen, record, verdicts
@@ -62,7 +59,7 @@ def why(
 
     Raises PromptfitError when the file is wrong, or the model cannot be asked; what is known was then said.
     """
-    _check(max_calls, budget, asks=asks, allow_ci=allow_ci)
+    asking = read_asking(record=asks, allow_ci=allow_ci, budget=budget, max_calls=max_calls)
     parsed = parse_prompt_file(Path(prompt.partition("::")[0]))
     sample_set = read_samples(parsed)
     refuse_keys(parsed, (*sample_set.samples, *pool_of(parsed, sample_set.labels).rows))
@@ -70,9 +67,7 @@ def why(
     some = chosen(sample_set, samples or MOST_SAMPLES)
     ablation = Ablation(parsed, sample_set, some, Cassette.load(folder), Cassette.load(folder / FOLDER))
     answered = None
-    if asks and ablation.tried:
-        limits = Limits(max_calls, budget, calls_option="--max-calls", usd_option="--budget")
-        asking = Asking(limits, progress=_progress, on_wait=lambda line: print(line, file=sys.stderr))
+    if asking and ablation.tried:
         answered = record(ablation, folder, folder / FOLDER, asking)
     if as_json:
         yield json.dumps(_as_json(ablation), indent=2, ensure_ascii=False)
@@ -83,19 +78,6 @@ def why(
     ]
     if failed:
         raise PromptfitError(f"{counted(len(failed), 'call')} failed, the last one: {failed[-1]}")
-
-
-def _check(max_calls: int | None, budget: float | None, *, asks: bool, allow_ci: bool) -> None:
-    for name, value in (("--max-calls", max_calls), ("--budget", budget)):
-        if value is not None and not asks:
-            raise PromptfitError(f"{name} needs --record")
-    if asks and not allow_ci and os.environ.get("CI", "").lower() not in ("", "0", "false"):
-        raise PromptfitError("--record is refused while CI is set: add --allow-ci if that is meant")
-
-
-def _progress(done: int, total: int) -> None:
-    if sys.stderr.isatty():
-        print(f"\rasking: {done:,} of {total:,}{'' if done < total else chr(10)}", end="", file=sys.stderr)
 
 
 def _lines(ablation: Ablation, answered: Answered | None) -> Iterator[str]:
@@ -113,7 +95,7 @@ def _lines(ablation: Ablation, answered: Answered | None) -> Iterator[str]:
     yield from _unknown(ablation)
     if answered is not None:
         usage = answered.usage
-        usd = "" if usage.usd is None or ablation.unknown().is_local else f", ${usage.usd:.4f}"
+        usd = "" if usage.usd is None or ablation.parsed.config.model.provider == "local" else f", ${usage.usd:.4f}"
         yield f"asked: {counted(usage.calls, 'reply', 'replies')}{usd}, kept beside the recordings"
         stopped = (error for error in answered.errors.values() if isinstance(error, BudgetExceeded))
         yield from (plain(str(error)) for error in islice(stopped, 1))

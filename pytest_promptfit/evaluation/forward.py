@@ -5,6 +5,7 @@ Without ``Asking`` nothing here can reach the network, and no SDK is imported.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
@@ -26,8 +27,11 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_promptfit.cassettes.cassette import Asked
+    from pytest_promptfit.cassettes.recorder import Recorder
     from pytest_promptfit.prompts.read import ParsedPrompt
     from pytest_promptfit.prompts.samples import Sample, SampleSet
+    from pytest_promptfit.providers import Provider
+    from pytest_promptfit.providers.asking import Answered
     from pytest_promptfit.providers.own import Custom
     from pytest_promptfit.providers.usage import Limits
 
@@ -44,6 +48,28 @@ class Asking:
     progress: Callable[[int, int], None] = lambda _done, _total: None
     """Told how many of all replies have arrived, before the first one too."""
     on_wait: Callable[[str], None] = lambda _message: None
+
+    def ask(
+        self, questions: Sequence[Asked], provider: Provider, recorder: Recorder, *, first_alone: bool = True
+    ) -> Answered:
+        """Ask in this way; see ``ask_and_record``."""
+        from pytest_promptfit.providers.asking import ask_and_record
+
+        return ask_and_record(
+            questions,
+            provider,
+            recorder,
+            concurrency=self.concurrency,
+            limits=self.limits,
+            first_alone=first_alone,
+            progress=self.progress,
+            on_wait=self.on_wait,
+        )
+
+
+def is_ci() -> bool:
+    """Tell whether a CI system runs this: there nothing is asked or written that nobody has allowed."""
+    return os.environ.get("CI", "").lower() not in ("", "0", "false")
 
 
 @dataclass
@@ -141,17 +167,7 @@ def _ask(wire: Wire, samples: Sequence[Sample], cassettes: Path, asking: Asking)
                 wanted[asked.key] = asked
         if not wanted:
             return replies
-        from pytest_promptfit.providers.asking import ask_and_record
-
-        answered = ask_and_record(
-            list(wanted.values()),
-            wire.provider,
-            recorder,
-            concurrency=asking.concurrency,
-            limits=asking.limits,
-            progress=asking.progress,
-            on_wait=asking.on_wait,
-        )
+        answered = asking.ask(list(wanted.values()), wire.provider, recorder)
     replies.asked = set(wanted)
     scrub = scrubber(wire.provider.secrets())  # a server may echo the key, in whatever form
     replies.errors = {key: scrub(str(error)) for key, error in answered.errors.items()}

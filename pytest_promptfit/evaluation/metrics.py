@@ -154,6 +154,11 @@ def least_broken(alpha: float) -> int:
     return max(1, math.ceil(-math.log2(alpha) - 1 - 1e-12))
 
 
+def two_sided_midp(worse: int, better: int) -> float:
+    """Return twice the one-sided mid-p of the way it went: where nobody said beforehand which way it should go."""
+    return min(1.0, 2 * mcnemar_midp(max(worse, better), min(worse, better)))
+
+
 @lru_cache(maxsize=1024)
 def detectable_drop(pairs: int, *, alpha: float, flips: float = 0.0, power: float = 0.8) -> float | None:
     """Return the smallest drop in accuracy, 0 to 1, that the paired test on ``pairs`` finds with ``power``.

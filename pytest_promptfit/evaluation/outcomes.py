@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from pytest_promptfit.chat.missing import Cause, Missing
 from pytest_promptfit.chat.reply import ChatReply
-from pytest_promptfit.evaluation.metrics import Confusion, Paired, count, wilson_interval
+from pytest_promptfit.evaluation.metrics import Confusion, Paired, count, two_sided_midp, wilson_interval
 from pytest_promptfit.prompts.labels import MISSING
 from pytest_promptfit.prompts.model import ModelSpec
 from pytest_promptfit.prompts.samples import Sample, normal_form
@@ -89,7 +89,7 @@ class PairedComparison(Paired):
     @property
     def p_two_sided(self) -> float:
         """How probable so clear a difference, either way, is when there is none: twice the one-sided mid-p."""
-        return min(1.0, 2 * self.p_of_change)
+        return two_sided_midp(len(self.broken), len(self.fixed))
 
 
 @dataclass(frozen=True, slots=True)

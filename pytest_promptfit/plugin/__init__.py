@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fnmatch
-import os
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -236,6 +235,8 @@ def _refuse_without_the_flag(config: pytest.Config) -> None:
 
 def _refuse_writing(config: pytest.Config) -> None:
     """Refuse what costs money or rewrites files where it contradicts itself, or a CI system runs us unasked."""
+    from pytest_promptfit.evaluation.forward import is_ci
+
     option = config.option
     limits = () if option.promptfit_record else ("--promptfit-budget", "--promptfit-max-calls")
     for name in _given(config, *limits):
@@ -244,7 +245,7 @@ def _refuse_writing(config: pytest.Config) -> None:
     _refuse_with_another_model(config)
     for name in _given(config, *(WRITING if option.tune_dry_run else ())):
         raise pytest.UsageError(f"{name} and --tune-dry-run: a dry run asks and writes nothing: leave out one")
-    if os.environ.get("CI", "").lower() in ("", "0", "false") or option.promptfit_allow_ci:
+    if option.promptfit_allow_ci or not is_ci():
         return
     for name in _given(config, *WRITING, *(() if option.tune_dry_run else ("--tune",))):
         raise pytest.UsageError(f"{name} is refused while CI is set: add --promptfit-allow-ci if that is meant")
@@ -280,10 +281,9 @@ def _whole(name: str, text: str) -> int:
 
 
 def _usd(text: str) -> float:
-    try:
-        amount = float(text.removeprefix("$"))
-    except ValueError:
-        amount = -1.0
-    if not 0 < amount < float("inf"):
+    from pytest_promptfit.providers.usage import read_usd
+
+    amount = read_usd(text)
+    if amount is None:
         raise pytest.UsageError(f"--promptfit-budget {text!r}: expected an amount in USD, such as 0.50")
     return amount

@@ -69,6 +69,15 @@ def plus(usd: float | None, more: float | None, sign: int = 1) -> float | None:
     return None if usd is None or more is None else usd + sign * more
 
 
+def read_usd(text: str) -> float | None:
+    """Return an amount above 0 as people write it, ``0.50`` or ``$0.50``; ``None`` where it is none."""
+    try:
+        amount = float(text.removeprefix("$"))
+    except ValueError:
+        return None
+    return amount if 0 < amount < float("inf") else None
+
+
 @dataclass(slots=True)
 class Limits:
     """What a run may use at most, calls that may be paid for and USD, and what its ``ask`` calls have used of it.

@@ -127,13 +127,8 @@ def _price(pair: Pair) -> Iterator[str]:
 def _times(ratio: float) -> str:
     if 0.95 <= ratio < 1.05:
         return "the same"
-    return (
-        f"{ratio:,.0f} times the"
-        if ratio >= 10
-        else f"{ratio:.1f} times the"
-        if ratio >= 0.1
-        else f"{ratio:.2g} times the"
-    )
+    form = ",.0f" if ratio >= 10 else ".1f" if ratio >= 0.1 else ".2g"
+    return f"{ratio:{form}} times the"
 
 
 def _behind(pair: Pair) -> Iterator[str]:

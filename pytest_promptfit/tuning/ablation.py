@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Final, Literal
 from pytest_promptfit.cassettes.recorder import Recorder
 from pytest_promptfit.chat.nearest import Neighbours
 from pytest_promptfit.errors import BudgetExceeded, CallError
-from pytest_promptfit.evaluation.metrics import benjamini_hochberg, mcnemar_midp
+from pytest_promptfit.evaluation.metrics import benjamini_hochberg, two_sided_midp
 from pytest_promptfit.evaluation.outcomes import Outcome
 from pytest_promptfit.prompts.pool import pool_of
 from pytest_promptfit.prompts.split import rng, shuffled, split, stratified_order
-from pytest_promptfit.providers.asking import Answered, ask_and_record
+from pytest_promptfit.providers.asking import Answered
 from pytest_promptfit.providers.usage import Usage, estimate
 from pytest_promptfit.providers.wire import Wire, secrets_of
 from pytest_promptfit.tuning.arena import ALTERNATIVES
@@ -84,8 +84,7 @@ class Effect:
         """
         if self.stays or self.seen < min(ENOUGH, self.samples):
             return None
-        flips = sorted((len(self.carries), len(self.harms)))
-        return min(1.0, 2 * mcnemar_midp(flips[1], flips[0]))
+        return two_sided_midp(len(self.harms), len(self.carries))
 
 
 def verdicts(effects: Sequence[Effect]) -> list[Verdict]:
@@ -164,7 +163,8 @@ class Ablation:
     @property
     def whole(self) -> list[Outcome]:
         """What is known of the prompt as it is."""
-        return self._known(0, self.samples)
+        found = (self._outcome(0, sample) for sample in self.samples)
+        return [outcome for outcome in found if outcome is not None]
 
     @property
     def input_tokens(self) -> float | None:
@@ -248,10 +248,6 @@ class Ablation:
             if whole is not None and without is not None:
                 yield whole, without
 
-    def _known(self, at: int, samples: Iterable[Sample]) -> list[Outcome]:
-        found = (self._outcome(at, sample) for sample in samples)
-        return [outcome for outcome in found if outcome is not None]
-
     def _outcome(self, at: int, sample: Sample) -> Outcome | None:
         key = (at, sample.case_name)
         if key not in self._outcomes:
@@ -303,16 +299,7 @@ def _asked(
         wanted = {asked.key: asked for asked in questions if asked.key not in errors}
         if any(isinstance(error, BudgetExceeded) or _is_fatal(error) for error in errors.values()):
             break
-        answered = ask_and_record(
-            list(wanted.values()),
-            ablation.provider,
-            recorder,
-            concurrency=asking.concurrency,
-            limits=asking.limits,
-            first_alone=not usage.calls,
-            progress=asking.progress,
-            on_wait=asking.on_wait,
-        )
+        answered = asking.ask(list(wanted.values()), ablation.provider, recorder, first_alone=not usage.calls)
         errors |= answered.errors
         usage += answered.usage
     return Answered(errors, usage)
