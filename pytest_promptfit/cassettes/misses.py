@@ -53,7 +53,7 @@ class Misses:
             changed = self._shared_changes(next(iter(self._cassette)), self._now.shared)
             changed = [part for part in changed if not (self._pool and part == self._nearest)]
             also = f"; also changed: {', '.join(changed)}" if changed else ""
-            return f"not recorded: this sample is new, or its text was edited{also}"
+            return f"not recorded: this sample is new, was not asked yet, or its text was edited{also}"
         now = _parts(self._payload_of(sample.text)).shared if self._pool else self._now.shared
         all_changes = (
             [*self._shared_changes(entry, now), *self._turn_changes(self._parts_of(entry).turn, sample.text)]

@@ -79,10 +79,11 @@ def test_new_sample(project: Project) -> None:
     project.write(MOODS[1:])
     project.record()
     project.write(MOODS)
-    assert said(project) == "not recorded: this sample is new, or its text was edited"
+    assert said(project) == "not recorded: this sample is new, was not asked yet, or its text was edited"
     project.write(MOODS, params={"temperature": 0})
     assert said(project) == (
-        "not recorded: this sample is new, or its text was edited; also changed: parameter temperature (none → 0)"
+        "not recorded: this sample is new, was not asked yet, or its text was edited; "
+        "also changed: parameter temperature (none → 0)"
     )
 
 
@@ -143,7 +144,8 @@ def test_several_causes_are_counted(project: Project) -> None:
     at = lines.index("  5 of 5 not recorded:")
     assert lines[at + 1 : at + 3] == [
         "    3: parameter temperature (none → 0) changed",
-        "    2: this sample is new, or its text was edited; also changed: parameter temperature (none → 0)",
+        "    2: this sample is new, was not asked yet, or its text was edited; "
+        "also changed: parameter temperature (none → 0)",
     ]
 
 

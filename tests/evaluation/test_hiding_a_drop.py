@@ -447,7 +447,10 @@ CASES: tuple[tuple[Callable[[Judged], None], str], ...] = (
     (replies_edited_by_hand, "ERROR: *replies.yaml:*: its checksum does not fit: *"),
     (replies_edited_without_checksum, "ERROR: *replies.yaml:3: *: it has no checksum: *"),
     (right_replies_put_above, "ERROR: *replies.yaml:*: another reply to the request that is answered at *"),
-    (broken_left_unrecorded, "mood: 20 of 61 not recorded: this sample is new, or its text was edited. Fails."),
+    (
+        broken_left_unrecorded,
+        "mood: 20 of 61 not recorded: this sample is new, was not asked yet, or its text was edited. Fails.",
+    ),
     (recordings_of_another_folder, WORSE),
 )
 

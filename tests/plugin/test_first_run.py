@@ -119,7 +119,7 @@ def test_samples_that_were_added_later_are_counted_with_their_command(project: P
     result = project.replay()
     result.assert_outcomes(passed=10, failed=2, skipped=1)
     lines = section(result)
-    at = lines.index("  2 of 12 not recorded: this sample is new, or its text was edited")
+    at = lines.index("  2 of 12 not recorded: this sample is new, was not asked yet, or its text was edited")
     assert lines[at + 1 : at + 3] == [
         "  record:  pytest --promptfit --promptfit-record mood.prompt.yaml",
         "           2 calls, its price is not known",

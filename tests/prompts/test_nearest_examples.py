@@ -123,7 +123,7 @@ def test_a_new_sample_is_not_said_to_miss_its_examples(nearest: Project) -> None
     nearest.record()
     nearest.write((*SAMPLES, ("s4", "a grey day", "bad")), prompt=NEAREST)
     result = nearest.replay("-v")
-    assert said(result, "sample-s4") == "not recorded: this sample is new, or its text was edited"
+    assert said(result, "sample-s4") == "not recorded: this sample is new, was not asked yet, or its text was edited"
 
 
 def test_other_parts_are_named_beside_the_rows(nearest: Project) -> None:

@@ -121,7 +121,9 @@ class TestVerdict:
         project.record()
         project.write((*MOODS, ("late", "a lovely surprise", "good")))
         browser.open(report(project))
-        assert browser.one("h1").text == ("1 of 5 not recorded\nthis sample is new, or its text was edited")
+        assert browser.one("h1").text == (
+            "1 of 5 not recorded\nthis sample is new, was not asked yet, or its text was edited"
+        )
         said = browser.one(".sentences").text
         assert "pytest --promptfit --promptfit-update writes it" in said
         assert "1 labeled case has no recorded reply" in said
