@@ -160,7 +160,9 @@ def _saved(ablation: Ablation, some: Sequence[tuple[int, Effect]]) -> str:
     whole = ablation.input_tokens
     share = f" of {whole:.0f}" if whole else ""
     others = "; two that say the same are each needless alone: take one out, then ask again" if len(some) > 1 else ""
-    return f" (together {tokens:.0f}{share} tokens a call{others})"
+    # A server may put words of its own in the place of a system prompt that is left out.
+    takes = f"together {tokens:.0f}{share} tokens a call" if tokens > 0 else "leaving out saves no tokens"
+    return f" ({takes}{others})"
 
 
 def _flips(effects: Sequence[Effect]) -> Iterator[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from pytest_promptfit.chat.request import ChatRequest, Turn
 from pytest_promptfit.evaluation.metrics import detectable_drop
 from pytest_promptfit.prompts.model import TEXT_FIELDS
+from pytest_promptfit.providers.local import slots
 from pytest_promptfit.providers.replies import reply_limit
 from pytest_promptfit.providers.usage import BYTES_PER_TOKEN, UNSEEN_REPLY_TOKENS, cost_usd, duration
 from pytest_promptfit.providers.wire import provider_of
@@ -79,8 +80,10 @@ def forecast(
     yield f"headroom: {_headroom(known, parts)}"
     seconds = [outcome.seconds for outcome in known if outcome.seconds is not None]
     if seconds:
-        took = duration(median(seconds) * meter.task_limit / concurrency)
-        pace = f"{concurrency} at once, at {median(seconds):.2g} s a call"
+        # However many are sent, a model on this machine works on a few.
+        at_once = min(concurrency, slots()) if parsed.config.model.provider == "local" else concurrency
+        took = duration(median(seconds) * meter.task_limit / at_once)
+        pace = f"{at_once} at once, at {median(seconds):.2g} s a call"
         yield f"time: about {took} for {meter.task_limit} task calls, {pace}"
     else:
         yield "time: not known before a reply is recorded (pytest --promptfit --promptfit-record)"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from scipy.stats import binom
@@ -19,7 +19,15 @@ from tuning_models import (
     text_of,
 )
 
-from pytest_promptfit.tuning.forecast import provable_gain, samples_for
+from pytest_promptfit.chat.reply import ChatReply
+from pytest_promptfit.evaluation.outcomes import Outcome
+from pytest_promptfit.prompts.read import parse_prompt_file
+from pytest_promptfit.prompts.samples import read_samples
+from pytest_promptfit.prompts.split import split
+from pytest_promptfit.tuning.forecast import forecast, provable_gain, samples_for
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def a_little_by_examples(body: dict[str, Any]) -> str:
@@ -141,6 +149,22 @@ def test_a_dry_run_says_stages_gain_headroom_and_time(project: TuningProject) ->
         ]
     )
     assert len(project.model.server.seen) == asked
+
+
+def test_the_time_of_a_local_model_is_that_of_as_many_as_it_works_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.cpu_count", lambda: 8)  # two slots
+    path = tmp_path / "mood.prompt.yaml"
+    path.write_text(
+        "model: local/m\nprompt: {system_prompt: Good or bad?}\nlabels: [good, bad]\n"
+        "samples: [{text: a lovely day, label: good}, {text: a dreadful day, label: bad}]\n"
+    )
+    parsed = parse_prompt_file(path)
+    sample_set = read_samples(parsed)
+    known = [Outcome(sample, ChatReply("good"), "good", seconds=2.0) for sample in sample_set.samples]
+    lines = list(forecast(parsed, sample_set, split(sample_set.samples), known, 16, "promptfit"))
+    assert "time: about 10 min 0 s for 600 task calls, 2 at once, at 2 s a call" in lines
 
 
 def test_no_headroom_is_said_before_anything_is_paid_for(project: TuningProject) -> None:
