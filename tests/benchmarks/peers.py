@@ -186,8 +186,7 @@ def bfrs(place: Place) -> Cell:
         search = BootstrapFewShotWithRandomSearch(_is_right, num_candidate_programs=RANDOM_SETS, num_threads=1)
         return search.compile(program, trainset=train, valset=dev)
 
-    # One prediction is one call: what cannot be read is not asked for once more in another form.
-    return _dspy(place, compiled, asks_again=False)
+    return _dspy(place, compiled)
 
 
 def mipro(place: Place) -> Cell:
@@ -213,15 +212,14 @@ def mipro(place: Place) -> Cell:
             seed=place.seed,
         )
 
-    # Here it may: a small model's proposals are seldom in DSPy's first form, and without any the run fails.
-    return _dspy(place, compiled, asks_again=True)
+    return _dspy(place, compiled)
 
 
 def _is_right(example: Any, prediction: Any, _trace: object = None) -> bool:
     return bool(example.label == prediction.label)
 
 
-def _dspy(place: Place, compiled: Any, *, asks_again: bool) -> Cell:
+def _dspy(place: Place, compiled: Any) -> Cell:
     import dspy
 
     task = place.task
@@ -236,7 +234,8 @@ def _dspy(place: Place, compiled: Any, *, asks_again: bool) -> Cell:
         [dspy.Example(text=sample.text, label=sample.label).with_inputs("text") for sample in some]
         for some in (task.train, _dev(place))
     )
-    adapter = dspy.ChatAdapter(use_json_adapter_fallback=asks_again)
+    # As it comes: what cannot be read in its first form is asked for once more as JSON, which is one more call.
+    adapter = dspy.ChatAdapter()
     with asking(place) as (asker, optimizer), _silent(place):
         model = _dspy_model(asker, table.PARAMS)
         with dspy.context(lm=model, adapter=adapter, max_errors=10**6):
