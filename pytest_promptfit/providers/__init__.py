@@ -51,6 +51,10 @@ class Provider(Protocol):
     def continues_prefix(self) -> bool:
         """Whether the API goes on from a trailing assistant turn."""
 
+    @property
+    def at_once(self) -> int | None:
+        """How many questions the server works on at once; ``None`` for all that it is sent."""
+
     def payload(self, request: ChatRequest) -> dict[str, Any]:
         """Return the JSON body as the API wants it, constant parts first."""
 

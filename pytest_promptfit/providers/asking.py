@@ -104,7 +104,7 @@ def ask(
     on_answer: Callable[[int, Answer], None],
     on_wait: Callable[[str], None] = lambda _message: None,
 ) -> Usage:
-    """Ask all questions, at most ``concurrency`` at a time, and return what it took.
+    """Ask all questions, at most ``concurrency`` at a time and what the provider works on, and return what it took.
 
     The first one goes alone, unless the model is known to answer. An error that no other question can
     escape (refused key, no server) ends the run: the rest is answered with it. So does a limit, before it is passed:
@@ -139,7 +139,8 @@ def ask(
         _check_usd_can_be_limited(questions, spec, limits, price)
     asking = _Asking(questions, provider, spec, limits, on_answer, on_wait)
     asking.usage = Usage(usd=None if price is None else 0.0)
-    run_in_own_thread(asking.run(wrap, max(1, concurrency), first_alone=first_alone), asking.interrupt)
+    at_once = max(1, min(concurrency, provider.at_once or concurrency))
+    run_in_own_thread(asking.run(wrap, at_once, first_alone=first_alone), asking.interrupt)
     return asking.usage
 
 

@@ -129,7 +129,7 @@ def _as_it_should_be(response: httpx2.Response, text: str) -> httpx2.Response:
 class LoopbackTransport(httpx2.AsyncBaseTransport):
     """Sends to a server in this process, whatever host and port the request names.
 
-    The server works on ``at_once`` requests; others wait here, where that is not yet the time that a reply takes.
+    The server works on ``at_once`` requests, others wait here: production code may send more.
     """
 
     def __init__(self, address: Callable[[], str], at_once: int) -> None:

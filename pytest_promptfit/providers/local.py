@@ -57,6 +57,11 @@ class LocalProvider(OpenAIProvider):
         return endpoint(OWN_URLS["local"], "/chat/completions")
 
     @property
+    def at_once(self) -> int:
+        """How many questions llama.cpp works on at once: who waits for it must not think that it is slow."""
+        return slots()
+
+    @property
     def continues_prefix(self) -> bool:
         """Whether the server goes on from a trailing assistant turn: it does."""
         return self.spec.reply_prefix != "ask"

@@ -105,6 +105,11 @@ class OwnClientProvider:
         return self._provider.url
 
     @property
+    def at_once(self) -> int | None:
+        """How many questions the server works on at once."""
+        return self._provider.at_once
+
+    @property
     def continues_prefix(self) -> bool:
         """Whether the API goes on from a trailing assistant turn."""
         return self._provider.continues_prefix

@@ -28,6 +28,11 @@ class SdkProvider(ABC):
     sdk_name: ClassVar[str]
 
     @property
+    def at_once(self) -> int | None:
+        """Nothing: what a server cannot take yet, it answers later, or turns away."""
+        return None
+
+    @property
     @abstractmethod
     def url(self) -> str:
         """The URL that is recorded."""

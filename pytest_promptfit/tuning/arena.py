@@ -87,6 +87,8 @@ class Arena:
         self.recorder = recorder
         self._harness = harness
         self._concurrency = concurrency
+        # Seconds are told from recordings, the same on every machine: how many llama.cpp works on differs.
+        self._at_once = 1 if parsed.config.model.provider == "local" else concurrency
         self._on_call = on_call
         self._on_wait = on_wait
         self._rates = Rates(parsed.config.model)
@@ -225,8 +227,8 @@ class Arena:
         each = [self._rates.foresee(call.asked.payload) for call in calls]
         if self._rates.replies:
             for call in each:
-                self.meter.expect(amounts_of([call], self._concurrency))
-        together = amounts_of(each, self._concurrency)
+                self.meter.expect(amounts_of([call], self._at_once))
+        together = amounts_of(each, self._at_once)
         return {**together, "seconds": max([together["seconds"], *(call.seconds or 0.0 for call in each)])}
 
     def _is_recorded(self, wire: Wire, key: str) -> bool:
@@ -291,7 +293,7 @@ class Arena:
             usd = reply_usd(self._rates.spec, reply)
             meter.task += Usage(0, 0, reply.input_tokens, reply.output_tokens, usd)
             meter.pay(0.0 if is_replayed else usd)
-        meter.seconds += max(max(latencies), math.fsum(latencies) / self._concurrency)
+        meter.seconds += max(max(latencies), math.fsum(latencies) / self._at_once)
 
     def _outcome(self, call: _Call, errors: Mapping[str, PromptfitError]) -> Outcome:
         sample = call.sample

@@ -16,9 +16,12 @@ from loopback_server import (
 )
 from provider_calls import QUESTION, failure, provider, send
 
+from pytest_promptfit.cassettes.cassette import Asked
+from pytest_promptfit.cassettes.recorder import Recorder
 from pytest_promptfit.chat.request import ChatRequest, Turn
 from pytest_promptfit.errors import CallError
 from pytest_promptfit.providers import local
+from pytest_promptfit.providers.asking import ask_and_record
 from pytest_promptfit.providers.local import find_gguf, serve, threads
 
 
@@ -103,6 +106,21 @@ def test_a_local_model_is_asked_no_more_than_it_works_on(tmp_path: Path, monkeyp
         monkeypatch.setattr(local, "serve", lambda _: server.url)
         assert len(asyncio.run(ask_many())) == 25
     assert server.peak == 1
+
+
+def test_the_seconds_of_a_local_reply_are_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is recorded is how long the model took, and not how long the question stood in line."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    (tmp_path / "tiny.gguf").write_bytes(b"GGUF")
+    asked = provider("local/tiny.gguf", tmp_path)
+    questions = [Asked.of(asked.url, asked.payload(QUESTION), repeat=n) for n in range(8)]
+
+    with LoopbackServer(chat("Label: x"), latency=0.2) as server, Recorder.open(tmp_path / "replies") as recorder:
+        monkeypatch.setattr(local, "serve", lambda _: server.url)
+        ask_and_record(questions, asked, recorder, concurrency=8)
+        took = [found.seconds for one in questions if (found := recorder.cassette.find(one.key))]
+    assert len(took) == 8
+    assert all(0.2 <= seconds < 0.8 for seconds in took if seconds is not None), took
 
 
 @pytest.mark.parametrize("said", ["0", "-1", "two", "²"])
