@@ -127,6 +127,13 @@ class Recorder:
                 self._unwritten.append(render(kept).encode())
                 self._write()
 
+    def sync(self) -> None:
+        """Force all that was kept to the disk; raise CassetteError where that fails."""
+        try:
+            self._sync()
+        except OSError as error:
+            raise cannot_write(self._path, error) from None
+
     def note(self, name: str) -> str:
         """Return what an earlier run has noted in a file beside the replies; empty where it has not."""
         path = self.folder / name
@@ -171,9 +178,9 @@ class Recorder:
             raise self.failure from None
 
     def _sync(self) -> None:
-        assert self._file is not None
-        os.fsync(self._file)
-        self._synced = time.monotonic()
+        if self._file is not None:
+            os.fsync(self._file)
+            self._synced = time.monotonic()
 
     def _told(self, error: CassetteError) -> CassetteError:
         """Return an error with the number of replies that are lost, if any are."""

@@ -120,11 +120,11 @@ class RecordingTransport(httpx2.AsyncBaseTransport):
 
 
 @asynccontextmanager
-async def body_of(response: httpx2.Response, request: httpx2.Request) -> AsyncIterator[bytes]:
+async def body_of(response: httpx2.Response, request: httpx2.Request, most: int = LONGEST_BODY) -> AsyncIterator[bytes]:
     """Read a response's body, packed or not as the server sent it, and leave it to be read again.
 
-    The block runs before anything is awaited after the last byte. Raises CallError for a body that is too long
-    and httpx2.ReadTimeout for one that does not end in the time that the request gives a read.
+    The block runs before anything is awaited after the last byte. Raises CallError for a body of more than ``most``
+    bytes and httpx2.ReadTimeout for one that does not end in the time that the request gives a read.
     """
     if response.is_stream_consumed:  # the transport below has read and unpacked it
         response.headers.pop("content-encoding", None)
@@ -138,8 +138,8 @@ async def body_of(response: httpx2.Response, request: httpx2.Request) -> AsyncIt
             parts, size = [], 0
             async for part in stream:
                 size += len(part)
-                if size > LONGEST_BODY:
-                    raise _too_long()
+                if size > most:
+                    raise _too_long(most)
                 parts.append(part)
             content = b"".join(parts)
             yield content
@@ -150,22 +150,22 @@ async def body_of(response: httpx2.Response, request: httpx2.Request) -> AsyncIt
     response.stream = httpx2.ByteStream(content)
 
 
-def text_of(response: httpx2.Response, content: bytes) -> str:
+def text_of(response: httpx2.Response, content: bytes, most: int = LONGEST_BODY) -> str:
     """Return the body unpacked, piece by piece, and as text: JSON is UTF-8, whatever the headers say.
 
-    Raises CallError for one that is too long or cannot be unpacked.
+    Raises CallError for one of more bytes than ``most``, and for one that cannot be unpacked.
     """
     packed = httpx2.Response(response.status_code, headers=response.headers, stream=httpx2.ByteStream(content))
     unpacked = bytearray()
     try:
         for part in packed.iter_bytes():
             unpacked += part
-            if len(unpacked) > LONGEST_BODY:
-                raise _too_long()
+            if len(unpacked) > most:
+                raise _too_long(most)
     except httpx2.DecodingError as error:  # the SDK would take it for a lost connection and ask, and pay, again
         raise CallError(f"the reply cannot be unpacked ({error})") from None
     return unpacked.decode("utf-8", "replace")
 
 
-def _too_long() -> CallError:
-    return CallError(f"the reply is longer than {LONGEST_BODY // 2**20} MB and is not read on; is base_url right?")
+def _too_long(most: int) -> CallError:
+    return CallError(f"the reply is longer than {most // 2**20} MB and is not read on; is base_url right?")

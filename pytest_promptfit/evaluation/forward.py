@@ -10,20 +10,21 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
 
+from pytest_promptfit.cassettes.batches import UnderWay
 from pytest_promptfit.cassettes.cassette import Cassette
 from pytest_promptfit.cassettes.misses import Misses, ends_with_assistant
 from pytest_promptfit.chat.reply import ToolCall
 from pytest_promptfit.errors import HookError, PromptfitError
-from pytest_promptfit.evaluation.outcomes import Evaluation, Outcome, Unrecorded
+from pytest_promptfit.evaluation.outcomes import RECORD_OPTION, Evaluation, Outcome, Unrecorded
 from pytest_promptfit.providers import where_a_key_goes
 from pytest_promptfit.providers.own import OURS
 from pytest_promptfit.providers.replies import NoReplyError, is_reply
 from pytest_promptfit.providers.usage import Usage
 from pytest_promptfit.providers.wire import Wire
-from pytest_promptfit.text import scrubber
+from pytest_promptfit.text import counted, scrubber
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from pytest_promptfit.cassettes.cassette import Asked
@@ -35,7 +36,14 @@ if TYPE_CHECKING:
     from pytest_promptfit.providers.own import Custom
     from pytest_promptfit.providers.usage import Limits
 
-RecordMode = Literal["missing", "all"]
+RecordMode = Literal["missing", "all", "batch", "batch-cancel"]
+
+IN_BATCHES = ("batch", "batch-cancel")
+"""The ways in which nothing is asked by itself."""
+
+RECORD_IN_BATCHES = f"{RECORD_OPTION}=batch"
+WAITING = "in a batch that is under way: --promptfit-record=batch collects it"
+NOT_ASKED = "not recorded, and --promptfit-record=batch-cancel asks for nothing"
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,11 @@ class Asking:
     progress: Callable[[int, int], None] = lambda _done, _total: None
     """Told how many of all replies have arrived, before the first one too."""
     on_wait: Callable[[str], None] = lambda _message: None
+
+    @property
+    def in_batches(self) -> bool:
+        """Whether nothing is asked by itself."""
+        return self.mode in IN_BATCHES
 
     def ask(
         self, questions: Sequence[Asked], provider: Provider, recorder: Recorder, *, first_alone: bool = True
@@ -83,6 +96,9 @@ class _Replies:
     no_reply: dict[str, str] = field(default_factory=dict)
     """Why what is recorded is no reply, by key: it counts as not recorded."""
     asked: set[str] = field(default_factory=set)
+    waiting: dict[str, str] = field(default_factory=dict)
+    """Why there may still come a reply, by key."""
+    notes: list[str] = field(default_factory=list)
     usd: float | None = 0.0
 
 
@@ -109,7 +125,8 @@ def forward(
     is_full = len(samples) == len(sample_set.samples)
     obsolete = replies.cassette.obsolete() if is_full else 0
     notes = list(_notes(wire, sample_set, replies))
-    if any(outcome.reply is not None and not outcome.replayed for outcome in outcomes):
+    is_sent = any(outcome.waits or (outcome.reply is not None and not outcome.replayed) for outcome in outcomes)
+    if asking and is_sent:
         notes += where_a_key_goes(wire.model)
     if prune and not is_full:
         notes.append(f"not pruned: only {len(samples)} of {len(sample_set.samples)} samples are selected")
@@ -127,6 +144,7 @@ def forward(
         obsolete=obsolete,
         notes=tuple(notes),
         unrecorded=None if asking else _unrecorded(wire, replies, samples),
+        record_option=RECORD_IN_BATCHES if (asking and asking.in_batches) or replies.waiting else RECORD_OPTION,
         base_url=wire.model.base_url,
         instead_of=parsed.instead_of,
         slices=parsed.config.sliced_by,
@@ -147,7 +165,11 @@ def replayed(
 
 def _replay(wire: Wire, samples: Sequence[Sample], cassettes: Path) -> _Replies:
     keys = {sample.case_name: wire.asked(sample).key for sample in samples}
-    return _Replies(Cassette.load(cassettes), keys)
+    replies = _Replies(Cassette.load(cassettes), keys)
+    if under_way := UnderWay.read(cassettes).batches:
+        requests = counted(sum(batch.requests for batch in under_way), "request")
+        replies.notes.append(f"{requests} in batches under way: pytest --promptfit {RECORD_IN_BATCHES} collects them")
+    return replies
 
 
 def _ask(wire: Wire, samples: Sequence[Sample], cassettes: Path, asking: Asking) -> _Replies:
@@ -165,14 +187,42 @@ def _ask(wire: Wire, samples: Sequence[Sample], cassettes: Path, asking: Asking)
             # What no reply can be read from is asked again.
             if replacing or recorded is None or not is_reply(wire.provider, recorded.body):
                 wanted[asked.key] = asked
-        if not wanted:
+        under_way = UnderWay.read(cassettes)
+        if asking.in_batches:
+            _ask_in_batches(wire, wanted, recorder, under_way, asking, replies)
             return replies
-        answered = asking.ask(list(wanted.values()), wire.provider, recorder)
-    replies.asked = set(wanted)
-    scrub = scrubber(wire.provider.secrets())  # a server may echo the key, in whatever form
-    replies.errors = {key: scrub(str(error)) for key, error in answered.errors.items()}
-    replies.usd = answered.usage.usd
+        if not replacing:
+            # It is paid for, and would be paid for twice.
+            replies.waiting = dict.fromkeys(under_way.keys & wanted.keys(), WAITING)
+        left = [asked for key, asked in wanted.items() if key not in replies.waiting]
+        if left:
+            answered = asking.ask(left, wire.provider, recorder)
+            replies.asked = {asked.key for asked in left}
+            replies.errors = _told(wire, answered.errors)
+            replies.usd = answered.usage.usd
     return replies
+
+
+def _ask_in_batches(
+    wire: Wire, wanted: Mapping[str, Asked], recorder: Recorder, under_way: UnderWay, asking: Asking, replies: _Replies
+) -> None:
+    """Collect what has come and submit what is missing, or cancel what is under way."""
+    from pytest_promptfit.providers.batches import record_in_batches
+
+    submits = asking.mode == "batch"
+    found = record_in_batches(list(wanted.values()), wire.provider, recorder, under_way, asking.limits, submits=submits)
+    replies.asked = found.collected
+    replies.errors = _told(wire, {key: error for key, error in found.errors.items() if key in wanted})
+    replies.usd = found.usage.usd
+    scrub = scrubber(wire.provider.secrets())
+    replies.notes += map(scrub, found.notes)
+    open_keys = wanted.keys() - found.collected - found.errors.keys()
+    replies.waiting = {key: WAITING if key in found.waiting else NOT_ASKED for key in open_keys}
+
+
+def _told(wire: Wire, errors: Mapping[str, PromptfitError]) -> dict[str, str]:
+    scrub = scrubber(wire.provider.secrets())  # a server may echo the key, in whatever form
+    return {key: scrub(str(error)) for key, error in errors.items()}
 
 
 def _outcomes(wire: Wire, replies: _Replies, samples: Sequence[Sample]) -> tuple[Outcome, ...]:
@@ -184,6 +234,8 @@ def _outcome(wire: Wire, replies: _Replies, misses: Misses, sample: Sample) -> O
     key = replies.keys[sample.case_name]
     if key in replies.errors:
         return Outcome(sample, error=replies.errors[key])
+    if key in replies.waiting:
+        return Outcome(sample, error=replies.waiting[key], waits=True)
     recorded = replies.cassette.find(key)
     if recorded is None:
         return Outcome(sample, error=misses.explain(sample))
@@ -245,6 +297,7 @@ def _usage(outcomes: Sequence[Outcome], usd: float | None) -> Usage:
 
 
 def _notes(wire: Wire, sample_set: SampleSet, replies: _Replies) -> Iterator[str]:
+    yield from replies.notes
     yield from sample_set.warnings
     yield from replies.cassette.warnings
     if replies.no_reply:

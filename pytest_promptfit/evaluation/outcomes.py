@@ -26,13 +26,15 @@ if TYPE_CHECKING:
 
 Status = Literal["right", "wrong", "missing", "no reply"]
 
+RECORD_OPTION = "--promptfit-record"
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """One sample, the reply to it and the label read from that; ``error`` says why there is no reply.
 
-    ``asking_helps`` is false where the reply is recorded and a hook failed to read it. ``why_missing`` says why
-    no label could be read from a reply.
+    ``asking_helps`` is false where the reply is recorded and a hook failed to read it. ``waits`` says that there is no
+    reply yet and nothing is wrong. ``why_missing`` says why no label could be read from a reply.
     """
 
     sample: Sample
@@ -43,6 +45,7 @@ class Outcome:
     seconds: float | None = None
     asking_helps: bool = True
     why_missing: Missing | None = None
+    waits: bool = False
 
     @property
     def status(self) -> Status:
@@ -126,6 +129,7 @@ class Evaluation:
     """The outcomes of one prompt over its selected samples.
 
     ``slices`` are the columns of the data file that accuracy is told by.
+    ``record_option`` is the option that asks for what has no reply.
     ``instead_of`` is the model that the prompt file names, where another one was asked; ``base_url`` is that of the
     model that was.
     """
@@ -142,6 +146,7 @@ class Evaluation:
     unrecorded: Unrecorded | None = None
     base_url: str | None = None
     instead_of: str = ""
+    record_option: str = RECORD_OPTION
     slices: tuple[str, ...] = ()
 
     @property

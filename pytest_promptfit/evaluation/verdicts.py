@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pytest_promptfit.evaluation.gates import Gate
     from pytest_promptfit.prompts.model import Gates
 
-Verdict = Literal["passed", "failed", "xfailed", "xpassed", "missed"]
+Verdict = Literal["passed", "failed", "xfailed", "xpassed", "missed", "waiting"]
 UpdateMode = Literal["no", "yes", "force"]
 
 CONTRACT_SHOWN = 3
@@ -122,6 +122,11 @@ class PromptResult:
     def is_undecided(self) -> bool:
         """Whether gates could be judged and their cases are deselected: then nothing says that the file passes."""
         return bool(self.deselected) and not why_not_judged(self.evaluation, self.unselected)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether replies are still to come."""
+        return any(outcome.waits for outcome in self.evaluation.outcomes)
 
     @cached_property
     def refusal(self) -> str:
@@ -316,7 +321,9 @@ def _contract(held: Sequence[Reference], unselected: int, *, fails: bool) -> lis
 
 
 def case_verdict(outcome: Outcome, *, strict: bool, known_miss: bool, accepts: bool) -> Verdict:
-    """Return what a case reports; a canonical sample, or one without a reply, has no excuse."""
+    """Return what a case reports; a canonical sample, or one without a reply that may come, has no excuse."""
+    if outcome.waits:
+        return "waiting"
     if outcome.reply is None or outcome.sample.canonical:
         return "passed" if outcome.correct else "failed"
     if not strict:

@@ -41,18 +41,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--promptfit-record",
         dest="promptfit_record",
         default="missing",
-        other="all",
         help="Ask the model for the replies that are not recorded.",
-        help_of_other="Ask the model for all replies, the recorded ones too.",
+        others={
+            "all": "Ask the model for all replies, the recorded ones too.",
+            "batch": "Collect what has come of the batches of earlier runs, submit what is not recorded to the batch "
+            "API of OpenAI or Anthropic, at half the price, and leave.",
+            "batch-cancel": "Cancel the batches that are under way, and collect what has come; submit nothing.",
+        },
     )
     _add_choice(
         group,
         "--promptfit-update",
         dest="promptfit_update",
         default="yes",
-        other="force",
         help="Accept today's outcomes as the baseline; refused when the regression gate fails.",
-        help_of_other="Accept them although the regression gate fails.",
+        others={"force": "Accept them although the regression gate fails."},
     )
     group.addoption(
         "--promptfit-model",
@@ -189,16 +192,16 @@ def _add_choice(
     *,
     dest: str,
     default: str,
-    other: str,
     help: str,  # noqa: A002
-    help_of_other: str,
+    others: dict[str, str],
 ) -> None:
     """Add an option that may be given bare or as ``name=choice``, but never swallows the path behind it.
 
     An optional argument (``nargs="?"``) would take ``prompts/`` in ``--promptfit-record prompts/``.
     """
     group.addoption(name, f"{name}={default}", action="store_const", const=default, dest=dest, help=help)
-    group.addoption(f"{name}={other}", action="store_const", const=other, dest=dest, help=help_of_other)
+    for other, said in others.items():
+        group.addoption(f"{name}={other}", action="store_const", const=other, dest=dest, help=said)
 
 
 def _given(config: pytest.Config, *names: str) -> Iterator[str]:
@@ -235,13 +238,16 @@ def _refuse_without_the_flag(config: pytest.Config) -> None:
 
 def _refuse_writing(config: pytest.Config) -> None:
     """Refuse what costs money or rewrites files where it contradicts itself, or a CI system runs us unasked."""
-    from pytest_promptfit.evaluation.forward import is_ci
+    from pytest_promptfit.evaluation.forward import IN_BATCHES, is_ci
 
     option = config.option
     limits = () if option.promptfit_record else ("--promptfit-budget", "--promptfit-max-calls")
     for name in _given(config, *limits):
         instead = "; a tuning run is limited by tune.budget in the prompt file" if option.promptfit_tune else ""
         raise pytest.UsageError(f"{name} needs --promptfit-record{instead}")
+    if option.promptfit_record in IN_BATCHES and option.promptfit_tune:
+        name = f"--promptfit-record={option.promptfit_record}"
+        raise pytest.UsageError(f"{name} and --tune: a tuning run asks one thing after another: leave out one")
     _refuse_with_another_model(config)
     for name in _given(config, *(WRITING if option.tune_dry_run else ())):
         raise pytest.UsageError(f"{name} and --tune-dry-run: a dry run asks and writes nothing: leave out one")

@@ -156,6 +156,8 @@ class SampleCase(_Case):
         elif result.evaluation.unrecorded is not None and outcome.reply is None and outcome.asking_helps:
             self.kind = "unrecorded"
         self.user_properties += properties(outcome)
+        if verdict == "waiting":
+            pytest.skip(plain(outcome.error))
         if verdict == "xfailed":
             pytest.xfail(f"{outcome.status}, as in the baseline" if not result.accepts else "accepted")
         if verdict in ("failed", "xfailed"):  # --runxfail makes pytest.xfail return

@@ -16,6 +16,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from pytest_promptfit.cassettes.cassette import Cassette, cassette_paths
+from pytest_promptfit.evaluation.forward import IN_BATCHES
 from pytest_promptfit.evaluation.verdicts import PromptResult
 
 if TYPE_CHECKING:
@@ -130,6 +131,10 @@ def refuse_scattered_writing(config: pytest.Config) -> None:
         if getattr(option, f"promptfit_{name}"):
             flag = name.replace("_", "-")
             raise pytest.UsageError(f"--promptfit-{flag} counts in one process: leave out pytest-xdist's -n")
+    if option.promptfit_record in IN_BATCHES:
+        raise pytest.UsageError(
+            f"--promptfit-record={option.promptfit_record} runs in one process: leave out pytest-xdist's -n"
+        )
     for name in ("record", "prune"):
         if getattr(option, f"promptfit_{name}") and option.dist not in ONE_WORKER_A_FILE:
             raise pytest.UsageError(

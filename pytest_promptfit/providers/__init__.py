@@ -8,24 +8,29 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from urllib.parse import urlsplit
 
 from pytest_promptfit.errors import CallError
 from pytest_promptfit.text import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
     from contextlib import AbstractAsyncContextManager
 
     import httpx2
 
+    from pytest_promptfit.cassettes.batches import Batch
+    from pytest_promptfit.cassettes.cassette import Asked
     from pytest_promptfit.chat.reply import ChatReply, TokenLogprobs
     from pytest_promptfit.chat.request import ChatRequest
     from pytest_promptfit.prompts.model import ModelSpec
 
     Wrap = Callable[[httpx2.AsyncBaseTransport], httpx2.AsyncBaseTransport]
     """Puts a transport around the one that sends: how recording gets between the SDK and the network."""
+
+    Answer = str | CallError
+    """The JSON of a reply, or why there is none."""
 
     Send = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
     """Posts a JSON body and returns the JSON object of the 2xx reply; raises ``CallError``."""
@@ -34,6 +39,52 @@ if TYPE_CHECKING:
 def unwrapped(transport: httpx2.AsyncBaseTransport) -> httpx2.AsyncBaseTransport:
     """Return ``transport`` as it is: the ``Wrap`` that records nothing."""
     return transport
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a batch is: ``done`` of ``total`` requests are answered.
+
+    ``refusal`` says why the whole of it was refused, ``files`` where its results are. ``ended_by`` is why requests
+    may have been left over: ``"expired"`` or ``"cancelled"``.
+    """
+
+    id: str
+    done: int
+    total: int
+    is_ended: bool = False
+    is_ending: bool = False
+    refusal: str = ""
+    ended_by: str = ""
+    files: tuple[str, ...] = ()
+
+
+class BatchApi(Protocol):
+    """An API that answers many requests in one go, within a day; what fails raises ``CallError``."""
+
+    most_requests: ClassVar[int]
+    most_bytes: ClassVar[int]
+
+    def line(self, asked: Asked) -> dict[str, Any]:
+        """Return a request as it stands in a batch: named by its key, with the body of a single call."""
+
+    async def submit(self, asked: Sequence[Asked], mark: str) -> str:
+        """Submit requests as one batch, once, and return its id."""
+
+    async def find(self, batch: Batch, known: Collection[str]) -> str:
+        """Return the id, not one of ``known``, of a batch that may have been submitted; ``""`` where there is none."""
+
+    async def look(self, id: str) -> Progress | None:  # noqa: A002
+        """Return how far a batch is; ``None`` where the API knows of none with this id."""
+
+    async def cancel(self, id: str) -> None:  # noqa: A002
+        """Have nothing more of a batch be answered."""
+
+    def results(self, progress: Progress, asked: Mapping[str, Asked]) -> AsyncIterator[tuple[Asked, Answer]]:
+        """Yield the requests of a batch that ended, in any order, with the JSON of its reply or why it has none."""
+
+    def left_over(self, how: str) -> CallError:
+        """Return why a request has no answer although its batch ended."""
 
 
 class Provider(Protocol):
@@ -80,6 +131,15 @@ class Provider(Protocol):
         self, *, wrap: Wrap = unwrapped, max_retries: int = 2, timeout: float | None = None
     ) -> AbstractAsyncContextManager[Send]:
         """Open a client of the provider's SDK; ``timeout`` in seconds, default that of the model."""
+
+    def connect_batches(self) -> AbstractAsyncContextManager[BatchApi]:
+        """Open the provider's batch API through its SDK; raise a fatal ``CallError`` where it has none."""
+
+
+def no_batches(who: object, why: str = "no batch API is known here") -> CallError:
+    """Return the error for a model that cannot be asked in batches."""
+    works = "--promptfit-record=batch works with openai/… and anthropic/…"
+    return CallError(f"{who}: {why}: {works}; record this one with --promptfit-record", fatal=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from pytest_promptfit.chat.reply import TokenLogprobs
     from pytest_promptfit.chat.request import ChatRequest
+    from pytest_promptfit.providers.batch_api import SdkBatches
 
 OWN_URL = "https://api.anthropic.com"
 DEFAULT_MAX_TOKENS = 1024
@@ -111,6 +112,11 @@ class AnthropicProvider(SdkProvider):
     def logprobs(self, body: Mapping[str, Any]) -> tuple[TokenLogprobs, ...]:  # noqa: ARG002
         """Return nothing: this API has no log-probabilities."""
         return ()
+
+    def _batch_api(self) -> type[SdkBatches]:
+        from pytest_promptfit.providers.batch_api import AnthropicBatches
+
+        return AnthropicBatches
 
     @property
     def _key(self) -> ApiKey:

@@ -136,7 +136,7 @@ def ask(
         return Usage()
     price = cost_usd(spec, 1, 1)
     if limits.usd is not None:
-        _check_usd_can_be_limited(questions, spec, limits, price)
+        check_usd_can_be_limited(questions, spec, limits, price)
     asking = _Asking(questions, provider, spec, limits, on_answer, on_wait)
     asking.usage = Usage(usd=None if price is None else 0.0)
     at_once = max(1, min(concurrency, provider.at_once or concurrency))
@@ -144,7 +144,7 @@ def ask(
     return asking.usage
 
 
-def _check_usd_can_be_limited(questions: Sequence[Asked], spec: ModelSpec, limits: Limits, price: float | None) -> None:
+def check_usd_can_be_limited(questions: Sequence[Asked], spec: ModelSpec, limits: Limits, price: float | None) -> None:
     """Raise PromptfitError where nobody can tell, before it is made, what a call may cost at most."""
     if price is None:
         raise PromptfitError(f"{spec}: its price is not known: limit the calls, with {limits.calls_option}, not USD")
@@ -153,6 +153,16 @@ def _check_usd_can_be_limited(questions: Sequence[Asked], spec: ModelSpec, limit
             f"{spec}: {limits.usd_option} cannot hold while a reply may be of any length: set max_tokens, "
             f"or max_completion_tokens, in params, or limit the calls, with {limits.calls_option}"
         )
+
+
+def most_it_can_cost(spec: ModelSpec, question: Asked, *, in_batch: bool = False) -> float:
+    """Return the most that a question can cost in USD; 0 where nobody knows."""
+    payload = question.payload
+    # No token is shorter than a byte, and JSON outweighs the template that the server puts around the messages.
+    given = len(json.dumps(payload, ensure_ascii=False, default=str).encode("utf-8", "surrogatepass"))
+    written, choices = reply_limit(payload) or DEFAULT_MAX_OUTPUT, payload.get("n")
+    written = written * choices if isinstance(choices, int) and choices > 0 else written
+    return most_usd(spec, given, written, in_batch=in_batch)
 
 
 class _Call(Tries):
@@ -293,7 +303,8 @@ class _Asking:
             self._on_answer(index, self._stopped)
 
     async def _answer(self, question: Asked, send: Send) -> Answer:
-        call = _Call(self, self._most_it_can_cost(question))
+        most = 0.0 if self._limits.usd is None else most_it_can_cost(self._spec, question)
+        call = _Call(self, most)
         task = asyncio.current_task()
         self._calls[task] = call
         TRIES.set(call)
@@ -355,12 +366,3 @@ class _Asking:
 
     def _stop_for(self, error: CallError, why: str = "") -> None:
         self._stopped = self._stopped or CallError(f"not asked: {why}{error}", fatal=True)
-
-    def _most_it_can_cost(self, question: Asked) -> float:
-        if self._limits.usd is None:
-            return 0.0
-        payload = question.payload
-        # No token is shorter than a byte, and JSON outweighs the template that the server puts around the messages.
-        given = len(json.dumps(payload, ensure_ascii=False, default=str).encode("utf-8", "surrogatepass"))
-        written, choices = reply_limit(payload) or DEFAULT_MAX_OUTPUT, payload.get("n")
-        return most_usd(self._spec, given, written * choices if isinstance(choices, int) and choices > 0 else written)

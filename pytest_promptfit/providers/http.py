@@ -49,6 +49,12 @@ NETWORK_ERRORS = (httpx2.RequestError, ssl.SSLError, anyio.EndOfStream)
 UNSENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout, httpx2.ProxyError, httpx2.UnsupportedProtocol)
 """What of those says that the request never reached a model, so that nobody can want money for it."""
 
+PACKED_HEADERS = ("content-encoding", "content-length", "transfer-encoding")
+"""What says of a body how it was sent, and no longer holds for one that is unpacked."""
+
+LONGEST_RESULTS = 2**30
+"""Bytes, unpacked, that the results of a batch may have."""
+
 FAILED_200 = "with an error, or nothing, in it"
 """Marks the response to a 200 that is no reply, among its extensions, and says so."""
 
@@ -66,7 +72,7 @@ class Wanted:
         return scrubber(self.key.secrets())(text)
 
 
-class _Broken(BaseException):
+class Broken(BaseException):
     """Carries an error that is not the network's past the SDK.
 
     It is no ``Exception`` because the SDKs take any of those for a lost connection and ask, and pay, again.
@@ -104,7 +110,7 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
                 tries.lose()
             if isinstance(error, NETWORK_ERRORS):
                 raise
-            raise _Broken(error) from error
+            raise Broken(error) from error
         finally:
             tries.end()
         # It came as a 200, so it may be paid for, and the SDK will ask again.
@@ -124,6 +130,30 @@ def _as_it_should_be(response: httpx2.Response, text: str) -> httpx2.Response:
         return response
     headers = {name: response.headers[name] for name in RETRY_HEADERS if name in response.headers}
     return httpx2.Response(status, headers=headers, text=text, extensions={**response.extensions, FAILED_200: True})
+
+
+class LongTransport(httpx2.AsyncBaseTransport):
+    """Lets answers reach the SDK whole that are longer than a reply: the results of a batch hold thousands."""
+
+    def __init__(self, inner: httpx2.AsyncBaseTransport) -> None:
+        self._inner = inner
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send ``request``; what is no fault of the network is no reason to send it again."""
+        try:
+            response = await self._inner.handle_async_request(request)
+            async with body_of(response, request, LONGEST_RESULTS) as content:
+                text = text_of(response, content, LONGEST_RESULTS)
+        except NETWORK_ERRORS:
+            raise
+        except Exception as error:
+            raise Broken(error) from error
+        headers = {name: value for name, value in response.headers.items() if name not in PACKED_HEADERS}
+        return httpx2.Response(response.status_code, headers=headers, content=text.encode())
+
+    async def aclose(self) -> None:
+        """Close what is below."""
+        await self._inner.aclose()
 
 
 class LoopbackTransport(httpx2.AsyncBaseTransport):
@@ -186,12 +216,12 @@ def _proxy_for(url: str) -> str | None:
 
 
 def http_client(transport: httpx2.AsyncBaseTransport, timeout: float) -> httpx2.AsyncClient:
-    """Return the client that an SDK is given; ``timeout`` is the seconds that one reply may take."""
+    """Return the client that an SDK is given; ``timeout`` is the seconds that one answer may take."""
     # Waiting for a free connection is no failure: `pool` has no limit.
     limit = httpx2.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS), pool=None)
     return httpx2.AsyncClient(
         # The key goes to no other server, and the environment's proxy is in the transport already.
-        transport=GuardedTransport(transport),
+        transport=transport,
         follow_redirects=False,
         timeout=limit,
         trust_env=False,
@@ -213,8 +243,6 @@ def sender(client: Any, sdk: ModuleType, wanted: Wanted) -> Send:
 
     The SDK's low-level ``post`` sends any parameter as it is, known to this version of the SDK or not.
     """
-    # The SDKs add headers that OPENAI_CUSTOM_HEADERS and ANTHROPIC_CUSTOM_HEADERS hold, the key's among them.
-    client._custom_headers = {}
 
     async def send(payload: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -223,10 +251,10 @@ def sender(client: Any, sdk: ModuleType, wanted: Wanted) -> Send:
         except TimeoutError:
             within = f"within {wanted.spec.deadline:g} s, retries included"
             raise NoReplyError(f"{wanted.spec}: no reply {within}; raise model.deadline", passing=True) from None
-        except _Broken as broken:
+        except Broken as broken:
             raise broken.error from None
         except sdk.APIError as error:
-            raise _call_error(error, sdk, wanted, payload) from None
+            raise call_error(error, sdk, wanted, payload) from None
         except UnicodeEncodeError:
             raise unsendable(wanted.spec) from None
         return _json_object(response, wanted)
@@ -262,9 +290,10 @@ def json_or_text(text: str) -> object:
         return text
 
 
-def _call_error(error: Any, sdk: ModuleType, wanted: Wanted, payload: Mapping[str, Any]) -> CallError:
+def call_error(error: Any, sdk: ModuleType, wanted: Wanted, payload: Mapping[str, Any]) -> CallError:
+    """Return an error of an SDK as ours."""
     if isinstance(error, sdk.APIStatusError):
-        return _status_error(error.response, wanted, payload)
+        return status_error(error.response, wanted, payload)
     cause = error.__cause__
     if isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout | httpx2.ProxyError | httpx2.UnsupportedProtocol):
         why = one_line(str(cause)) or "no answer"
@@ -275,7 +304,8 @@ def _call_error(error: Any, sdk: ModuleType, wanted: Wanted, payload: Mapping[st
     return NoReplyError(f"{wanted.spec}: the connection was cut: {why}", passing=True)
 
 
-def _status_error(response: httpx2.Response, wanted: Wanted, payload: Mapping[str, Any]) -> CallError:
+def status_error(response: httpx2.Response, wanted: Wanted, payload: Mapping[str, Any]) -> CallError:
+    """Return what the response to ``payload`` says, whose status is not 2xx."""
     status = response.status_code
     if 300 <= status < 400:
         target = one_line(wanted.scrub(response.headers.get("location", "somewhere else")))

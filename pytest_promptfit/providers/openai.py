@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import httpx2
 
     from pytest_promptfit.chat.request import ChatRequest
+    from pytest_promptfit.providers.batch_api import SdkBatches
 
 OWN_URLS = {
     "openai": "https://api.openai.com/v1",
@@ -126,6 +127,13 @@ class OpenAIProvider(SdkProvider):
             )
         except (IndexError, KeyError, TypeError, ValueError):
             return ()
+
+    def _batch_api(self) -> type[SdkBatches] | None:
+        if self.spec.provider != "openai":
+            return None
+        from pytest_promptfit.providers.batch_api import OpenAIBatches
+
+        return OpenAIBatches
 
     @property
     def _key(self) -> ApiKey:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from pytest_promptfit.errors import HookError, PromptfitError
-from pytest_promptfit.providers import check_base_url, unwrapped
+from pytest_promptfit.providers import check_base_url, no_batches, unwrapped
 from pytest_promptfit.text import described, scrubber, shown
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pytest_promptfit.chat.reply import ChatReply, TokenLogprobs
     from pytest_promptfit.chat.request import ChatRequest
     from pytest_promptfit.prompts.model import ModelSpec
-    from pytest_promptfit.providers import Provider, Send, Wrap
+    from pytest_promptfit.providers import BatchApi, Provider, Send, Wrap
     from pytest_promptfit.providers.own_transport import ModelFunction
 
     Client: TypeAlias = httpx2.AsyncClient | AsyncOpenAI | AsyncAnthropic | ModelFunction
@@ -171,6 +171,14 @@ class OwnClientProvider:
             connecting = self._provider.connect(wrap=lambda _: wrap(own), max_retries=max_retries, timeout=timeout)
         async with connecting as send:
             yield send
+
+    @asynccontextmanager
+    async def connect_batches(self) -> AsyncIterator[BatchApi]:
+        """Open the provider's batch API where the user brings no client for this model; else there is none."""
+        if self._new_client() is not None:
+            raise no_batches(self.spec, "a client of your own asks single questions")
+        async with self._provider.connect_batches() as api:
+            yield api
 
     def _new_client(self) -> Client | None:
         try:

@@ -14,7 +14,7 @@ import httpx2
 
 from pytest_promptfit.cassettes.transport import note_headers
 from pytest_promptfit.errors import CallError, PromptfitError
-from pytest_promptfit.providers.http import NETWORK_ERRORS, unsendable
+from pytest_promptfit.providers.http import NETWORK_ERRORS, PACKED_HEADERS, unsendable
 from pytest_promptfit.providers.replies import refusal_of
 from pytest_promptfit.text import shown
 
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 CONNECTION_HEADERS = frozenset({"accept", "accept-encoding", "connection"})
 """What every client has of its own accord; the SDK knows better what it wants."""
-
-PACKED_HEADERS = ("content-encoding", "content-length", "transfer-encoding")
 
 
 def is_client(value: object) -> bool:

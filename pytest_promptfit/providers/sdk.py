@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pytest_promptfit.errors import CallError
-from pytest_promptfit.providers import check_base_url, unwrapped
+from pytest_promptfit.providers import check_base_url, no_batches, unwrapped
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     import httpx2
 
     from pytest_promptfit.prompts.model import ModelSpec
-    from pytest_promptfit.providers import ApiKey, Send, Wrap
+    from pytest_promptfit.providers import ApiKey, BatchApi, Send, Wrap
+    from pytest_promptfit.providers.batch_api import SdkBatches
+
+BATCH_RETRIES = 2
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,10 @@ class SdkProvider(ABC):
     @abstractmethod
     def _key(self) -> ApiKey:
         """Where the key comes from."""
+
+    @abstractmethod
+    def _batch_api(self) -> type[SdkBatches] | None:
+        """Return the batch API that belongs to this one, where one is known."""
 
     @abstractmethod
     def _client(self, sdk: ModuleType, http: httpx2.AsyncClient, **options: Any) -> Any:
@@ -75,13 +82,43 @@ class SdkProvider(ABC):
         self.check()
         from pytest_promptfit.providers import http as sending
 
-        sdk = sending.sdk_of(self.spec, self.sdk_name)
         wanted = sending.Wanted(self.spec, self.url, self._key)
-        async with sending.http_client(wrap(self._transport()), timeout or self.spec.timeout) as http:
+        transport = sending.GuardedTransport(wrap(self._transport()))
+        async with self._opened(transport, max_retries, timeout or self.spec.timeout) as (client, sdk):
+            yield sending.sender(client, sdk, wanted)
+
+    @asynccontextmanager
+    async def connect_batches(self) -> AsyncIterator[BatchApi]:
+        """Open the batch API through the SDK's client; raise a fatal ``CallError`` where it has none."""
+        api = self._batch_api()
+        if api is None:
+            raise no_batches(self.spec)
+        self.check()
+        from pytest_promptfit.providers import http as sending
+
+        wanted = sending.Wanted(self.spec, self.url.replace(*api.path, 1), self._key)
+        transport = sending.LongTransport(self._transport())
+        async with self._opened(transport, BATCH_RETRIES, self.spec.timeout) as (client, sdk):
+            yield api(client, sdk, wanted)
+
+    @asynccontextmanager
+    async def _opened(
+        self,
+        transport: httpx2.AsyncBaseTransport,
+        max_retries: int,
+        timeout: float,  # noqa: ASYNC109 - it is the HTTP client's
+    ) -> AsyncIterator[tuple[Any, ModuleType]]:
+        """Open the SDK's client on top of ``transport``; the model's own number of retries comes first."""
+        from pytest_promptfit.providers import http as sending
+
+        sdk = sending.sdk_of(self.spec, self.sdk_name)
+        async with sending.http_client(transport, timeout) as http:
             key = self._key.value() or sending.NO_KEY
             retries = max_retries if self.spec.max_retries is None else self.spec.max_retries
             client = self._client(sdk, http, api_key=key, max_retries=retries, timeout=http.timeout)
-            yield sending.sender(client, sdk, wanted)
+            # The SDKs add headers that OPENAI_CUSTOM_HEADERS and ANTHROPIC_CUSTOM_HEADERS hold, the key's among them.
+            client._custom_headers = {}
+            yield client, sdk
 
     def _transport(self) -> httpx2.AsyncBaseTransport:
         from pytest_promptfit.providers import http as sending

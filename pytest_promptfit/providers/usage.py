@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 PRICE_LISTS = {"openai": "openai", "anthropic": "anthropic", "gemini": "google"}
 
+BATCH = {"processing": "batch"}
+"""Asks the price list for the prices of a batch."""
+
 BYTES_PER_TOKEN = 4
 UNSEEN_REPLY_TOKENS = 50
 """What an estimate takes for a reply of a model that nobody has seen any of."""
@@ -114,9 +117,14 @@ class Limits:
         self.used_calls += calls
         self.used_usd += usd
 
+    @property
+    def is_out_of_calls(self) -> bool:
+        """Whether no more calls may be made, whatever they cost."""
+        return self.calls is not None and self.used_calls >= self.calls
+
     def exceeded(self) -> BudgetExceeded:
         """Return the error that tells which of them stopped the run."""
-        if self.calls is not None and self.used_calls >= self.calls:
+        if self.is_out_of_calls:
             limit, option = f"limit of {self.calls} calls", self.calls_option
         else:
             limit, option = f"budget of ${self.usd or 0:.2f}", self.usd_option
@@ -149,12 +157,19 @@ TRIES: ContextVar[Tries] = ContextVar("promptfit_tries", default=Tries())  # noq
 
 
 def cost_usd(
-    spec: ModelSpec, input_tokens: int, output_tokens: int, cached_tokens: int = 0, written_tokens: int = 0
+    spec: ModelSpec,
+    input_tokens: int,
+    output_tokens: int,
+    cached_tokens: int = 0,
+    written_tokens: int = 0,
+    *,
+    in_batch: bool = False,
 ) -> float | None:
     """Return what a call costs in USD: nothing for a local model; ``None`` for one that the list does not have.
 
     ``cached_tokens`` are those of the ``input_tokens`` that came from the provider's prompt cache, and
     ``written_tokens`` those that were put into it, which some providers charge more for than for others.
+    ``in_batch`` asks for the price in a batch.
     """
     if spec.provider == "local":
         return 0.0
@@ -166,26 +181,34 @@ def cost_usd(
         cache_read_tokens=cached_tokens,
         cache_write_tokens=written_tokens,
     )
-    try:
+
+    def listed(context: dict[str, str] | None) -> float:
         if spec.base_url:
             # Another server that speaks the protocol has prices of its own.
-            price = genai_prices.calc_price(usage, spec.name, provider_api_url=spec.base_url)
+            price = genai_prices.calc_price(usage, spec.name, provider_api_url=spec.base_url, price_context=context)
         else:
-            price = genai_prices.calc_price(usage, spec.name, provider_id=PRICE_LISTS[spec.provider])
+            provider = PRICE_LISTS[spec.provider]
+            price = genai_prices.calc_price(usage, spec.name, provider_id=provider, price_context=context)
+        return float(price.total_price)
+
+    try:
+        usd = listed(None)
+        # The list tells the usual price of a model whose price in a batch it does not have: that is half of it.
+        return usd if not in_batch else half if (half := listed(BATCH)) != usd else usd / 2
     except (LookupError, ValueError):
         return None
-    return float(price.total_price)
 
 
-def reply_usd(spec: ModelSpec, reply: ChatReply) -> float | None:
+def reply_usd(spec: ModelSpec, reply: ChatReply, *, in_batch: bool = False) -> float | None:
     """Return what a reply cost in USD, as ``cost_usd`` does."""
-    return cost_usd(spec, reply.input_tokens, reply.output_tokens, reply.cached_tokens, reply.written_tokens)
+    cached = (reply.cached_tokens, reply.written_tokens)
+    return cost_usd(spec, reply.input_tokens, reply.output_tokens, *cached, in_batch=in_batch)
 
 
-def most_usd(spec: ModelSpec, input_tokens: int, output_tokens: int) -> float:
+def most_usd(spec: ModelSpec, input_tokens: int, output_tokens: int, *, in_batch: bool = False) -> float:
     """Return the most that a call with so many tokens can cost in USD; 0 where nobody knows."""
     kinds = ((0, 0), (0, input_tokens))  # all of it may be put into the prompt cache
-    return max(cost_usd(spec, input_tokens, output_tokens, *cached) or 0.0 for cached in kinds)
+    return max(cost_usd(spec, input_tokens, output_tokens, *cached, in_batch=in_batch) or 0.0 for cached in kinds)
 
 
 @dataclass(frozen=True)
@@ -221,7 +244,11 @@ class Estimate:
 
 
 def estimate(
-    spec: ModelSpec, payloads: Sequence[Mapping[str, Any]], seen: Sequence[tuple[Mapping[str, Any], ChatReply]] = ()
+    spec: ModelSpec,
+    payloads: Sequence[Mapping[str, Any]],
+    seen: Sequence[tuple[Mapping[str, Any], ChatReply]] = (),
+    *,
+    in_batch: bool = False,
 ) -> Estimate:
     """Return what asking for these JSON bodies takes; ``seen`` are bodies with the replies to them."""
     seen = [(payload, reply) for payload, reply in seen if reply.input_tokens and reply.output_tokens]
@@ -233,7 +260,7 @@ def estimate(
     else:
         limit = reply_limit(payloads[0]) if payloads else None
         written = len(payloads) * min(UNSEEN_REPLY_TOKENS, limit or UNSEEN_REPLY_TOKENS)
-    usd = cost_usd(spec, given, written)
+    usd = cost_usd(spec, given, written, in_batch=in_batch)
     return Estimate(len(payloads), given, written, usd, spec.provider == "local", len(seen))
 
 

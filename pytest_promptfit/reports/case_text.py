@@ -53,7 +53,7 @@ def failure_lines(result: PromptResult, name: str, path: str) -> Iterator[str]:
     if not outcome.asking_helps:
         return
     if outcome.reply is None:
-        yield f"  record:  pytest --promptfit --promptfit-record {quoted}"
+        yield f"  record:  pytest --promptfit {result.evaluation.record_option} {quoted}"
         return
     # A canonical sample has to be right: no baseline excuses it.
     if not sample.canonical:

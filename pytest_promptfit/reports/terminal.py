@@ -115,7 +115,7 @@ def without_reply_lines(result: PromptResult, relative: Callable[[str], str]) ->
     if evaluation.unrecorded is None:
         yield from cause_lines(found, evaluation, "without a reply")
         if any(outcome.reply is None and outcome.asking_helps for outcome in evaluation.outcomes):
-            yield f"again:   pytest --promptfit --promptfit-record {_typed(evaluation, relative)}"
+            yield f"again:   pytest --promptfit {evaluation.record_option} {_typed(evaluation, relative)}"
         return
     if evaluation.unrecorded.is_everything:
         yield from first_steps(result, relative)

@@ -48,7 +48,8 @@ class Verdict:
     reasons: tuple[str, ...] = ()
     """What else than being worse makes it fail."""
     is_undecided: bool = False
-    """Whether it neither fails nor passes, because its gates are deselected."""
+    """Whether it neither fails nor passes, because its gates are deselected, or replies are still to come."""
+    is_waiting: bool = False
 
     @property
     def sentence(self) -> str:
@@ -59,7 +60,7 @@ class Verdict:
     def end(self) -> str:
         """Whether it fails, and what for."""
         if self.is_undecided:
-            return "Not judged: gates deselected."
+            return "Not judged yet." if self.is_waiting else "Not judged: gates deselected."
         if not self.fails:
             return "Passes."
         return f"Fails: {', '.join(self.reasons)}." if self.reasons else "Fails."
@@ -82,7 +83,8 @@ def verdict_on(result: PromptResult) -> Verdict:
         asides=tuple(_asides(result)),
         fails=fails,
         reasons=tuple(_reasons(result)),
-        is_undecided=result.is_undecided and not fails,
+        is_undecided=(result.is_undecided or result.is_waiting) and not fails,
+        is_waiting=result.is_waiting,
     )
 
 
@@ -106,7 +108,9 @@ def verdict_lines(results: Sequence[PromptResult]) -> Iterator[tuple[str, bool |
     if passing or not undecided:
         yield f"{passing.total()} of {len(verdicts)} prompts pass{f' ({kinds})' if kinds else ''}.", False
     if undecided:
-        yield f"{undecided} of {len(verdicts)} prompts are not judged: gates deselected.", None
+        waiting = sum(one.is_undecided and one.is_waiting for one in verdicts)
+        why = ["gates deselected"] * (waiting < undecided) + ["replies are still to come"] * (waiting > 0)
+        yield f"{undecided} of {len(verdicts)} prompts are not judged: {', '.join(why)}.", None
 
 
 def tone_of(result: PromptResult, change: Comparison) -> Tone:

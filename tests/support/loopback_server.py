@@ -27,13 +27,14 @@ AT_ONCE = {"retry-after-ms": "1"}
 
 @dataclass(frozen=True)
 class Seen:
-    """A request as it arrived; ``number`` counts from 0, ``body`` is what the JSON in ``content`` says."""
+    """A request as it arrived; ``number`` counts from 0, ``body`` is what the JSON in ``content`` says, if any."""
 
     number: int
     path: str
     headers: dict[str, str]
     body: dict[str, Any]
     content: bytes
+    method: str
 
 
 @dataclass(frozen=True)
@@ -192,7 +193,10 @@ class LoopbackServer:
         start, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")[:-2]
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
         content = await reader.readexactly(int(headers.get("content-length", 0)))
-        seen = Seen(self._count, start.split()[1], headers, json.loads(content or b"{}"), content)
+        is_file = headers.get("content-type", "").startswith("multipart/")
+        body = json.loads(content) if content and not is_file else {}
+        method, path, _ = start.split()
+        seen = Seen(self._count, path, headers, body, content, method)
         answer = await self._answer_in_time(seen)
         if answer.cut:
             return False
