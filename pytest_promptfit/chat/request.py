@@ -10,8 +10,8 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from pytest_promptfit.prompts.labels import DEFAULT_EXTRACT, words_of
-from pytest_promptfit.prompts.model import Example, NearestExamples
+from pytest_promptfit.prompts.labels import DEFAULT_EXTRACT, noted, words_of
+from pytest_promptfit.prompts.model import ASKING_FIELDS, Example, NearestExamples
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -67,12 +67,8 @@ class ChatBuilder:
     ) -> None:
         """``chooses`` finds the samples that are shown before a text, where the prompt wants those nearest to it."""
         words = words_of(labels, prompt.label_words)
-        listed = ", ".join(words.values())
-        asked = "" if continues or not prompt.bot_reply_prefix else f"{ASKS_FOR_PREFIX}{prompt.bot_reply_prefix}"
-        self._prefix = prompt.user_prompt_prefix.replace("{labels}", listed)
-        self._suffix = prompt.user_prompt_suffix.replace("{labels}", listed) + asked.replace("{labels}", listed)
-        self._system = prompt.system_prompt.replace("{labels}", listed)
-        self.reply_prefix = prompt.bot_reply_prefix.replace("{labels}", listed)
+        self._system, self._prefix, self._suffix, self.reply_prefix = _filled(prompt, words)
+        self._suffix += f"{ASKS_FOR_PREFIX}{self.reply_prefix}" if self.reply_prefix and not continues else ""
         self._model = model
         self._params = params
         self._extract = extract
@@ -118,6 +114,31 @@ class ChatBuilder:
         asked = _TAG.search(self._suffix) or _TAG.search(self._system)
         return f"{self.reply_prefix}{asked[1]}<label>{word}</label>" if asked else f"{self.reply_prefix}{word}"
 
+
+def _filled(prompt: Prompt, words: Mapping[str, str]) -> list[str]:
+    """Return the texts in the order of a request, with the label words in the place of ``{labels}``."""
+    bare, texts = ", ".join(words.values()), []
+    notes = noted(words, prompt.label_notes) if prompt.label_notes else ""
+    for name in (*ASKING_FIELDS, "bot_reply_prefix"):
+        left, place, right = getattr(prompt, name).partition("{labels}")
+        listed = bare if place else ""
+        if place and notes and name in ASKING_FIELDS:
+            left, right = _on_own_lines(name, left, right)
+            listed, notes = notes, ""  # they are told once
+        texts.append(f"{left}{listed}{right.replace('{labels}', bare)}")
+    return texts
+
+
+def _on_own_lines(name: str, left: str, right: str) -> tuple[str, str]:
+    """Return what stands around a list of labels with notes, so that the list has its lines for itself."""
+    left, right = left.rstrip(" \t"), _AFTER_LIST.sub("", right)
+    opens = "" if left.endswith("\n") or (not left and name != "user_prompt_suffix") else "\n"
+    closes = "" if right.startswith("\n") or (not right and name != "user_prompt_prefix") else "\n"
+    return f"{left}{opens}", f"{closes}{right}"
+
+
+# The end of the sentence that ends with the list, and the gap to the next one.
+_AFTER_LIST = re.compile(r"\A(?:[.,;:?!](?=\s|\Z))?[ \t]*")
 
 # The tag that a prompt asks for, with the word before it: ``Label: <label>``.
 _TAG = re.compile(r"((?:\w+: ?)?)<label>")

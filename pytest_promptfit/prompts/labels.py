@@ -28,6 +28,12 @@ def words_of(labels: Sequence[str], label_words: Mapping[str, str]) -> dict[str,
     return {label: label_words.get(label, label) for label in labels}
 
 
+def noted(words: Mapping[str, str], label_notes: Mapping[str, str]) -> str:
+    """Return ``{label: word}`` as it is listed with notes, a line each: ``- word: what the label means``."""
+    notes = {label: f": {' '.join(note.split())}" for label, note in label_notes.items()}
+    return "\n".join(f"- {word}{notes.get(label, '')}" for label, word in words.items())
+
+
 DEFAULT_EXTRACT = "<label>(.*?)</label>"
 
 PATTERN_SECONDS = 2.0

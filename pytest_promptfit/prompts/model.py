@@ -171,9 +171,13 @@ def model_named(name: str) -> ModelSpec:
 
 
 TextField = Literal["system_prompt", "user_prompt_prefix", "user_prompt_suffix", "bot_reply_prefix"]
-EditField = Literal[TextField, "examples", "label_words"]
+EditField = Literal[TextField, "examples", "label_words", "label_notes"]
 TuneArm = Literal["examples", "nearest", "formats", "drafts", "patches", "rewrites"]
 TEXT_FIELDS: tuple[TextField, ...] = get_args(TextField)
+ASKING_FIELDS: tuple[TextField, ...] = ("system_prompt", "user_prompt_prefix", "user_prompt_suffix")
+"""The texts that can say what is to be done, in the order in which they are sent."""
+
+_LATER_FIELDS = ("label_notes",)
 
 
 def _label_text(value: object) -> object:
@@ -244,7 +248,7 @@ Examples = Annotated[
 
 
 class Prompt(_Strict):
-    """What is said to the model; texts may use ``{labels}``: the label words, listed."""
+    """What is said to the model; texts may use ``{labels}``: the label words, listed, the first time with notes."""
 
     system_prompt: str = ""
     user_prompt_prefix: str = ""
@@ -254,6 +258,9 @@ class Prompt(_Strict):
     label_words: dict[Label, Word] = Field(
         default_factory=dict, description="What the model says for each label (a verbalizer)."
     )
+    label_notes: dict[Label, Word] = Field(
+        default_factory=dict, description="What each label means; the first {labels} lists them with their notes."
+    )
 
     @property
     def fixed_examples(self) -> tuple[Example, ...]:
@@ -261,9 +268,16 @@ class Prompt(_Strict):
         return self.examples if isinstance(self.examples, tuple) else ()
 
     @property
+    def lists_labels(self) -> bool:
+        """Whether a text that asks says ``{labels}``: there the labels are listed, with their notes."""
+        return any("{labels}" in getattr(self, field) for field in ASKING_FIELDS)
+
+    @property
     def content_hash(self) -> str:
         """The name of this content: 12 hex digits of its SHA-256."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, ensure_ascii=False)
+        # Baselines hold such names, so a field that came later counts only where it says something.
+        content = self.model_dump(mode="json", exclude={name for name in _LATER_FIELDS if not getattr(self, name)})
+        canonical = json.dumps(content, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 
 

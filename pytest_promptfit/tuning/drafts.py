@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from pytest_promptfit.prompts.labels import words_of
-from pytest_promptfit.prompts.model import TEXT_FIELDS
+from pytest_promptfit.prompts.model import ASKING_FIELDS, TEXT_FIELDS
 from pytest_promptfit.text import listed, short
 from pytest_promptfit.tuning.arena import is_mistake
 from pytest_promptfit.tuning.candidates import changed
@@ -79,8 +79,6 @@ MEANINGS: Final[dict[TextField, str]] = {
     "user_prompt_suffix": "what stands right after each text, such as how to answer",
     "bot_reply_prefix": "the words that each reply begins with; may be empty",
 }
-ASKING_FIELDS: Final[frozenset[str]] = frozenset({"system_prompt", "user_prompt_prefix", "user_prompt_suffix"})
-"""The fields that can say what is to be done: without one of them nothing can be drafted."""
 
 _PLACEHOLDER = re.compile(r"\{\{?\s*\w+\s*\}\}?")
 
@@ -101,7 +99,7 @@ def drafted_fields(prompt: Prompt, rules: Rules, *, continues: bool) -> tuple[Te
     may = [field for field in TEXT_FIELDS if field in rules.edit]
     if not continues and not prompt.bot_reply_prefix:
         may = [field for field in may if field != "bot_reply_prefix"]
-    return tuple(may) if ASKING_FIELDS.intersection(may) else ()
+    return tuple(may) if set(ASKING_FIELDS).intersection(may) else ()
 
 
 def draft_schema(fields: Sequence[TextField]) -> dict[str, Any]:

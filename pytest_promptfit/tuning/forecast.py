@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Final
 
 from pytest_promptfit.chat.request import ChatRequest, Turn
 from pytest_promptfit.evaluation.metrics import detectable_drop
-from pytest_promptfit.prompts.model import TEXT_FIELDS
+from pytest_promptfit.prompts.model import ASKING_FIELDS, TEXT_FIELDS
 from pytest_promptfit.providers.local import slots
 from pytest_promptfit.providers.replies import reply_limit
 from pytest_promptfit.providers.usage import BYTES_PER_TOKEN, UNSEEN_REPLY_TOKENS, cost_usd, duration
 from pytest_promptfit.providers.wire import provider_of
 from pytest_promptfit.text import counted
 from pytest_promptfit.tuning.candidates import SIZES
-from pytest_promptfit.tuning.drafts import ASKING_FIELDS, EMPHASES
+from pytest_promptfit.tuning.drafts import EMPHASES
 from pytest_promptfit.tuning.free_classifier import predictions
 from pytest_promptfit.tuning.gate import RUN_ALPHA, least_mistakes
 from pytest_promptfit.tuning.meter import Meter, shares_of
@@ -166,7 +166,7 @@ def _stages(tune: TuneSettings) -> Iterator[str]:
     if edit & {"user_prompt_suffix", "bot_reply_prefix"}:
         yield "format, where replies cannot be read"
     drafts = "drafts" in tune.arms and Meter(tune.budget).optimizer_limit >= ENOUGH_FOR_DRAFTS
-    if optimizer and edit & ASKING_FIELDS and drafts:
+    if optimizer and edit & set(ASKING_FIELDS) and drafts:
         yield f"drafts: up to {len(EMPHASES)} whole prompts by the optimizer, which race, too"
     kinds = ("examples", "user_prompt_suffix", "bot_reply_prefix", *(("label_words",) if optimizer else ()))
     raced = [name for name in kinds if name in edit]

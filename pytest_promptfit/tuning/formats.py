@@ -8,13 +8,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from pytest_promptfit.prompts.labels import DEFAULT_EXTRACT, words_of
+from pytest_promptfit.prompts.model import ASKING_FIELDS
 from pytest_promptfit.tuning.candidates import Candidate, changed
 from pytest_promptfit.tuning.steps import unnamed_labels, without_saying
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
-    from pytest_promptfit.prompts.model import Prompt, TextField
+    from pytest_promptfit.prompts.model import Prompt
     from pytest_promptfit.tuning.steps import Rules
 
 
@@ -24,7 +25,6 @@ ROOM_FOR_A_REASON: Final = 64
 """Tokens of a reply in which a sentence and a label fit."""
 
 _OPENING: Final = "<label>"
-_MAY_ASK: tuple[TextField, ...] = ("system_prompt", "user_prompt_prefix", "user_prompt_suffix")
 
 
 def format_variants(prompt: Prompt, labels: Sequence[str], *, edit: Collection[str]) -> Iterator[Candidate]:
@@ -69,10 +69,10 @@ def _without_tag(prompt: Prompt, rules: Rules) -> Prompt | None:
     if rules.extract != DEFAULT_EXTRACT or "user_prompt_suffix" not in rules.edit or prompt.bot_reply_prefix:
         return None
     texts: dict[str, object] = {
-        field: without_saying(getattr(prompt, field), _OPENING) for field in _MAY_ASK if field in rules.edit
+        field: without_saying(getattr(prompt, field), _OPENING) for field in ASKING_FIELDS if field in rules.edit
     }
     plain = changed(prompt, **texts)
-    return None if any(_OPENING in getattr(plain, field) for field in _MAY_ASK) else plain
+    return None if any(_OPENING in getattr(plain, field) for field in ASKING_FIELDS) else plain
 
 
 def _asking(prompt: Prompt, request: str, summary: str) -> Candidate:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pytest_promptfit.errors import PromptfitError
 from pytest_promptfit.prompts.labels import words_of
+from pytest_promptfit.prompts.model import ASKING_FIELDS
 from pytest_promptfit.text import listed, short
 from pytest_promptfit.tuning.candidates import Candidate, changed
-from pytest_promptfit.tuning.drafts import ASKING_FIELDS, MEANINGS, Draft, drafted
+from pytest_promptfit.tuning.drafts import MEANINGS, Draft, drafted
 from pytest_promptfit.tuning.feedback import LONGEST_ON_THE_WIRE, LONGEST_SUMMARY, LONGEST_TEXT, label_list, reading
 from pytest_promptfit.tuning.meter import OutOfBudget
 from pytest_promptfit.tuning.optimizer import LONGEST_NOTE, cut, cut_middle, joined, one_line
@@ -59,7 +60,7 @@ def check_gepa(parsed: ParsedPrompt, iterations: int | None) -> None:
     tune = parsed.config.tune
     if tune.model is None:
         raise parsed.error("tune.model: GEPA needs an optimizer model, and the file names none", "tune")
-    if not ASKING_FIELDS.intersection(tune.edit):
+    if not set(ASKING_FIELDS).intersection(tune.edit):
         fields = listed(sorted(ASKING_FIELDS))
         raise parsed.error(f"tune.edit: GEPA writes texts: expected one of {fields}", "tune", "edit")
 
@@ -70,7 +71,7 @@ def components(prompt: Prompt, fields: Sequence[TextField]) -> tuple[TextField, 
     It writes one after the other, so that each empty one would cost its part of the optimizer's calls.
     """
     filled = tuple(name for name in fields if getattr(prompt, name).strip())
-    return filled if ASKING_FIELDS.intersection(filled) else tuple(fields)
+    return filled if set(ASKING_FIELDS).intersection(filled) else tuple(fields)
 
 
 @dataclass

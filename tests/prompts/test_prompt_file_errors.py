@@ -79,6 +79,17 @@ def test_broken_yaml_is_shown_where_it_breaks(tmp_path: Path) -> None:
             "{label_words: {god: aye}}",
             "prompt.label_words.god: 'god' is not one of the labels; did you mean `good`?",
         ),
+        ("{label_notes: {good: ' '}}", "prompt.label_notes.good: ' ': expected some text"),
+        ("{label_notes: {good: 1}}", "prompt.label_notes.good: 1: expected text (put it in quotes)"),
+        ("{label_notes: [good]}", "prompt.label_notes: ['good']: expected a mapping"),
+        (
+            "{system_prompt: '{labels}', label_notes: {god: fine weather}}",
+            "prompt.label_notes.god: 'god' is not one of the labels; did you mean `good`?",
+        ),
+        (
+            "{system_prompt: Classify., bot_reply_prefix: '{labels}', label_notes: {good: fine weather}}",
+            "prompt.label_notes: no text says {labels}, where they are listed: put it into system_prompt",
+        ),
         ("{examples: [{text: '', label: good}]}", "prompt.examples.0.text: '': expected some text"),
         (
             "{examples: [{text: a, label: god}]}",

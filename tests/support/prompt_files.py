@@ -171,7 +171,7 @@ ADDED = {
     "unknown gate": ("gates: {accuracies: 1}", "gates.accuracies: unknown key; did you mean `accuracy`?"),
     "unknown part to edit": (
         "tune: {edit: [system_promt]}",
-        "tune.edit.0: 'system_promt': expected 'system_prompt', *'examples' or 'label_words'",
+        "tune.edit.0: 'system_promt': expected 'system_prompt', *'examples', 'label_words'*",
     ),
     "iterations below 0": ("tune: {iterations: -1}", "tune.iterations: -1: expected at least 0"),
     "iterations are a word": ("tune: {iterations: many}", "tune.iterations: 'many': expected a whole number"),
