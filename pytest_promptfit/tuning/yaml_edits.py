@@ -204,7 +204,10 @@ class Editor:
         """Put another value in the place of a key's, and leave the comments beside it where they are."""
         end, column = self.value_end(old), self.column(key)
         header = self.header(old)
-        indent = _indent_of(self.text[self.line_end(_start(old)) : _end(old)]) - column if header else self.step
+        indent = self.step
+        if header:  # a text that begins with spaces of its own says how far it is indented
+            said = re.search("[1-9]", header[1])
+            indent = int(said[0]) if said else _indent_of(self.text[self.line_end(_start(old)) : _end(old)]) - column
         chomps = self.chomps(column, self.line_end(end))
         styled = _scalar(value, _style(old), chomps=chomps) if isinstance(value, str) else _styled(value, chomps=chomps)
         first, *lines = _lines({"k": styled}, column, indent)
