@@ -54,7 +54,14 @@ FIRST_LOOK: Final = 10
 ALPHA: Final = 0.05
 """The share of wrong ones among the pieces that are said to help or to harm."""
 
-ORDER: Final = ("system_prompt", "examples", "user_prompt_prefix", "user_prompt_suffix", "bot_reply_prefix")
+ORDER: Final = (
+    "system_prompt",
+    "label_notes",
+    "examples",
+    "user_prompt_prefix",
+    "user_prompt_suffix",
+    "bot_reply_prefix",
+)
 """The pieces are told in the order in which they are sent."""
 
 Verdict = Literal["stays", "helps", "harms", "dead", "unclear", "unknown"]

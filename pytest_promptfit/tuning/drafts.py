@@ -38,7 +38,15 @@ from pytest_promptfit.tuning.optimizer import (
     sections,
 )
 from pytest_promptfit.tuning.patches import copied_from
-from pytest_promptfit.tuning.steps import cleaned, kept_apart, kept_pieces, missing_pieces, problem_with
+from pytest_promptfit.tuning.steps import (
+    cleaned,
+    kept_apart,
+    kept_pieces,
+    label_named,
+    missing_pieces,
+    problem_with,
+    with_note,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -80,6 +88,11 @@ MEANINGS: Final[dict[TextField, str]] = {
     "bot_reply_prefix": "the words that each reply begins with; may be empty",
 }
 
+NOTES_MEAN: Final = (
+    "in a few words which texts have each label, and how they differ from others; {labels} lists the label words with "
+    "these notes, a line each, so a text must say {labels}; leave a note empty where the label says all"
+)
+
 _PLACEHOLDER = re.compile(r"\{\{?\s*\w+\s*\}\}?")
 
 
@@ -102,10 +115,20 @@ def drafted_fields(prompt: Prompt, rules: Rules, *, continues: bool) -> tuple[Te
     return tuple(may) if set(ASKING_FIELDS).intersection(may) else ()
 
 
-def draft_schema(fields: Sequence[TextField]) -> dict[str, Any]:
+def draft_schema(prompt: Prompt, rules: Rules, fields: Sequence[TextField]) -> dict[str, Any]:
     """Return the JSON schema of an answer, for APIs that can constrain it; no keyword that a strict mode refuses."""
-    properties = {field: {"type": "string"} for field in fields}
-    return {"type": "object", "properties": properties, "required": list(fields), "additionalProperties": False}
+    properties: dict[str, Any] = {field: {"type": "string"} for field in fields}
+    if "label_notes" in rules.edit:
+        properties["label_notes"] = _object_of({word: {"type": "string"} for word in _words(prompt, rules)})
+    return _object_of(properties)
+
+
+def _object_of(properties: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}
+
+
+def _words(prompt: Prompt, rules: Rules) -> list[str]:
+    return [*words_of(rules.labels, prompt.label_words).values()]
 
 
 def draft_messages(
@@ -196,20 +219,35 @@ def read_draft(
     """
     found = [value for value in json_values(answer, _may_be_draft) if isinstance(value, dict)]
     if not found:
-        expected = f"the JSON object {json.dumps(dict.fromkeys(fields, '...'))}"
+        expected = f"the JSON object {_form(prompt, rules, fields)}"
         return Draft(None, (f"no prompt in the answer: expected {expected}, found {short(answer.strip())}",))
     said = {field: found[-1][field] for field in TEXT_FIELDS if field in found[-1]}
     if wrong := [field for field, text in said.items() if not isinstance(text, str)]:
         return Draft(None, (f"{listed(wrong)}: expected a text",))
-    return drafted(said, prompt, rules, fields, texts=texts)
+    notes = found[-1].get("label_notes") if "label_notes" in rules.edit else None
+    if notes is not None and not (isinstance(notes, dict) and all(isinstance(note, str) for note in notes.values())):
+        return Draft(None, ("label_notes: expected an object with a text for each label word",))
+    return drafted(said, prompt, rules, fields, texts=texts, notes=notes or {})
 
 
 def drafted(
-    said: Mapping[TextField, str], prompt: Prompt, rules: Rules, fields: Sequence[TextField], *, texts: Sequence[str]
+    said: Mapping[TextField, str],
+    prompt: Prompt,
+    rules: Rules,
+    fields: Sequence[TextField],
+    *,
+    texts: Sequence[str],
+    notes: Mapping[str, str] | None = None,
 ) -> Draft:
-    """Return ``prompt`` with other texts in some fields, or why it may not have them; see ``read_draft``."""
+    """Return ``prompt`` with other texts in some fields, or why it may not have them; see ``read_draft``.
+
+    ``notes`` are what labels mean, by their words; they are left out where the new texts list no labels.
+    """
     written = {field: _tidied(field, getattr(prompt, field), cleaned(text)) for field, text in said.items()}
     after = changed(prompt, **written)
+    for word, note in (notes or {}).items() if after.lists_labels else ():
+        label = label_named(prompt, word, rules)
+        after = with_note(after, label, " ".join(cleaned(note).split())) if label else after
     problems = tuple(_problems(prompt, after, rules, fields, texts))
     return Draft(None, problems) if problems else Draft(after)
 
@@ -247,10 +285,22 @@ def _problems(
             yield f"{field}: {foreign[0]}: nothing but {{labels}} is filled in; the text is put in by itself"
         if copied := copied_from(texts, old, new):
             yield f"{field}: copied from a sample: {short(copied)}"
+    yield from _problems_of_notes(before, after, texts)
     if missing := missing_pieces(after, rules, kept_pieces(before, rules)):
         yield f"it does not say {missing[0]!r}, which the answer is read by"
     if problem := problem_with(before, after, (), rules.max_length):
         yield problem
+
+
+def _problems_of_notes(before: Prompt, after: Prompt, texts: Sequence[str]) -> Iterable[str]:
+    if after.label_notes and not after.lists_labels:
+        yield "it does not say '{labels}', where the labels are listed with their notes"
+    for label, note in after.label_notes.items():
+        old = before.label_notes.get(label, "")
+        if note != old and note in ("...", "…"):
+            yield f"label_notes: {label}: expected the note itself"
+        if copied := copied_from(texts, old, note):
+            yield f"label_notes: {label}: copied from a sample: {short(copied)}"
 
 
 def _setting(
@@ -258,7 +308,7 @@ def _setting(
 ) -> list[str]:
     """Return the labels, what is sent and how it is read, and the texts as they are."""
     wire = wire_format(prompt, rules, shown, continues=continues)
-    return [label_list(words), wire, current_texts(prompt, rules.edit)]
+    return [label_list(words), wire, current_texts(prompt, rules)]
 
 
 def _by_label(train: Sequence[Outcome], labels: Sequence[str], words: Mapping[str, str]) -> str:
@@ -285,6 +335,14 @@ def _example_line(sample: Sample, words: Mapping[str, str], room: int) -> str:
     return one_line({**line, "note": cut(sample.note, LONGEST_NOTE)} if sample.note else line)
 
 
+def _form(prompt: Prompt, rules: Rules, fields: Sequence[TextField]) -> str:
+    """Return the form of an answer."""
+    form: dict[str, Any] = dict.fromkeys(fields, "...")
+    if "label_notes" in rules.edit:
+        form["label_notes"] = dict.fromkeys(_words(prompt, rules), "...")
+    return json.dumps(form)
+
+
 def _answer_form(prompt: Prompt, rules: Rules, fields: Sequence[TextField], emphasis: str) -> str:
     most = min(MOST_WORDS, max(FEWEST_WORDS, WORDS_FOR_A_LABEL * len(rules.labels)))
     filled = [field for field in fields if getattr(prompt, field).strip()]
@@ -293,8 +351,9 @@ def _answer_form(prompt: Prompt, rules: Rules, fields: Sequence[TextField], emph
         [
             "# Your answer",
             f"Write the whole prompt anew. {emphasis} Answer with JSON in this form:",
-            json.dumps(dict.fromkeys(fields, "...")),
+            _form(prompt, rules, fields),
             *(f"- {field}: {MEANINGS[field]}" for field in fields),
+            *([f"- label_notes: {NOTES_MEAN}"] if "label_notes" in rules.edit else ()),
             *never_empty,
             "- Say every label word, or {labels}, which is replaced by them, listed. Ask for the form that the label "
             "is read from.",

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from pytest_promptfit.chat.request import ChatBuilder
 from pytest_promptfit.evaluation.metrics import count
-from pytest_promptfit.prompts.labels import words_of
+from pytest_promptfit.prompts.labels import noted, words_of
 from pytest_promptfit.prompts.model import TEXT_FIELDS, NearestExamples
 from pytest_promptfit.prompts.split import shuffled
 from pytest_promptfit.tuning.arena import is_mistake
@@ -28,7 +28,7 @@ from pytest_promptfit.tuning.optimizer import (
     one_line,
     sections,
 )
-from pytest_promptfit.tuning.patches import MAX_PATCHES, OPS
+from pytest_promptfit.tuning.patches import MAX_PATCHES, NOTE_PATCHES, OPS, patched_fields
 from pytest_promptfit.tuning.steps import MAX_WORDS
 
 if TYPE_CHECKING:
@@ -37,9 +37,10 @@ if TYPE_CHECKING:
 
     from pytest_promptfit.evaluation.outcomes import Outcome
     from pytest_promptfit.prompts.labels import Extract
-    from pytest_promptfit.prompts.model import Prompt, TextField
+    from pytest_promptfit.prompts.model import EditField, Prompt
     from pytest_promptfit.providers.wire import Wire
     from pytest_promptfit.tuning.memory import Tried
+    from pytest_promptfit.tuning.patches import PatchedField
     from pytest_promptfit.tuning.steps import Rules
 
 
@@ -101,9 +102,9 @@ def feedback_messages(
         label_list(words),
         wire_format(prompt, rules, one, continues=wire.provider.continues_prefix),
         _results(train, rules.labels, words),
-        current_texts(prompt, rules.edit),
+        current_texts(prompt, rules),
     ]
-    after = [history(tried), _answer_form([field for field in TEXT_FIELDS if field in rules.edit])]
+    after = [history(tried), _answer_form(patched_fields(prompt, rules))]
     groups = [[sample_line(o, words) for o in group] for group in (failed, wrong, right)]
 
     def render(kept: list[list[str]]) -> str:
@@ -120,9 +121,13 @@ def label_list(words: Mapping[str, str]) -> str:
     return f"# Labels\n{', '.join(named)}"
 
 
-def current_texts(prompt: Prompt, edit: Collection[str]) -> str:
+def current_texts(prompt: Prompt, rules: Rules) -> str:
     """Return the prompt's texts, each in a fence, and which of them may be changed."""
-    texts = (_fenced(field, getattr(prompt, field), edit) for field in TEXT_FIELDS)
+    texts = [_fenced(field, getattr(prompt, field), rules.edit) for field in TEXT_FIELDS]
+    if prompt.label_notes or "label_notes" in rules.edit:
+        words = words_of([label for label in rules.labels if label in prompt.label_notes], prompt.label_words)
+        notes = noted(words, prompt.label_notes)
+        texts.append(_fenced("label_notes", notes, rules.edit))
     return "\n".join(["# The texts of the prompt now", *texts])
 
 
@@ -153,7 +158,8 @@ def wire_format(prompt: Prompt, rules: Rules, shown: Outcome | None, *, continue
         lines.append(f"Its reply: {one_line(cut_middle(shown.reply.shown, LONGEST_ON_THE_WIRE))}")
     made_of = "The user message is user_prompt_prefix + the sample's text + user_prompt_suffix."
     lists_labels = any("{labels}" in getattr(prompt, field) for field in TEXT_FIELDS)
-    listed = " {labels} in a text is replaced by the label words, listed." if lists_labels else ""
+    notes = ", the first time with their notes" if prompt.label_notes else ""
+    listed = f" {{labels}} in a text is replaced by the label words, listed{notes}." if lists_labels else ""
     return "\n".join([f"# What is sent for one sample\n{made_of}{listed}", *lines, reading(rules.extract)])
 
 
@@ -202,7 +208,7 @@ def _said(predicted: str | None, words: Mapping[str, str]) -> str:
     return "(missing)" if predicted is None else words[predicted]
 
 
-def _fenced(field: TextField, text: str, edit: Collection[str]) -> str:
+def _fenced(field: EditField, text: str, edit: Collection[str]) -> str:
     """Return a text of the prompt in a fence that it cannot end."""
     name = f"{field}{'' if field in edit else ' (may not be changed)'}:"
     if not text:
@@ -242,7 +248,7 @@ def history(tried: Sequence[Tried]) -> str:
     return "\n".join([*header, *rows]) if rows else ""
 
 
-def _answer_form(fields: Sequence[TextField]) -> str:
+def _answer_form(fields: Sequence[PatchedField]) -> str:
     # An example that is copied as it stands finds nothing, and is refused.
     example = {
         "field": fields[0] if fields else TEXT_FIELDS[0],
@@ -252,6 +258,7 @@ def _answer_form(fields: Sequence[TextField]) -> str:
         "reason": "<why it helps>",
         "targets": ["<id of a wrong sample>"],
     }
+    note_line = f"- {NOTE_PATCHES}\n" if "label_notes" in fields else ""
     return f"""# Your answer
 Find what the mistakes have in common, and write 1 to {MAX_PATCHES} patches as JSON in this form:
 {json.dumps({"patches": [example]})}
@@ -260,7 +267,7 @@ Find what the mistakes have in common, and write 1 to {MAX_PATCHES} patches as J
 - find: words copied exactly from that field, found there once
 - text: at most {MAX_WORDS} words, said to the small model: when is a text this label and not that one? A rule that \
 the mistakes and notes teach and the texts do not say yet, never a copy of a sample
-- targets: ids of the wrong samples that this patch makes right
+{note_line}- targets: ids of the wrong samples that this patch makes right
 - Keep the tags, the label words and {{labels}}. Never empty a field."""
 
 

@@ -10,8 +10,9 @@ import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, get_args
 
+from pytest_promptfit.prompts.labels import words_of
 from pytest_promptfit.prompts.model import TEXT_FIELDS, Prompt, TextField
-from pytest_promptfit.text import short
+from pytest_promptfit.text import listed, short
 from pytest_promptfit.tuning.optimizer import json_values
 from pytest_promptfit.tuning.steps import (
     MAX_WORDS,
@@ -21,7 +22,9 @@ from pytest_promptfit.tuning.steps import (
     inserted,
     kept_apart,
     kept_pieces,
+    label_named,
     problem_with,
+    with_note,
     word_count,
     words_pattern,
 )
@@ -42,30 +45,45 @@ COPIED_WORDS: Final = 6
 
 LONGEST_REASON: Final = 300
 
-PATCH_SCHEMA: Final[dict[str, Any]] = {
-    "type": "object",
-    "properties": {
-        "patches": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "properties": {
-                    "field": {"type": "string", "enum": list(TEXT_FIELDS)},
-                    "op": {"type": "string", "enum": list(OPS)},
-                    "find": {"type": "string"},
-                    "text": {"type": "string"},
-                    "reason": {"type": "string"},
-                    "targets": {"type": "array", "items": {"type": "string"}},
-                },
-                "required": ["field", "op", "find", "text", "reason", "targets"],
-                "additionalProperties": False,
-            },
-        }
-    },
-    "required": ["patches"],
-    "additionalProperties": False,
-}
-"""The JSON Schema of an answer, for APIs that can constrain it; no keyword that a strict mode refuses."""
+PatchedField = Literal[TextField, "label_notes"]
+
+NOTE_OPS: Final[tuple[Op, ...]] = ("replace", "delete")
+NOTE_PATCHES: Final = (
+    "label_notes: find is a label word and text its whole new note, which says what texts have that label and no "
+    f"other; op {' or '.join(NOTE_OPS)}"
+)
+"""How a patch says another note, in words for the optimizer."""
+
+
+def patch_schema(fields: Sequence[PatchedField] = TEXT_FIELDS) -> dict[str, Any]:
+    """Return the JSON Schema of an answer, for APIs that can constrain it; no keyword that a strict mode refuses."""
+    text = {"type": "string"}
+    properties = {
+        "field": {"type": "string", "enum": list(fields)},
+        "op": {"type": "string", "enum": list(OPS)},
+        "find": text,
+        "text": text,
+        "reason": text,
+        "targets": {"type": "array", "items": text},
+    }
+    patch = {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}
+    return {
+        "type": "object",
+        "properties": {"patches": {"type": "array", "items": patch}},
+        "required": ["patches"],
+        "additionalProperties": False,
+    }
+
+
+def known_fields(prompt: Prompt, rules: Rules) -> tuple[PatchedField, ...]:
+    """Return the fields that a patch may name; label notes only where they may change, and a text lists them."""
+    return (*TEXT_FIELDS, "label_notes") if "label_notes" in rules.edit and prompt.lists_labels else TEXT_FIELDS
+
+
+def patched_fields(prompt: Prompt, rules: Rules) -> list[PatchedField]:
+    """Return the fields that a patch may change."""
+    return [field for field in known_fields(prompt, rules) if field in rules.edit]
+
 
 _PLACEHOLDER = re.compile(r"<\w+( [\w ]+)>")
 """What the form of an answer has in place of words: ``<one new rule>``."""
@@ -79,9 +97,12 @@ class _RefusedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """One change of one text: ``find`` says where, ``targets`` are the ids of the samples it is for."""
+    """One change of one text: ``find`` says where, ``targets`` are the ids of the samples it is for.
 
-    field: TextField
+    Of label notes ``find`` is the label's word, and ``text`` all that is to be said of it.
+    """
+
+    field: PatchedField
     op: Op
     find: str = ""
     text: str = ""
@@ -104,8 +125,8 @@ class Applied:
     problems: tuple[str, ...]
 
 
-def read_patches(answer: str) -> tuple[list[Patch], list[str]]:
-    """Return the patches in an optimizer's answer, and a line for whatever in it cannot be used.
+def read_patches(answer: str, fields: Sequence[PatchedField] = TEXT_FIELDS) -> tuple[list[Patch], list[str]]:
+    """Return the patches of some fields in an optimizer's answer, and a line for whatever in it cannot be used.
 
     JSON is found in a code fence, between other words, as a bare list and as single patches; what cannot
     be read is told and never raised. Patches beyond ``MAX_PATCHES`` are dropped.
@@ -120,7 +141,7 @@ def read_patches(answer: str) -> tuple[list[Patch], list[str]]:
     problems: list[str] = []
     for number, value in enumerate(found[:MAX_PATCHES], 1):
         try:
-            patches.append(_patch_of(value))
+            patches.append(_patch_of(value, fields))
         except _RefusedError as refusal:
             problems.append(f"patch {number}: {refusal}")
     if len(found) > MAX_PATCHES:
@@ -148,10 +169,11 @@ def _may_be_patch(value: object) -> bool:
     return isinstance(value, dict) and ("field" in value or "op" in value)
 
 
-def _patch_of(value: object) -> Patch:
+def _patch_of(value: object, fields: Sequence[PatchedField]) -> Patch:
     if not isinstance(value, dict):
         raise _RefusedError(f"expected an object, found {_shown(value)}")
-    field, op = _one_of(value, "field", TEXT_FIELDS), _one_of(value, "op", OPS)
+    field = _one_of(value, "field", fields)
+    op = _one_of(value, "op", NOTE_OPS if field == "label_notes" else OPS)
     find = "" if op == "append" else _text(value, "find")
     text = "" if op == "delete" else _text(value, "text")
     if word_count(text) > MAX_WORDS:
@@ -218,19 +240,32 @@ def apply_patches(prompt: Prompt, patches: Sequence[Patch], rules: Rules, *, tra
 
 
 def _patched(prompt: Prompt, patch: Patch, rules: Rules, kept: Collection[str], samples: frozenset[str]) -> Prompt:
-    may = [field for field in TEXT_FIELDS if field in rules.edit]
+    may = patched_fields(prompt, rules)
     if patch.field not in may:
         raise _RefusedError(f"this field may not be changed, only {', '.join(may) or 'none'}")
-    before: str = getattr(prompt, patch.field)
-    after = kept_apart(patch.field, before, _edited(before, patch))
+    if patch.field == "label_notes":
+        label = _label_found(prompt, patch.find, rules)
+        before, after = prompt.label_notes.get(label, ""), " ".join(patch.text.split())
+        changed = with_note(prompt, label, after)
+    else:
+        before = getattr(prompt, patch.field)
+        after = kept_apart(patch.field, before, _edited(before, patch))
+        changed = prompt.model_copy(update={patch.field: after})
     copied = (_runs(after) - _runs(before)) & samples
     if copied:
         raise _RefusedError(f"copied from a sample: {short(min(copied))}")
-    changed = prompt.model_copy(update={patch.field: after})
     problem = problem_with(prompt, changed, kept, rules.max_length)
     if problem:
         raise _RefusedError(problem)
     return changed
+
+
+def _label_found(prompt: Prompt, find: str, rules: Rules) -> str:
+    label = label_named(prompt, find, rules)
+    if label is None:
+        words = listed([*words_of(rules.labels, prompt.label_words).values()])
+        raise _RefusedError(f"`find` is no label word: expected one of {words}")
+    return label
 
 
 def _edited(text: str, patch: Patch) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from pytest_promptfit.prompts.github import is_github_form
 from pytest_promptfit.prompts.split import rng, shuffled
 from pytest_promptfit.providers.replies import reply_limit
 from pytest_promptfit.text import counted
@@ -32,7 +33,15 @@ from pytest_promptfit.tuning.gepa_engine import Evolution
 from pytest_promptfit.tuning.meter import OptimizerSpent
 from pytest_promptfit.tuning.optimizer import LONGEST_MESSAGE
 from pytest_promptfit.tuning.reflection import UNUSABLE, Reflection, Trial
-from pytest_promptfit.tuning.steps import Rules, deterministic_steps, is_noted, prune_steps, text_length, without_same
+from pytest_promptfit.tuning.steps import (
+    Rules,
+    allowed,
+    deterministic_steps,
+    is_noted,
+    prune_steps,
+    text_length,
+    without_same,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -82,7 +91,7 @@ class Proposals:
         self._shown: list[Sample] = []
         self._began_replies = bool(initial.bot_reply_prefix)
         self._takes_prefix: bool | None = None
-        self._edit = frozenset(self.settings.edit)
+        self._edit = frozenset(self.settings.edit).difference(self._not_searched())
         self._rules = Rules(
             self._edit,
             self._arena.labels,
@@ -98,6 +107,12 @@ class Proposals:
             if self.optimizer
             else None
         )
+
+    def _not_searched(self) -> Iterator[str]:
+        """Yield the fields of which nothing is proposed, though they may change."""
+        no_place = is_github_form(self._arena.parsed.source.value)
+        if no_place or "notes" not in self.settings.arms:
+            yield "label_notes"
 
     @property
     def tried(self) -> int:
@@ -128,11 +143,12 @@ class Proposals:
         formats = "formats" in self.settings.arms
         bases += label_alone(self._incumbent, self._rules) if formats else ()
         bases += self._reflection.drafts() if self._reflection else ()
+        noted = self._noted(bases)
         room = reply_limit(self._arena.parsed.config.all_params)
         reasoned = reason_first(self._incumbent, self._rules, room) if formats else ()
         sets, nearest = list(self._with_examples(bases)), list(self._with_nearest(bases))
         before = 0 if len(self._arena.labels) > MANY_LABELS else SETS_FIRST
-        return self._new([*bases[1:], *reasoned, *sets[:before], *nearest, *sets[before:]])
+        return self._new([*bases[1:], *reasoned, *noted, *sets[:before], *nearest, *sets[before:]])
 
     def reordered(self, rare: str) -> list[Candidate]:
         """Return the incumbent with its examples in other orders, so that it may say ``rare`` more often."""
@@ -177,7 +193,8 @@ class Proposals:
         for step in prune_steps(best, self._rules):
             left = without_same(self._incumbent, best, step.prompt)
             if left is not None:
-                yield from self._new([Candidate(left, step.summary)])
+                shorter = Candidate(left, step.summary)
+                yield from self._new(allowed(self._incumbent, [shorter], self._rules))
 
     def _worded(self) -> list[Candidate]:
         """Ask the optimizer for words where the data's labels say nothing."""
@@ -203,6 +220,17 @@ class Proposals:
             if words and worded:
                 found[worded.content_hash] = Candidate(worded, f"label words {', '.join(words.values())}")
         return list(found.values())
+
+    def _noted(self, bases: Sequence[Candidate]) -> Iterator[Candidate]:
+        """Yield the incumbent without its label notes, or with those of the first draft that has some."""
+        prompt = self._incumbent
+        if "label_notes" not in self._edit or not prompt.lists_labels:
+            return
+        if prompt.label_notes:
+            yield Candidate(changed(prompt, label_notes={}), "without label notes")
+        for draft in [base for base in bases if base.made_of and base.prompt.label_notes != prompt.label_notes][:1]:
+            noted = changed(prompt, label_notes=draft.prompt.label_notes)
+            yield replace(draft, prompt=noted, summary=f"the label notes of {draft.summary.partition(':')[0]}")
 
     def _with_reply_prefix(self, bases: Sequence[Candidate]) -> list[Candidate]:
         """Return the bases with a reply prefix, where the server continues one."""
@@ -253,6 +281,7 @@ class Proposals:
         return [
             candidate
             for candidate in candidates
+            if candidate.prompt.lists_labels or not candidate.prompt.label_notes  # else they would not be sent
             if self._is_paid_for(candidate.prompt)
             and self._is_taken(candidate.prompt)
             and self._is_new(candidate)

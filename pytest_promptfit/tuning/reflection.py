@@ -27,7 +27,7 @@ from pytest_promptfit.tuning.drafts import (
 from pytest_promptfit.tuning.feedback import LONGEST_SUMMARY, choose_samples, feedback_messages, shown_as_wrong
 from pytest_promptfit.tuning.gate import BLOCK
 from pytest_promptfit.tuning.meter import OutOfBudget
-from pytest_promptfit.tuning.patches import PATCH_SCHEMA, Applied, apply_patches, read_patches
+from pytest_promptfit.tuning.patches import Applied, apply_patches, known_fields, patch_schema, read_patches
 from pytest_promptfit.tuning.race import probabilities
 
 if TYPE_CHECKING:
@@ -265,10 +265,11 @@ class Reflection:
 
     def _asked_for_patches(self, system: str, user: str) -> Applied:
         """Ask for patches, and once more, with what was wrong, when none of them can be used."""
-        applied = self._applied(self.optimizer.answer(system, user, schema=PATCH_SCHEMA))
+        schema = patch_schema(known_fields(self.duels.incumbent, self.rules))
+        applied = self._applied(self.optimizer.answer(system, user, schema=schema))
         if applied.applied or not applied.problems:
             return applied
-        return self._applied(self.optimizer.answer(system, _repair(user, applied.problems), schema=PATCH_SCHEMA))
+        return self._applied(self.optimizer.answer(system, _repair(user, applied.problems), schema=schema))
 
     def asked(
         self,
@@ -288,7 +289,7 @@ class Reflection:
         return draft
 
     def _asked_for_draft(self, system: str, user: str, *, may_repair: Callable[[], bool] = lambda: True) -> Draft:
-        schema = draft_schema(self.fields)
+        schema = draft_schema(self.duels.incumbent, self.rules, self.fields)
         return self.asked(system, user, self._read, schema=schema, may_repair=may_repair)
 
     def _read(self, answer: str) -> Draft:
@@ -296,7 +297,7 @@ class Reflection:
 
     def _applied(self, answer: str) -> Applied:
         """Return what an answer makes of the incumbent, and all that is wrong with it."""
-        found, problems = read_patches(answer)
+        found, problems = read_patches(answer, known_fields(self.duels.incumbent, self.rules))
         texts = [sample.text for sample in self.train]
         applied = apply_patches(self.duels.incumbent, found, self.rules, train_texts=texts)
         return replace(applied, problems=(*problems, *applied.problems))

@@ -131,11 +131,10 @@ def _own_edits(
     """Return the edits that turn the old prompt into the new one."""
     key, node = editor.entry("prompt")
     said = file["prompt"]
-    words = {_LABEL.validate_python(word): word for word in said.get("label_words") or ()}
     values: dict[str, Any] = {
         **{field: getattr(new, field) for field in TEXT_FIELDS},
         "examples": _examples_value(new),
-        "label_words": {words.get(label, label): word for label, word in new.label_words.items()},
+        **{name: _by_own_labels(getattr(new, name), said.get(name)) for name in ("label_words", "label_notes")},
     }
     changed = [name for name in values if getattr(old, name) != getattr(new, name)]
     present = {field.value: (field, value) for field, value in node.value}
@@ -164,6 +163,12 @@ def _own_edits(
     return edits + editor.put(node, {name: values[name] for name in changed if name not in present}, gone)
 
 
+def _by_own_labels(new: dict[str, str], old: dict[Any, str] | None) -> dict[Any, str]:
+    """Return what is said of labels, by them as the file writes them: ``0`` is the label ``"0"``."""
+    written = {_LABEL.validate_python(label): label for label in old or ()}
+    return {written.get(label, label): word for label, word in new.items()}
+
+
 def _examples_value(prompt: Prompt) -> list[dict[str, Any]] | dict[str, Any]:
     """Return the examples as the file says them: a list, or what is nearest to a text."""
     if isinstance(prompt.examples, NearestExamples):
@@ -190,6 +195,8 @@ def _entry_edits(
 
 # GitHub's form.
 
+_OWN_FIELDS = ("label_words", "label_notes")
+
 
 def _with_replies(prompt: Prompt) -> Prompt:
     """Return the prompt with its examples' replies said, because GitHub's form has no labels, only replies."""
@@ -206,9 +213,10 @@ def _github_edits(
 ) -> list[Edit]:
     """Return the edits that turn the old prompt into the new one; new examples stand before the message that asks."""
     key, node = editor.entry("messages")
-    if new.label_words:
+    homeless = next((name for name in _OWN_FIELDS if getattr(new, name)), None)
+    if homeless:
         raise PromptfitError(
-            f"{editor.path}:{key.start_mark.line + 1}: label_words: GitHub's form has no place for them: use `prompt`"
+            f"{editor.path}:{key.start_mark.line + 1}: {homeless}: GitHub's form has no place for them: use `prompt`"
         )
     editor.check_own(key, node)
     messages: list[dict[str, Any]] = file["messages"]

@@ -111,7 +111,7 @@ class Rules:
     labels: Sequence[str]
     extract: Extract
     max_length: int
-    """Characters that the four texts may have together, if they have not more already."""
+    """Characters that the texts may have together, if they have not more already; see ``text_length``."""
 
 
 def problem_with(before: Prompt, after: Prompt, kept: Collection[str], max_length: int) -> str | None:
@@ -209,8 +209,21 @@ def literal_parts(pattern: str) -> list[str]:
 
 
 def text_length(prompt: Prompt) -> int:
-    """Return the characters of the four texts together."""
-    return sum(len(text) for text in _texts(prompt))
+    """Return the characters of the four texts and the label notes together."""
+    return sum(map(len, (*_texts(prompt), *prompt.label_notes.values())))
+
+
+def label_named(prompt: Prompt, said: str, rules: Rules) -> str | None:
+    """Return the label that somebody names, in any case, by its word or by itself; ``None`` for no label."""
+    words = words_of(rules.labels, prompt.label_words).items()
+    names = {label.casefold(): label for label in rules.labels} | {word.casefold(): label for label, word in words}
+    return names.get(said.strip().casefold())
+
+
+def with_note(prompt: Prompt, label: str, note: str) -> Prompt:
+    """Return the prompt with another note on a label; without one where the note is empty."""
+    notes = {**prompt.label_notes, label: note}
+    return changed(prompt, label_notes={label: note for label, note in notes.items() if note})
 
 
 def sent_length(prompt: Prompt, usual: int) -> int:
@@ -262,19 +275,23 @@ def deterministic_steps(
         ("system_prompt", _note_steps(prompt, notes)),
         ("examples", _swap_steps(prompt, rng)),
     )
-    allowed = (_allowed(prompt, steps, rules) for field, steps in kinds if field in rules.edit)
-    return [shuffled(steps, rng)[0] for steps in allowed if steps]
+    found = (allowed(prompt, steps, rules) for field, steps in kinds if field in rules.edit)
+    return [shuffled(steps, rng)[0] for steps in found if steps]
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A sentence or an example of a prompt, and the prompt without it."""
+    """A sentence, an example or a label's note of a prompt, and the prompt without it."""
 
     field: EditField
     text: str
-    """The sentence; of an example its text."""
+    """The sentence; of an example its text, of a note its label, too."""
     without: Prompt
     example: Example | None = None
+
+    def is_same(self, other: Piece) -> bool:
+        """Tell whether this is the same piece, of another prompt."""
+        return (self.field, self.text, self.example) == (other.field, other.text, other.example)
 
     @property
     def said(self) -> str:
@@ -283,17 +300,19 @@ class Piece:
 
 
 def pieces_of(prompt: Prompt) -> Iterator[Piece]:
-    """Yield the examples of a prompt, as far as they stand in it, and the sentences of its texts."""
+    """Yield the examples of a prompt, as far as they stand in it, its label notes, and the sentences of its texts."""
     examples = prompt.fixed_examples
     for at, example in enumerate(examples):
         fewer = examples[:at] + examples[at + 1 :]
         yield Piece("examples", example.text, changed(prompt, examples=fewer), example)
+    for label, note in prompt.label_notes.items():
+        yield Piece("label_notes", f"{label}: {note}", with_note(prompt, label, ""))
     for field in TEXT_FIELDS:
         yield from _sentences_of(prompt, field)
 
 
 def prune_steps(prompt: Prompt, rules: Rules) -> list[Candidate]:
-    """Return the prompt without each of its examples, and without each sentence that may go."""
+    """Return the prompt without each of its examples and notes, and without each sentence that may go."""
     pieces = [piece for piece in pieces_of(prompt) if piece.field in rules.edit]
     steps = [
         Candidate(piece.without, f"without example {at + 1}: {short(piece.text)}")
@@ -301,23 +320,21 @@ def prune_steps(prompt: Prompt, rules: Rules) -> list[Candidate]:
         else _without_sentence(piece)
         for at, piece in enumerate(pieces)  # examples come first
     ]
-    return _allowed(prompt, steps, rules)
+    return allowed(prompt, steps, rules)
 
 
 def without_same(incumbent: Prompt, best: Prompt, pruned: Prompt) -> Prompt | None:
-    """Take what ``pruned`` leaves out of ``best`` out of the incumbent too; ``None`` when it is gone already."""
-    if pruned.examples != best.examples:
-        gone = [example for example in best.fixed_examples if example not in pruned.fixed_examples]
-        left = tuple(example for example in incumbent.fixed_examples if example not in gone)
-        return None if left == incumbent.fixed_examples else changed(incumbent, examples=left)
-    for name in TEXT_FIELDS:
-        old, new = getattr(best, name), getattr(pruned, name)
-        if old != new:
-            return changed(incumbent, **{name: new}) if getattr(incumbent, name) == old else None
-    return None
+    """Take the piece that ``pruned`` leaves out of ``best`` out of the incumbent too; ``None`` when it is gone already.
+
+    Other pieces may be gone by then, of the same text too, so it is found by its words.
+    """
+    gone = next(piece for piece in pieces_of(best) if piece.without == pruned)
+    same = (piece.without for piece in pieces_of(incumbent) if piece.is_same(gone))
+    return next(same, None)
 
 
-def _allowed(prompt: Prompt, steps: Iterable[Candidate], rules: Rules) -> list[Candidate]:
+def allowed(prompt: Prompt, steps: Iterable[Candidate], rules: Rules) -> list[Candidate]:
+    """Return the steps from a prompt after which labels are still read, and all else stays that must."""
     kept = kept_pieces(prompt, rules)
     return [step for step in steps if problem_with(prompt, step.prompt, kept, rules.max_length) is None]
 

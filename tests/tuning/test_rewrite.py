@@ -491,12 +491,13 @@ EXAMPLES = st.builds(
     WORDS,
     st.none() | TEXTS,
 )
+SAID_OF_LABELS = st.dictionaries(st.sampled_from(["a", "0", "true"]) | WORDS, WORDS, max_size=3)
 PROMPTS = st.fixed_dictionaries(
     {},
     optional={
         **dict.fromkeys(TEXT_FIELDS, TEXTS),
         "examples": st.lists(st.sampled_from([AB, CD, NEW]) | EXAMPLES, max_size=4),
-        "label_words": st.dictionaries(st.sampled_from(["a", "0", "true"]) | WORDS, WORDS, max_size=3),
+        **dict.fromkeys(("label_words", "label_notes"), SAID_OF_LABELS),
     },
 )
 LINED = (
@@ -520,6 +521,7 @@ COMMENTS = ("# m", "# p", "# s", "# S", "# x", "# u", "# U", "# below")
 @given(st.sampled_from(sorted(FRAMES)), st.sampled_from(["\n", "\r\n"]), PROMPTS, PROMPTS)
 @example("last", "\n", {"label_words": {"a\na": "0", "true": "0"}}, {"label_words": {"a": "0", "true": "0"}})
 @example("last", "\n", {"user_prompt_suffix": "a\n"}, {"bot_reply_prefix": "b\n\n"})
+@example("last text", "\n", {"user_prompt_prefix": " 0\n"}, {"user_prompt_prefix": " 0"})
 @example("flow", "\n", {"examples": [{"text": "a", "label": "b"}] * 2}, {"examples": []})
 def test_any_prompt_is_read_back_and_the_rest_is_untouched(
     frame: str, newline: str, first: dict[str, Any], second: dict[str, Any]
@@ -543,7 +545,8 @@ def assert_every_reader_reads(text: str, prompt: Prompt) -> None:
         assert [(item["text"], item.get("reply")) for item in own.get("examples", [])] == [
             (item.text, item.reply) for item in prompt.examples
         ]
-        assert sorted(map(str.strip, own.get("label_words", {}).values())) == sorted(prompt.label_words.values())
+        for field in ("label_words", "label_notes"):
+            assert sorted(map(str.strip, own.get(field, {}).values())) == sorted(getattr(prompt, field).values())
         assert loaded["labels"] == ["a", "b"]
 
 

@@ -15,7 +15,7 @@ from mail_prompt import PROMPT, SYSTEM
 
 from pytest_promptfit.prompts.labels import DEFAULT_EXTRACT
 from pytest_promptfit.prompts.model import TEXT_FIELDS, Prompt
-from pytest_promptfit.tuning.patches import MAX_PATCHES, OPS, PATCH_SCHEMA, Applied, Patch, apply_patches, read_patches
+from pytest_promptfit.tuning.patches import MAX_PATCHES, OPS, Applied, Patch, apply_patches, patch_schema, read_patches
 from pytest_promptfit.tuning.steps import Rules, literal_parts, protected_pieces, prune_steps, text_length
 
 LABELS = ("spam", "ham")
@@ -187,15 +187,15 @@ class TestReadPatches:
 
 class TestSchema:
     def test_takes_what_is_asked_for(self) -> None:
-        jsonschema.validate({"patches": [GOOD]}, PATCH_SCHEMA, jsonschema.Draft202012Validator)
+        jsonschema.validate({"patches": [GOOD]}, patch_schema(), jsonschema.Draft202012Validator)
 
     @pytest.mark.parametrize("change", [{"op": "rewrite"}, {"field": "examples"}, {"more": 1}, {"targets": "s1"}])
     def test_takes_nothing_else(self, change: dict[str, object]) -> None:
         with pytest.raises(jsonschema.ValidationError):
-            jsonschema.validate({"patches": [{**GOOD, **change}]}, PATCH_SCHEMA)
+            jsonschema.validate({"patches": [{**GOOD, **change}]}, patch_schema())
 
     def test_is_strict_at_every_level(self) -> None:
-        for schema in (PATCH_SCHEMA, PATCH_SCHEMA["properties"]["patches"]["items"]):
+        for schema in (patch_schema(), patch_schema()["properties"]["patches"]["items"]):
             assert schema["required"] == list(schema["properties"])
             assert schema["additionalProperties"] is False
 
