@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from pytest_promptfit.prompts.labels import DEFAULT_EXTRACT, noted, words_of
+from pytest_promptfit.prompts.labels import DEFAULT_EXTRACT, in_order, noted, words_of
 from pytest_promptfit.prompts.model import ASKING_FIELDS, Example, NearestExamples
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class ChatBuilder:
         chooses: ChoosesExamples | None = None,
     ) -> None:
         """``chooses`` finds the samples that are shown before a text, where the prompt wants those nearest to it."""
-        words = words_of(labels, prompt.label_words)
+        words = words_of(in_order(labels, prompt.label_order), prompt.label_words)
         self._system, self._prefix, self._suffix, self.reply_prefix = _filled(prompt, words)
         self._suffix += f"{ASKS_FOR_PREFIX}{self.reply_prefix}" if self.reply_prefix and not continues else ""
         self._model = model

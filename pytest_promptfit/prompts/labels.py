@@ -28,6 +28,11 @@ def words_of(labels: Sequence[str], label_words: Mapping[str, str]) -> dict[str,
     return {label: label_words.get(label, label) for label in labels}
 
 
+def in_order(labels: Sequence[str], first: Sequence[str]) -> list[str]:
+    """Return the labels, those named ``first`` in that order before the others."""
+    return [*first, *(label for label in labels if label not in first)]
+
+
 def noted(words: Mapping[str, str], label_notes: Mapping[str, str]) -> str:
     """Return ``{label: word}`` as it is listed with notes, a line each: ``- word: what the label means``."""
     notes = {label: f": {' '.join(note.split())}" for label, note in label_notes.items()}

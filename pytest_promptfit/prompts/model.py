@@ -171,13 +171,13 @@ def model_named(name: str) -> ModelSpec:
 
 
 TextField = Literal["system_prompt", "user_prompt_prefix", "user_prompt_suffix", "bot_reply_prefix"]
-EditField = Literal[TextField, "examples", "label_words", "label_notes"]
-TuneArm = Literal["examples", "nearest", "formats", "notes", "drafts", "patches", "rewrites"]
+EditField = Literal[TextField, "examples", "label_words", "label_notes", "label_order"]
+TuneArm = Literal["examples", "nearest", "formats", "notes", "order", "drafts", "patches", "rewrites"]
 TEXT_FIELDS: tuple[TextField, ...] = get_args(TextField)
 ASKING_FIELDS: tuple[TextField, ...] = ("system_prompt", "user_prompt_prefix", "user_prompt_suffix")
 """The texts that can say what is to be done, in the order in which they are sent."""
 
-_LATER_FIELDS = ("label_notes",)
+_LATER_FIELDS = ("label_notes", "label_order")
 
 
 def _label_text(value: object) -> object:
@@ -214,6 +214,13 @@ Column = Annotated[str, StringConstraints(min_length=1)]
 
 MOST_NEAREST = 64
 """Examples of one request."""
+
+
+def _each_once(labels: tuple[str, ...]) -> tuple[str, ...]:
+    twice = sorted(label for label, times in Counter(labels).items() if times > 1)
+    if twice:
+        raise ValueError(f"expected each label once: {listed(twice)}")
+    return labels
 
 
 class _Strict(BaseModel):
@@ -261,6 +268,15 @@ class Prompt(_Strict):
     label_notes: dict[Label, Word] = Field(
         default_factory=dict, description="What each label means; the first {labels} lists them with their notes."
     )
+
+    label_order: tuple[Label, ...] = Field(
+        (), description="The labels as {labels} lists them: these first, the others after them."
+    )
+
+    @field_validator("label_order")
+    @classmethod
+    def _are_distinct(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
+        return _each_once(labels)
 
     @property
     def fixed_examples(self) -> tuple[Example, ...]:
@@ -411,10 +427,7 @@ class PromptConfig(_Strict):
     @field_validator("labels")
     @classmethod
     def _are_distinct(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
-        twice = sorted(label for label, times in Counter(labels).items() if times > 1)
-        if twice:
-            raise ValueError(f"expected each label once: {listed(twice)}")
-        return labels
+        return _each_once(labels)
 
     @property
     def models(self) -> tuple[ModelSpec, ...]:

@@ -378,12 +378,13 @@ def _twin_lines(twins: Sequence[tuple[Sample, Sample]]) -> Iterator[str]:
 def check_prompt_labels(parsed: ParsedPrompt, labels: Sequence[str]) -> None:
     """Raise PromptFileError where the prompt or a gate names a label that is none, or two labels share a word.
 
-    So it does for notes of labels that no text lists.
+    So it does for notes and an order of labels that no text lists.
     """
     prompt, gates = parsed.config.prompt, parsed.config.gates
     named: list[tuple[str, tuple[str | int, ...]]] = [
         *((label, ("prompt", "label_words", label)) for label in prompt.label_words),
         *((label, ("prompt", "label_notes", label)) for label in prompt.label_notes),
+        *((label, ("prompt", "label_order", at)) for at, label in enumerate(prompt.label_order)),
         *((example.label, ("prompt", "examples", at, "label")) for at, example in enumerate(prompt.fixed_examples)),
         *((label, ("gates", "recall", label)) for label in gates.recall),
     ]
@@ -392,9 +393,10 @@ def check_prompt_labels(parsed: ParsedPrompt, labels: Sequence[str]) -> None:
         if label not in known:
             field = ".".join(map(shown_key, place))
             raise parsed.error(f"{field}: {short(label)} is not one of the labels{nearest(label, labels)}", *place)
-    if prompt.label_notes and not prompt.lists_labels:
-        message = "prompt.label_notes: no text says {labels}, where they are listed: put it into system_prompt"
-        raise parsed.error(message, "prompt", "label_notes")
+    for name in ("label_notes", "label_order") if not prompt.lists_labels else ():
+        if getattr(prompt, name):
+            message = f"prompt.{name}: no text says {{labels}}, where they are listed: put it into system_prompt"
+            raise parsed.error(message, "prompt", name)
     owners: dict[str, str] = {}
     for label, word in words_of(labels, prompt.label_words).items():
         owner = owners.setdefault(word.strip(), label)

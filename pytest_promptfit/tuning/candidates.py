@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from pytest_promptfit.prompts.github import is_github_form
+from pytest_promptfit.prompts.labels import in_order
 from pytest_promptfit.prompts.model import TEXT_FIELDS, Example, NearestExamples
 from pytest_promptfit.prompts.split import shuffled
 from pytest_promptfit.tuning.optimizer import (
@@ -101,6 +102,16 @@ def example_sets(
             yield examples, f"{len(examples)} examples, {kind}"
 
 
+_ARM_OF: Final = {"label_notes": "notes", "label_order": "order"}
+"""Fields that only one arm changes, and that GitHub's form has no place for."""
+
+
+def searched_fields(parsed: ParsedPrompt) -> frozenset[str]:
+    """Return the fields of a prompt that candidates may change."""
+    tune, is_ours = parsed.config.tune, not is_github_form(parsed.source.value)
+    return frozenset(name for name in tune.edit if name not in _ARM_OF or (is_ours and _ARM_OF[name] in tune.arms))
+
+
 def nearest_examples(parsed: ParsedPrompt, train: Sequence[Sample]) -> Iterator[NearestExamples]:
     """Yield how many of the samples nearest to a text may be shown before it, most first.
 
@@ -115,6 +126,40 @@ def nearest_examples(parsed: ParsedPrompt, train: Sequence[Sample]) -> Iterator[
     for size in NEAREST_SIZES:
         if 2 * size <= len(train) and size * usual <= LONGEST_SET:
             yield NearestExamples.model_validate({"nearest": size, "from": file})
+
+
+def label_orders(
+    prompt: Prompt, labels: Sequence[str], often: Mapping[str, int], rng: random.Random
+) -> Iterator[Candidate]:
+    """Yield the prompt with its labels listed in other orders, by how ``often`` each occurs and at random.
+
+    Models lean towards what is named last, or first.
+    """
+    now = in_order(labels, prompt.label_order)
+    frequent = sorted(now, key=lambda label: -often.get(label, 0))
+    yield from _listing(
+        prompt,
+        now,
+        ("labels in reverse", now[::-1]),
+        ("frequent labels listed last", frequent[::-1]),
+        ("frequent labels listed first", frequent),
+        ("labels shuffled", shuffled(now, rng)),
+    )
+
+
+def with_label_moved(prompt: Prompt, labels: Sequence[str], rare: str) -> Iterator[Candidate]:
+    """Yield the prompt with the label that should be answered more often listed last, and first."""
+    now = in_order(labels, prompt.label_order)
+    others = [label for label in now if label != rare]
+    yield from _listing(
+        prompt, now, (f"{rare} listed last", [*others, rare]), (f"{rare} listed first", [rare, *others])
+    )
+
+
+def _listing(prompt: Prompt, now: Sequence[str], *orders: tuple[str, Sequence[str]]) -> Iterator[Candidate]:
+    for summary, order in orders if prompt.lists_labels else ():
+        if list(order) != now:
+            yield Candidate(changed(prompt, label_order=tuple(order)), summary)
 
 
 def reordered(prompt: Prompt, rare: str) -> Iterator[Candidate]:

@@ -13,7 +13,7 @@ from pytest_promptfit.providers.replies import reply_limit
 from pytest_promptfit.providers.usage import BYTES_PER_TOKEN, UNSEEN_REPLY_TOKENS, cost_usd, duration
 from pytest_promptfit.providers.wire import provider_of
 from pytest_promptfit.text import counted
-from pytest_promptfit.tuning.candidates import SIZES
+from pytest_promptfit.tuning.candidates import SIZES, searched_fields
 from pytest_promptfit.tuning.drafts import EMPHASES
 from pytest_promptfit.tuning.free_classifier import predictions
 from pytest_promptfit.tuning.gate import RUN_ALPHA, least_mistakes
@@ -74,7 +74,7 @@ def forecast(
     yield from (*parts.warnings, *shares.warnings)
     texts = [name for name in tune.edit if name in TEXT_FIELDS]
     by_gepa = ("probe", f"gepa: new texts by the optimizer ({', '.join(texts)}) until a limit is reached", "holdout")
-    yield f"stages: {'; '.join(by_gepa if engine == 'gepa' else _stages(tune))}"
+    yield f"stages: {'; '.join(by_gepa if engine == 'gepa' else _stages(parsed))}"
     yield gain_line(len(parts.train) + len(parts.dev) + len(parts.holdout))
     known = [outcome for outcome in replayed if outcome.reply is not None and not outcome.sample.canonical]
     yield f"headroom: {_headroom(known, parts)}"
@@ -159,17 +159,25 @@ def check_prices(parsed: ParsedPrompt) -> None:
             )
 
 
-def _stages(tune: TuneSettings) -> Iterator[str]:
+def _stages(parsed: ParsedPrompt) -> Iterator[str]:
     """Yield the stages that may run, in their order, and why others will not."""
-    edit, optimizer = set(tune.edit), tune.model is not None
+    tune, edit, prompt = parsed.config.tune, searched_fields(parsed), parsed.config.prompt
+    optimizer = tune.model is not None
     yield "probe"
     if edit & {"user_prompt_suffix", "bot_reply_prefix"}:
         yield "format, where replies cannot be read"
     drafts = "drafts" in tune.arms and Meter(tune.budget).optimizer_limit >= ENOUGH_FOR_DRAFTS
     if optimizer and edit & set(ASKING_FIELDS) and drafts:
         yield f"drafts: up to {len(EMPHASES)} whole prompts by the optimizer, which race, too"
-    kinds = ("examples", "user_prompt_suffix", "bot_reply_prefix", *(("label_words",) if optimizer else ()))
-    raced = [name for name in kinds if name in edit]
+    may_race = {
+        "examples": True,
+        "user_prompt_suffix": True,
+        "bot_reply_prefix": True,
+        "label_words": optimizer,
+        "label_notes": bool(prompt.label_notes) or (optimizer and drafts),
+        "label_order": prompt.lists_labels,
+    }
+    raced = [name for name, may in may_race.items() if may and name in edit]
     if raced:
         yield f"examples: a race of up to {EXAMPLE_SETS} candidates ({', '.join(raced)})"
     asked = [arm for arm in ("patches", "rewrites") if arm in tune.arms]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from pytest_promptfit.evaluation.metrics import least_broken, mcnemar_midp
 from pytest_promptfit.tuning.arena import compared, is_mistake
@@ -337,10 +337,10 @@ def prompt_diff(old: Prompt, new: Prompt) -> Iterator[str]:
     before, after = old.model_dump(), new.model_dump()
     for name, value in before.items():
         if after[name] != value:
-            yield from (f"{name}:", f"- {_shown(value)}", f"+ {_shown(after[name])}")
+            shown = _shown if name == "examples" else repr
+            yield from (f"{name}:", f"- {shown(value)}", f"+ {shown(after[name])}")
 
 
-def _shown(value: object) -> str:
-    if isinstance(value, dict) and "nearest" in value:
-        return f"the {value['nearest']} nearest examples"
-    return f"{len(value)} examples" if isinstance(value, list | tuple) else repr(value)
+def _shown(examples: Any) -> str:
+    chosen = isinstance(examples, dict)
+    return f"the {examples['nearest']} nearest examples" if chosen else f"{len(examples)} examples"

@@ -5,10 +5,10 @@ Whether one is any good is decided elsewhere. Dev and holdout are not known here
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from pytest_promptfit.prompts.github import is_github_form
 from pytest_promptfit.prompts.split import rng, shuffled
 from pytest_promptfit.providers.replies import reply_limit
 from pytest_promptfit.text import counted
@@ -21,9 +21,12 @@ from pytest_promptfit.tuning.candidates import (
     balanced,
     changed,
     example_sets,
+    label_orders,
     nearest_examples,
     read_words,
     reordered,
+    searched_fields,
+    with_label_moved,
     with_words,
     word_messages,
     word_schema,
@@ -91,7 +94,7 @@ class Proposals:
         self._shown: list[Sample] = []
         self._began_replies = bool(initial.bot_reply_prefix)
         self._takes_prefix: bool | None = None
-        self._edit = frozenset(self.settings.edit).difference(self._not_searched())
+        self._edit = searched_fields(self._arena.parsed)
         self._rules = Rules(
             self._edit,
             self._arena.labels,
@@ -107,12 +110,6 @@ class Proposals:
             if self.optimizer
             else None
         )
-
-    def _not_searched(self) -> Iterator[str]:
-        """Yield the fields of which nothing is proposed, though they may change."""
-        no_place = is_github_form(self._arena.parsed.source.value)
-        if no_place or "notes" not in self.settings.arms:
-            yield "label_notes"
 
     @property
     def tried(self) -> int:
@@ -148,11 +145,14 @@ class Proposals:
         reasoned = reason_first(self._incumbent, self._rules, room) if formats else ()
         sets, nearest = list(self._with_examples(bases)), list(self._with_nearest(bases))
         before = 0 if len(self._arena.labels) > MANY_LABELS else SETS_FIRST
-        return self._new([*bases[1:], *reasoned, *noted, *sets[:before], *nearest, *sets[before:]])
+        return self._new([*bases[1:], *reasoned, *noted, *self._ordered(), *sets[:before], *nearest, *sets[before:]])
 
     def reordered(self, rare: str) -> list[Candidate]:
-        """Return the incumbent with its examples in other orders, so that it may say ``rare`` more often."""
-        return self._new(reordered(self._incumbent, rare)) if "examples" in self._edit else []
+        """Return the incumbent with its examples or labels in other orders, so that it may say ``rare`` more often."""
+        labels, prompt = self._arena.labels, self._incumbent
+        examples = reordered(prompt, rare) if "examples" in self._edit else ()
+        listed = with_label_moved(prompt, labels, rare) if "label_order" in self._edit else ()
+        return self._new([*examples, *listed])
 
     def reflected(self, turn: int, attempt: int) -> Candidate | None:
         """Return a rewritten or patched prompt by the optimizer, or a small step while its patches are of no use."""
@@ -231,6 +231,12 @@ class Proposals:
         for draft in [base for base in bases if base.made_of and base.prompt.label_notes != prompt.label_notes][:1]:
             noted = changed(prompt, label_notes=draft.prompt.label_notes)
             yield replace(draft, prompt=noted, summary=f"the label notes of {draft.summary.partition(':')[0]}")
+
+    def _ordered(self) -> Iterator[Candidate]:
+        """Yield the incumbent with its labels listed in other orders."""
+        if "label_order" in self._edit:
+            often = Counter(sample.label for sample in self.train)
+            yield from label_orders(self._incumbent, self._arena.labels, often, rng(self.seed, 0, "label order"))
 
     def _with_reply_prefix(self, bases: Sequence[Candidate]) -> list[Candidate]:
         """Return the bases with a reply prefix, where the server continues one."""

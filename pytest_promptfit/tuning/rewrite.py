@@ -134,6 +134,7 @@ def _own_edits(
     values: dict[str, Any] = {
         **{field: getattr(new, field) for field in TEXT_FIELDS},
         "examples": _examples_value(new),
+        "label_order": list(new.label_order),
         **{name: _by_own_labels(getattr(new, name), said.get(name)) for name in ("label_words", "label_notes")},
     }
     changed = [name for name in values if getattr(old, name) != getattr(new, name)]
@@ -195,7 +196,7 @@ def _entry_edits(
 
 # GitHub's form.
 
-_OWN_FIELDS = ("label_words", "label_notes")
+_OWN_FIELDS = ("label_words", "label_notes", "label_order")
 
 
 def _with_replies(prompt: Prompt) -> Prompt:

@@ -204,7 +204,7 @@ class Search:
         self._fight_in_turn(self._raced([self._as_it_is, *candidates], plan)[:BEST_OF_RACE])
 
     def _balance_examples(self) -> None:
-        """Race other orders of the examples, where the incumbent knows the labels but says one too rarely."""
+        """Race other orders of examples and labels, where the incumbent knows the labels but says one too rarely."""
         rare = neglected_label(self.arena, self.incumbent, self.dev)
         candidates = self.proposals.reordered(rare) if rare else []
         if not candidates:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-Value = str | int | list[dict[str, Any]] | dict[str, Any]
+Value = str | int | list[Any] | dict[str, Any]
 
 Edit = tuple[int, int, str]
 """What stands from one place of the text to another gives way to this."""
@@ -44,6 +44,9 @@ _UNPRINTABLE = re.compile("[^\n\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uf
 
 _PLAIN = re.compile(r"""[^\s\-?:,\[\]{}#&*!|>'"%@`.=~](?:[^:#]|:(?=\S)|(?<=\S)#)*""")
 _FLOW_MARKS = re.compile(r"[,\[\]{}:?#]")
+_SHORT_LIST = 80
+"""Characters of the words in a list that is written on one line."""
+
 _NO_TEXT = re.compile(r"(?:y|n|yes|no|on|off|true|false|null|<<)|[-+]?[0-9][-+.:_0-9a-fox tz]*", re.IGNORECASE)
 """Plain words that some reader, of YAML 1.1 or 1.2, takes for something other than text."""
 
@@ -78,7 +81,7 @@ def _scalar(value: str, old: str = "", *, in_flow: bool = False, chomps: Iterabl
 
 
 def _styled(value: Any, *, in_flow: bool = False, chomps: Iterable[str] = ("-", "")) -> Any:
-    """Return a new value in the form to write it in; an empty list or mapping stands in braces."""
+    """Return a new value in the form to write it in; an empty one, or a short list of words, stands in brackets."""
     if isinstance(value, str):
         return _scalar(value, in_flow=in_flow, chomps=chomps)
     if isinstance(value, int):
@@ -89,6 +92,7 @@ def _styled(value: Any, *, in_flow: bool = False, chomps: Iterable[str] = ("-", 
             name = _scalar(key, in_flow=in_flow, chomps=()) if isinstance(key, str) else key
             styled[name] = _styled(item, in_flow=in_flow, chomps=chomps)
     else:
+        in_flow = in_flow or (all(isinstance(item, str) for item in value) and sum(map(len, value)) <= _SHORT_LIST)
         styled = CommentedSeq(_styled(item, in_flow=in_flow, chomps=chomps) for item in value)
     if in_flow or not value:
         styled.fa.set_flow_style()

@@ -80,3 +80,10 @@ def test_a_prompt_without_notes_has_the_name_it_had_before_there_were_any() -> N
     prompt = Prompt(system_prompt="Is it {labels}?")
     assert prompt.content_hash == "5c776e695e7d"
     assert prompt.model_copy(update={"label_notes": NOTES}).content_hash != prompt.content_hash
+
+
+def test_labels_are_listed_in_an_order_of_their_own() -> None:
+    order = {"label_order": ["c", "a"], "label_notes": {"a": "x"}}
+    prompt = Prompt(system_prompt="{labels}", user_prompt_suffix=" {labels}", **order)
+    request = ChatBuilder(prompt, ["a", "b", "c"], model="m", params={}, continues=True).request("?")
+    assert (request.system, request.turns[-1].text) == ("- c\n- a: x\n- b", "? c, a, b")

@@ -90,6 +90,19 @@ def test_broken_yaml_is_shown_where_it_breaks(tmp_path: Path) -> None:
             "{system_prompt: Classify., bot_reply_prefix: '{labels}', label_notes: {good: fine weather}}",
             "prompt.label_notes: no text says {labels}, where they are listed: put it into system_prompt",
         ),
+        (
+            "{system_prompt: '{labels}', label_order: [god]}",
+            "prompt.label_order.0: 'god' is not one of the labels; did you mean `good`?",
+        ),
+        (
+            "{system_prompt: '{labels}', label_order: [bad, bad]}",
+            "prompt.label_order: ['bad', 'bad']: expected each label once: bad",
+        ),
+        ("{label_order: bad}", "prompt.label_order: 'bad': expected a list"),
+        (
+            "{label_order: [bad]}",
+            "prompt.label_order: no text says {labels}, where they are listed: put it into system_prompt",
+        ),
         ("{examples: [{text: '', label: good}]}", "prompt.examples.0.text: '': expected some text"),
         (
             "{examples: [{text: a, label: god}]}",
