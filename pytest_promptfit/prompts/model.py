@@ -172,7 +172,7 @@ def model_named(name: str) -> ModelSpec:
 
 TextField = Literal["system_prompt", "user_prompt_prefix", "user_prompt_suffix", "bot_reply_prefix"]
 EditField = Literal[TextField, "examples", "label_words", "label_notes", "label_order"]
-TuneArm = Literal["examples", "nearest", "formats", "notes", "order", "drafts", "patches", "rewrites"]
+TuneArm = Literal["examples", "nearest", "formats", "reasons", "notes", "order", "drafts", "patches", "rewrites"]
 TEXT_FIELDS: tuple[TextField, ...] = get_args(TextField)
 ASKING_FIELDS: tuple[TextField, ...] = ("system_prompt", "user_prompt_prefix", "user_prompt_suffix")
 """The texts that can say what is to be done, in the order in which they are sent."""

@@ -209,14 +209,15 @@ def balanced(order: Sequence[Sample], labels: Sequence[str], size: int) -> list[
     return chosen
 
 
-def fitting(samples: Sequence[Sample]) -> tuple[Example, ...]:
-    """Return examples of the samples, as many as fit."""
+def fitting(samples: Sequence[Sample], replies: Mapping[Sample, str] | None = None) -> tuple[Example, ...]:
+    """Return examples of the samples, as many as fit, with their ``replies``, where those are no mere labels."""
     examples: list[Example] = []
     used = 0
     for sample in samples:
-        used += len(sample.text)
+        reply = replies[sample] if replies else None
+        used += len(sample.text) + len(reply or "")
         if used <= LONGEST_SET:
-            examples.append(Example(text=sample.text, label=sample.label))
+            examples.append(Example(text=sample.text, label=sample.label, reply=reply))
     return tuple(examples)
 
 

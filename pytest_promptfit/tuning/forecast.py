@@ -13,16 +13,18 @@ from pytest_promptfit.providers.replies import reply_limit
 from pytest_promptfit.providers.usage import BYTES_PER_TOKEN, UNSEEN_REPLY_TOKENS, cost_usd, duration
 from pytest_promptfit.providers.wire import provider_of
 from pytest_promptfit.text import counted
-from pytest_promptfit.tuning.candidates import SIZES, searched_fields
+from pytest_promptfit.tuning.candidates import SIZES, changed, searched_fields
 from pytest_promptfit.tuning.drafts import EMPHASES
+from pytest_promptfit.tuning.formats import reason_first
 from pytest_promptfit.tuning.free_classifier import predictions
 from pytest_promptfit.tuning.gate import RUN_ALPHA, least_mistakes
 from pytest_promptfit.tuning.meter import Meter, shares_of
 from pytest_promptfit.tuning.optimizer import LONGEST_MESSAGE
-from pytest_promptfit.tuning.proposals import EXAMPLE_SETS
+from pytest_promptfit.tuning.proposals import EXAMPLE_SETS, asked_for_reasons
 from pytest_promptfit.tuning.race import rounds
 from pytest_promptfit.tuning.reflection import ENOUGH_FOR_DRAFTS
 from pytest_promptfit.tuning.search import PATCH_SETS
+from pytest_promptfit.tuning.steps import Rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -74,7 +76,7 @@ def forecast(
     yield from (*parts.warnings, *shares.warnings)
     texts = [name for name in tune.edit if name in TEXT_FIELDS]
     by_gepa = ("probe", f"gepa: new texts by the optimizer ({', '.join(texts)}) until a limit is reached", "holdout")
-    yield f"stages: {'; '.join(by_gepa if engine == 'gepa' else _stages(parsed))}"
+    yield f"stages: {'; '.join(by_gepa if engine == 'gepa' else _stages(parsed, sample_set.labels, meter))}"
     yield gain_line(len(parts.train) + len(parts.dev) + len(parts.holdout))
     known = [outcome for outcome in replayed if outcome.reply is not None and not outcome.sample.canonical]
     yield f"headroom: {_headroom(known, parts)}"
@@ -159,16 +161,20 @@ def check_prices(parsed: ParsedPrompt) -> None:
             )
 
 
-def _stages(parsed: ParsedPrompt) -> Iterator[str]:
+def _stages(parsed: ParsedPrompt, labels: Sequence[str], meter: Meter) -> Iterator[str]:
     """Yield the stages that may run, in their order, and why others will not."""
     tune, edit, prompt = parsed.config.tune, searched_fields(parsed), parsed.config.prompt
     optimizer = tune.model is not None
     yield "probe"
     if edit & {"user_prompt_suffix", "bot_reply_prefix"}:
         yield "format, where replies cannot be read"
-    drafts = "drafts" in tune.arms and Meter(tune.budget).optimizer_limit >= ENOUGH_FOR_DRAFTS
+    drafts = "drafts" in tune.arms and meter.optimizer_limit >= ENOUGH_FOR_DRAFTS
     if optimizer and edit & set(ASKING_FIELDS) and drafts:
         yield f"drafts: up to {len(EMPHASES)} whole prompts by the optimizer, which race, too"
+    if "examples" in edit and "reasons" in tune.arms and (most := asked_for_reasons(meter)):
+        rules = Rules(edit, labels, parsed.config.extract, max_length=0)
+        if any(reason_first(changed(prompt, examples=()), rules, reply_limit(parsed.config.all_params))):
+            yield f"reasons: {most} train samples are asked for replies that become examples"
     may_race = {
         "examples": True,
         "user_prompt_suffix": True,

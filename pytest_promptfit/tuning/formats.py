@@ -5,16 +5,18 @@ Pure: whether a format pays off is up to the race and the gate.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from pytest_promptfit.prompts.labels import DEFAULT_EXTRACT, words_of
 from pytest_promptfit.prompts.model import ASKING_FIELDS
-from pytest_promptfit.tuning.candidates import Candidate, changed
-from pytest_promptfit.tuning.steps import unnamed_labels, without_saying
+from pytest_promptfit.tuning.candidates import LONGEST_EXAMPLE, Candidate, balanced, changed, fitting
+from pytest_promptfit.tuning.steps import unnamed_labels, without_saying, word_count
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
+    from pytest_promptfit.evaluation.outcomes import Outcome
     from pytest_promptfit.prompts.model import Prompt
     from pytest_promptfit.tuning.steps import Rules
 
@@ -23,6 +25,11 @@ REPLY_PREFIX: Final = "Label: <label>"
 
 ROOM_FOR_A_REASON: Final = 64
 """Tokens of a reply in which a sentence and a label fit."""
+
+SIZES_WITH_REASONS: Final = (8, 4)
+
+FEWEST_WORDS: Final = 5
+"""Before the label, from which they are taken for a reason."""
 
 _OPENING: Final = "<label>"
 
@@ -62,6 +69,34 @@ def reason_first(prompt: Prompt, rules: Rules, limit: int | None) -> Iterator[Ca
     if plain is not None:
         request = f"Give one short reason first, and then the label as {_tags(prompt, rules.labels)}."
         yield _asking(plain, request, "ask for one short reason before the label")
+
+
+def gives_reason(outcome: Outcome, words: Mapping[str, str]) -> bool:
+    """Tell whether a right reply says why before it says the label."""
+    if outcome.reply is None or not outcome.correct:
+        return False
+    before, label, _ = outcome.reply.text.rpartition(words[outcome.sample.label])
+    return bool(label) and word_count(before) >= FEWEST_WORDS
+
+
+def with_reasons(base: Candidate, known: Sequence[Outcome], labels: Sequence[str]) -> Iterator[Candidate]:
+    """Yield a prompt that asks for a reason with examples whose replies led the model itself to the right label.
+
+    ``known`` are its outcomes on train samples, in the order in which they are taken, the labels in turn.
+    Source: Zelikman et al. (2022), STaR: Bootstrapping Reasoning With Reasoning.
+    """
+    words = words_of(labels, base.prompt.label_words)
+    replies = {o.sample: o.reply.text.strip() for o in known if o.reply and gives_reason(o, words)}
+    short = [sample for sample, reply in replies.items() if len(sample.text) + len(reply) <= LONGEST_EXAMPLE]
+    for size in SIZES_WITH_REASONS if len(short) >= min(SIZES_WITH_REASONS) else ():
+        chosen = fitting(balanced(short, labels, size), replies)
+        summary = f"{base.summary}, {len(chosen)} examples with reasons".removeprefix(", ")
+        yield replace(
+            base,
+            prompt=changed(base.prompt, examples=chosen),
+            summary=summary,
+            made_of=tuple(outcome.sample.id for outcome in known),
+        )
 
 
 def _without_tag(prompt: Prompt, rules: Rules) -> Prompt | None:

@@ -6,9 +6,11 @@ Whether one is any good is decided elsewhere. Dev and holdout are not known here
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from pytest_promptfit.prompts.labels import words_of
 from pytest_promptfit.prompts.split import rng, shuffled
 from pytest_promptfit.providers.replies import reply_limit
 from pytest_promptfit.text import counted
@@ -31,9 +33,17 @@ from pytest_promptfit.tuning.candidates import (
     word_messages,
     word_schema,
 )
-from pytest_promptfit.tuning.formats import REPLY_PREFIX, format_variants, label_alone, reason_first
+from pytest_promptfit.tuning.formats import (
+    REPLY_PREFIX,
+    SIZES_WITH_REASONS,
+    format_variants,
+    gives_reason,
+    label_alone,
+    reason_first,
+    with_reasons,
+)
 from pytest_promptfit.tuning.gepa_engine import Evolution
-from pytest_promptfit.tuning.meter import OptimizerSpent
+from pytest_promptfit.tuning.meter import OptimizerSpent, OutOfBudget
 from pytest_promptfit.tuning.optimizer import LONGEST_MESSAGE
 from pytest_promptfit.tuning.reflection import UNUSABLE, Reflection, Trial
 from pytest_promptfit.tuning.steps import (
@@ -52,9 +62,13 @@ if TYPE_CHECKING:
     from pytest_promptfit.prompts.model import Prompt, TuneSettings
     from pytest_promptfit.prompts.samples import Sample
     from pytest_promptfit.tuning.gate import Duels
+    from pytest_promptfit.tuning.meter import Meter
     from pytest_promptfit.tuning.optimizer import Optimizer
     from pytest_promptfit.tuning.reflection import Arm
 
+
+MOST_ASKED, SHARE_ASKED = 24, 25
+"""Train samples that are asked for replies with reasons, at most, and of how many task calls they are one at most."""
 
 EXAMPLE_SETS = 16
 SETS_FIRST = 4
@@ -72,6 +86,12 @@ TEXT_GROWTH = LONGEST_MESSAGE - LONGEST_SET
 With the largest set of examples they then still fit into a context of 4,096 tokens. It is room for some 450 words,
 which define a dozen labels and what tells them apart; patches come after whole prompts, so they have the same.
 """
+
+
+def asked_for_reasons(meter: Meter) -> int:
+    """Return how many train samples may be asked for replies that become examples with reasons."""
+    asked = min(MOST_ASKED, meter.task_limit // SHARE_ASKED)
+    return asked if asked >= max(SIZES_WITH_REASONS) else 0
 
 
 @dataclass
@@ -140,12 +160,12 @@ class Proposals:
         formats = "formats" in self.settings.arms
         bases += label_alone(self._incumbent, self._rules) if formats else ()
         bases += self._reflection.drafts() if self._reflection else ()
-        noted = self._noted(bases)
         room = reply_limit(self._arena.parsed.config.all_params)
-        reasoned = reason_first(self._incumbent, self._rules, room) if formats else ()
+        others = [*(reason_first(self._incumbent, self._rules, room) if formats else ()), *self._with_reasons(room)]
+        others += [*self._noted(bases), *self._ordered()]
         sets, nearest = list(self._with_examples(bases)), list(self._with_nearest(bases))
         before = 0 if len(self._arena.labels) > MANY_LABELS else SETS_FIRST
-        return self._new([*bases[1:], *reasoned, *noted, *self._ordered(), *sets[:before], *nearest, *sets[before:]])
+        return self._new([*bases[1:], *others, *sets[:before], *nearest, *sets[before:]])
 
     def reordered(self, rare: str) -> list[Candidate]:
         """Return the incumbent with its examples or labels in other orders, so that it may say ``rare`` more often."""
@@ -220,6 +240,33 @@ class Proposals:
             if words and worded:
                 found[worded.content_hash] = Candidate(worded, f"label words {', '.join(words.values())}")
         return list(found.values())
+
+    def _with_reasons(self, room: int | None) -> Iterator[Candidate]:
+        """Yield prompts that ask for a reason, with examples that give one; a part of train is asked for them.
+
+        ``room`` is what a reply may have, in tokens.
+        """
+        if "examples" not in self._edit or "reasons" not in self.settings.arms:
+            return
+        labels = self._arena.labels
+        order = shuffled(self.train, rng(self.seed, 0, "reasons"))
+        samples = balanced(order, labels, asked_for_reasons(self._arena.meter))
+        first = max(SIZES_WITH_REASONS)
+        for base in self._reasoning(room) if samples else ():
+            words = words_of(labels, base.prompt.label_words)
+            with suppress(OutOfBudget):  # a race may cost less
+                if any(gives_reason(o, words) for o in self._arena.outcomes(base.prompt, samples[:first])):
+                    yield from with_reasons(base, self._arena.outcomes(base.prompt, samples), labels)
+
+    def _reasoning(self, room: int | None) -> Iterator[Candidate]:
+        """Yield the incumbent, without its examples, as it is where it makes the model reason, else asking for that."""
+        plain = changed(self._incumbent, examples=())
+        words = words_of(self._arena.labels, plain.label_words)
+        known = [o for o in known_outcomes(self._arena, self._incumbent, self.train) if o.correct]
+        if known and 2 * sum(gives_reason(outcome, words) for outcome in known) >= len(known):
+            yield Candidate(plain, "")
+        else:
+            yield from (c for c in reason_first(plain, self._rules, room) if self._is_paid_for(c.prompt))
 
     def _noted(self, bases: Sequence[Candidate]) -> Iterator[Candidate]:
         """Yield the incumbent without its label notes, or with those of the first draft that has some."""

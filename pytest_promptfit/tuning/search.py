@@ -186,7 +186,9 @@ class Search:
         ``before_dev`` are the task calls that were needed before dev was first looked at.
         """
         self.history.enter("examples")
+        asked = self.arena.meter.task.calls
         candidates = self.proposals.for_race()
+        before_dev += self.arena.meter.task.calls - asked
         self.history.enter("examples", len(candidates))
         if not candidates:
             return
