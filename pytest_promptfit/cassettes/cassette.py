@@ -151,8 +151,13 @@ _Placed = tuple[Recorded, CassetteFile, int]
 class Cassette:
     """The recorded replies of one folder, found by key; it remembers which of them were asked for."""
 
-    def __init__(self, recorded: Iterable[Recorded] = (), warnings: Iterable[str] = ()) -> None:
+    def __init__(
+        self, recorded: Iterable[Recorded] = (), warnings: Iterable[str] = (), elsewhere: Path | None = None
+    ) -> None:
+        """``elsewhere`` is a folder that is looked into for what this one lacks; see ``load``."""
         self.warnings = list(warnings)
+        self._elsewhere = elsewhere
+        self._others: Cassette | None = None
         self._by_key: dict[str, Recorded] = {}
         for entry in recorded:
             self._by_key.setdefault(entry.key, entry)
@@ -161,8 +166,11 @@ class Cassette:
         self._asked: set[str] = set()
 
     @classmethod
-    def load(cls, folder: Path) -> Cassette:
+    def load(cls, folder: Path, elsewhere: Path | None = None) -> Cassette:
         """Read every ``*.yaml`` and ``*.yml`` directly in ``folder``; a folder that is not there is empty.
+
+        What is not in there is looked for ``elsewhere``, which is read when something is missed for the first time;
+        of its entries none counts as one of this folder.
 
         Where two entries have one key the newer recording wins, of ``NEW_FILE`` the last one; elsewhere they must
         be alike. A last line that a killed recording left torn is passed over and said in ``warnings``.
@@ -175,7 +183,7 @@ class Cassette:
         try:
             while True:
                 with suppress(FileNotFoundError):  # another process puts the folder in order: look again
-                    return cls(*_read(folder))
+                    return cls(*_read(folder), elsewhere)
         finally:
             if was_on:
                 gc.enable()
@@ -204,6 +212,10 @@ class Cassette:
         """Return the keys that were asked for and found."""
         return frozenset(self._asked)
 
+    def holds(self, key: str) -> bool:
+        """Tell whether the reply with this key is in the folder itself, and not ``elsewhere``."""
+        return key in self._by_key or key in self._also
+
     def obsolete(self) -> int:
         """Count the entries that were never asked for."""
         return sum(key not in self._asked for key in self._by_key)
@@ -227,7 +239,11 @@ class Cassette:
         return iter(self._by_key.values())
 
     def _found(self, key: str) -> Recorded | None:
-        return self._by_key.get(key) or self._also.get(key)
+        found = self._by_key.get(key) or self._also.get(key)
+        if found is None and self._elsewhere is not None:
+            self._others = self._others or Cassette.load(self._elsewhere)
+            return self._others.find(key)
+        return found
 
 
 def cassette_paths(folder: Path) -> list[Path]:

@@ -80,6 +80,7 @@ class Recorder:
         *,
         replace: bool = False,
         on_wait: Callable[[str], None] | None = None,
+        elsewhere: Path | None = None,
     ) -> Iterator[Recorder]:
         """Record into ``folder`` alone until the block ends, then put its files in order.
 
@@ -88,12 +89,13 @@ class Recorder:
             secrets: what must never be written, such as API keys; shorter than 8 characters is ignored.
             replace: a reply takes the place of the one that is recorded for the same request.
             on_wait: told, once, that another process records here and this one waits.
+            elsewhere: a folder that is looked into for what this one lacks; nothing in it changes.
 
         Raises:
             CassetteError: the folder cannot be read or written.
         """
         with _alone_in(folder, on_wait):
-            recorder = cls(folder, _ready(folder), secrets, replace=replace)
+            recorder = cls(folder, _ready(folder, elsewhere), secrets, replace=replace)
             try:
                 yield recorder
             except BaseException as error:
@@ -122,7 +124,8 @@ class Recorder:
             raise ValueError(f"a reply with status {recorded.status} is not recorded")
         kept = self._scrubbed(recorded)
         with self._one_at_a_time:
-            if replace or self._replace or self.cassette.find(kept.key) is None:
+            found = self.cassette.find(kept.key)
+            if replace or self._replace or found is None or not self.cassette.holds(kept.key):
                 self.cassette.add(kept, also=recorded.key)
                 self._unwritten.append(render(kept).encode())
                 self._write()
@@ -244,7 +247,7 @@ def _alone_in(folder: Path, on_wait: Callable[[str], None] | None) -> Iterator[N
         yield
 
 
-def _ready(folder: Path) -> Cassette:
+def _ready(folder: Path, elsewhere: Path | None = None) -> Cassette:
     """Return the folder's cassette, with all that a killed recording left put in order.
 
     What would stop the recording is met here, before anything is paid for.
@@ -258,7 +261,7 @@ def _ready(folder: Path) -> Cassette:
         raise cannot_write(folder, error) from None
     if (folder / NEW_FILE).is_symlink():
         raise CassetteError(f"{folder / NEW_FILE}: a link, which no replies are written through; delete it")
-    cassette = Cassette.load(folder)
+    cassette = Cassette.load(folder, elsewhere)
     if (folder / NEW_FILE).exists():
         put_in_order(folder, cassette)
     return cassette

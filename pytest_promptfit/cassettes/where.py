@@ -74,6 +74,15 @@ class Where:
         return next((other for other in others if other.is_dir()), usual)
 
 
+def elsewhere(folder: Path, model: str, *, is_own: bool) -> Path:
+    """Return where else replies of a model may be that are looked for in ``folder``.
+
+    Who switches the model of a prompt file has the new one's replies among those of other models, and the old one's
+    among the file's own.
+    """
+    return folder / MODELS / _folder_name(model) if is_own else folder.parent.parent
+
+
 def setting_of(ini: Path) -> str | None:
     """Return what an ini file says of the folder of recordings, ``""`` when nothing; ``None`` when it is not pytest's.
 

@@ -15,6 +15,7 @@ from pytest_promptfit.cassettes.cassette import Cassette
 from pytest_promptfit.cassettes.where import Where
 from pytest_promptfit.chat.request import messages_of
 from pytest_promptfit.errors import CallError, PromptfitError
+from pytest_promptfit.evaluation.forward import others_of
 from pytest_promptfit.prompts.pool import pool_of
 from pytest_promptfit.prompts.read import parse_prompt_file
 from pytest_promptfit.prompts.samples import read_samples
@@ -46,7 +47,8 @@ def show(
     if as_json:
         yield json.dumps(payload, indent=2)
         return
-    seen = list(_recorded(wire, Cassette.load(Where(cassettes).of(parsed.path, parsed.name)), sample_set))
+    folder = Where(cassettes).of(parsed.path, parsed.name)
+    seen = list(_recorded(wire, Cassette.load(folder, others_of(parsed, folder)), sample_set))
     own = next((entry for entry in seen if entry.sample == chosen), None)
     here = Path.cwd()
     place = f"{relative_to(os.path.normpath(chosen.path), here)}:{chosen.line}"
@@ -85,8 +87,6 @@ def _sample(sample_set: SampleSet, wanted: str, path: str) -> Sample:
 
 
 def _recorded(wire: Wire, cassette: Cassette, sample_set: SampleSet) -> Iterator[_Recorded]:
-    if not len(cassette):
-        return
     for sample in sample_set.samples:
         asked = wire.asked(sample)
         recorded = cassette.find(asked.key)

@@ -14,6 +14,7 @@ from pytest_promptfit.cassettes.cassette import Cassette
 from pytest_promptfit.cassettes.where import Where
 from pytest_promptfit.cli.asking import read_asking
 from pytest_promptfit.errors import BudgetExceeded, PromptfitError
+from pytest_promptfit.evaluation.forward import others_of
 from pytest_promptfit.prompts.model import NearestExamples
 from pytest_promptfit.prompts.pool import pool_of
 from pytest_promptfit.prompts.read import parse_prompt_file
@@ -65,7 +66,8 @@ def why(
     refuse_keys(parsed, (*sample_set.samples, *pool_of(parsed, sample_set.labels).rows))
     folder = Where(cassettes).of(parsed.path, parsed.name)
     some = chosen(sample_set, samples or MOST_SAMPLES)
-    ablation = Ablation(parsed, sample_set, some, Cassette.load(folder), Cassette.load(folder / FOLDER))
+    known = Cassette.load(folder, others_of(parsed, folder))
+    ablation = Ablation(parsed, sample_set, some, known, Cassette.load(folder / FOLDER))
     answered = None
     if asking and ablation.tried:
         answered = record(ablation, folder, folder / FOLDER, asking)

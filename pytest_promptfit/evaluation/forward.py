@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from pytest_promptfit.cassettes.batches import UnderWay
 from pytest_promptfit.cassettes.cassette import Cassette
 from pytest_promptfit.cassettes.misses import Misses, ends_with_assistant
+from pytest_promptfit.cassettes.where import elsewhere
 from pytest_promptfit.chat.reply import ToolCall
 from pytest_promptfit.errors import HookError, PromptfitError
 from pytest_promptfit.evaluation.outcomes import RECORD_OPTION, Evaluation, Outcome, Unrecorded
@@ -119,8 +120,8 @@ def forward(
     Raises PromptfitError where nothing can be replayed or asked at all; what goes wrong with one sample is
     told in its outcome.
     """
-    wire = Wire.of(parsed, sample_set.labels, custom=custom)
-    replies = _ask(wire, samples, cassettes, asking) if asking else _replay(wire, samples, cassettes)
+    wire, beside = Wire.of(parsed, sample_set.labels, custom=custom), others_of(parsed, cassettes)
+    replies = _ask(wire, samples, cassettes, beside, asking) if asking else _replay(wire, samples, cassettes, beside)
     outcomes = _outcomes(wire, replies, samples)
     is_full = len(samples) == len(sample_set.samples)
     obsolete = replies.cassette.obsolete() if is_full else 0
@@ -158,26 +159,36 @@ def replayed(
     wire = Wire.of(parsed, labels, custom=custom)
     if not samples:
         return ()
-    replies = _replay(wire, samples, cassettes)
+    replies = _replay(wire, samples, cassettes, others_of(parsed, cassettes))
     recorded = [sample for sample in samples if replies.keys[sample.case_name] in replies.cassette]
     return _outcomes(wire, replies, recorded)
 
 
-def _replay(wire: Wire, samples: Sequence[Sample], cassettes: Path) -> _Replies:
+def others_of(parsed: ParsedPrompt, cassettes: Path) -> Path:
+    """Return where else replies may be that are looked for in ``cassettes``: the model may have been switched since."""
+    return elsewhere(cassettes, str(parsed.config.model), is_own=not parsed.other_model)
+
+
+def _replay(wire: Wire, samples: Sequence[Sample], cassettes: Path, beside: Path) -> _Replies:
     keys = {sample.case_name: wire.asked(sample).key for sample in samples}
-    replies = _Replies(Cassette.load(cassettes), keys)
+    replies = _Replies(Cassette.load(cassettes, beside), keys)
     if under_way := UnderWay.read(cassettes).batches:
         requests = counted(sum(batch.requests for batch in under_way), "request")
         replies.notes.append(f"{requests} in batches under way: pytest --promptfit {RECORD_IN_BATCHES} collects them")
     return replies
 
 
-def _ask(wire: Wire, samples: Sequence[Sample], cassettes: Path, asking: Asking) -> _Replies:
-    """Ask for what is missing (or all), every reply being on disk as soon as it has arrived."""
+def _ask(wire: Wire, samples: Sequence[Sample], cassettes: Path, beside: Path, asking: Asking) -> _Replies:
+    """Ask for what is missing (or all), every reply being on disk as soon as it has arrived.
+
+    What lies ``beside`` is taken over: nobody pays twice.
+    """
     from pytest_promptfit.cassettes.recorder import Recorder
 
     replacing = asking.mode == "all"
-    with Recorder.open(cassettes, wire.provider.secrets(), replace=replacing, on_wait=asking.on_wait) as recorder:
+    with Recorder.open(
+        cassettes, wire.provider.secrets(), replace=replacing, on_wait=asking.on_wait, elsewhere=beside
+    ) as recorder:
         replies = _Replies(recorder.cassette, {})
         wanted: dict[str, Asked] = {}
         for sample in samples:
@@ -187,6 +198,8 @@ def _ask(wire: Wire, samples: Sequence[Sample], cassettes: Path, asking: Asking)
             # What no reply can be read from is asked again.
             if replacing or recorded is None or not is_reply(wire.provider, recorded.body):
                 wanted[asked.key] = asked
+            elif not recorder.cassette.holds(asked.key):
+                recorder.keep(recorded)
         under_way = UnderWay.read(cassettes)
         if asking.in_batches:
             _ask_in_batches(wire, wanted, recorder, under_way, asking, replies)
@@ -270,7 +283,8 @@ def _unrecorded(wire: Wire, replies: _Replies, samples: Sequence[Sample]) -> Unr
     from pytest_promptfit.providers.usage import estimate
 
     obstacle = wire.provider.obstacle()
-    return Unrecorded(estimate(wire.model, payloads), is_everything=not len(cassette), obstacle=obstacle)
+    is_everything = not (len(cassette) or cassette.asked_keys())
+    return Unrecorded(estimate(wire.model, payloads), is_everything=is_everything, obstacle=obstacle)
 
 
 def _prune(folder: Path, cassette: Cassette, outcomes: Sequence[Outcome], on_wait: Callable[[str], None] | None) -> str:

@@ -63,7 +63,12 @@ class ParsedPrompt:
 
 def parse_prompt_file(path: Path) -> ParsedPrompt:
     """Read and validate a prompt file; raise PromptFileError with a line for every mistake."""
-    source = YamlSource.read(path)
+    return parsed_prompt(YamlSource.read(path))
+
+
+def parsed_prompt(source: YamlSource) -> ParsedPrompt:
+    """Validate what a prompt file says, or would say; raise PromptFileError with a line for every mistake."""
+    path = source.path
     if not isinstance(source.value, dict):
         found = "nothing" if source.value is None else f"a {type(source.value).__name__}"
         raise PromptFileError(f"{path}:1: expected a mapping with `model` and `prompt`, found {found}")

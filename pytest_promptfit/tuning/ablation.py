@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from pytest_promptfit.cassettes.recorder import Recorder
 from pytest_promptfit.chat.nearest import Neighbours
 from pytest_promptfit.errors import BudgetExceeded, CallError
+from pytest_promptfit.evaluation.forward import others_of
 from pytest_promptfit.evaluation.metrics import benjamini_hochberg, two_sided_midp
 from pytest_promptfit.evaluation.outcomes import Outcome
 from pytest_promptfit.prompts.pool import pool_of
@@ -289,7 +290,10 @@ def record(ablation: Ablation, cassettes: Path, folder: Path, asking: Asking) ->
     answered = Answered({}, Usage())
     whole = list(ablation.missing(0, ablation.samples).values())
     if whole:
-        with Recorder.open(cassettes, secrets_of(ablation.parsed), on_wait=asking.on_wait) as recorder:
+        beside = others_of(ablation.parsed, cassettes)
+        with Recorder.open(
+            cassettes, secrets_of(ablation.parsed), on_wait=asking.on_wait, elsewhere=beside
+        ) as recorder:
             ablation.harness = recorder.cassette
             answered = _asked([whole], ablation, recorder, asking, answered)
     with Recorder.open(folder, secrets_of(ablation.parsed), on_wait=asking.on_wait) as recorder:

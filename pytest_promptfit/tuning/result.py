@@ -191,6 +191,8 @@ class TuneResult:
     unproven: Unproven | None = None
     diff: tuple[str, ...] = ()
     """The change of the YAML, as a unified diff."""
+    text: str = ""
+    """The YAML as it is after the run."""
     suspects: tuple[str, ...] = ()
     """Cases that every candidate got wrong: their labels are worth a look."""
     warnings: tuple[str, ...] = ()

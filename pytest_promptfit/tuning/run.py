@@ -8,7 +8,7 @@ written, the baseline holds to the new prompt alone, and last the old prompt's r
 from __future__ import annotations
 
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pytest_promptfit.cassettes.cassette import Cassette
@@ -16,7 +16,7 @@ from pytest_promptfit.cassettes.recorder import Recorder, prune
 from pytest_promptfit.chat.nearest import Neighbours
 from pytest_promptfit.errors import CassetteError, PromptfitError
 from pytest_promptfit.evaluation.baseline import accept, baseline_path, excusing, read_baseline, write_baseline
-from pytest_promptfit.evaluation.forward import forward
+from pytest_promptfit.evaluation.forward import forward, others_of
 from pytest_promptfit.evaluation.outcomes import Evaluation, Outcome
 from pytest_promptfit.files import write_atomically
 from pytest_promptfit.prompts.pool import own_pool, pool_of
@@ -58,6 +58,14 @@ FOLDER = "tune"
 
 
 @dataclass(frozen=True)
+class Draft:
+    """What a prompt file would say, as ``text``, and the folder of the harness's replies to that."""
+
+    text: str
+    cassettes: Path
+
+
+@dataclass(frozen=True)
 class TuneOptions:
     """How a tuning run is made."""
 
@@ -74,17 +82,21 @@ class TuneOptions:
     """The user's own client, for the optimizer too, and way to read labels."""
 
 
-def tune_prompt(parsed: ParsedPrompt, sample_set: SampleSet, cassettes: Path, options: TuneOptions) -> TuneResult:
+def tune_prompt(
+    parsed: ParsedPrompt, sample_set: SampleSet, cassettes: Path, options: TuneOptions, draft: Draft | None = None
+) -> TuneResult:
     """Search for a better prompt and rewrite the file when one has earned it.
 
-    ``cassettes`` is the folder of this prompt's recordings. Raises PromptfitError when the model cannot be
-    asked; the prompt file is then as it was.
+    ``cassettes`` is the folder of this prompt's recordings. Of a ``draft`` nothing is written but recordings: the
+    result's text is for the caller. Raises PromptfitError when the model cannot be asked; the prompt file is then
+    as it was.
     """
-    text = file_text(parsed.path)
+    text = draft.text if draft else file_text(parsed.path)
     read_baseline(baseline_path(parsed.path))  # one that cannot be read is told before anything is paid for
     check_options(parsed, options)
     check_prices(parsed)
-    harness = _Harness(cassettes, Cassette.load(cassettes), options)
+    own = draft.cassettes if draft else cassettes
+    harness = _Harness(own, Cassette.load(own, others_of(parsed, own)), options)
     with Recorder.open(cassettes / FOLDER, secrets_of(parsed), on_wait=options.on_wait) as recorder:
         search = _prepared(parsed, sample_set, recorder, harness.known, options)
         iterations = parsed.config.tune.iterations if options.iterations is None else options.iterations
@@ -92,14 +104,15 @@ def tune_prompt(parsed: ParsedPrompt, sample_set: SampleSet, cassettes: Path, op
         search.history.earlier = memory.earlier
         found = search.run(iterations)
         verdict = judge_final(search, found) if options.take is None else taken(search, options.take)
-        new_text, unfinished = _written(search, verdict, sample_set, harness, text)
+        new_text, unfinished = _written(search, verdict, sample_set, harness, text, is_draft=draft is not None)
         if options.take is None:  # a candidate that somebody takes replays the run that found it
             history = search.history
             steps = zip(history.steps, history.incumbents, history.candidates, strict=True)
             memory.complete(steps, _mistakes(search))
     diff = diff_lines(text, new_text, parsed.path.name)
     unproven = None if verdict.accepted else best_unproven(search, text)
-    return _result(search, found, verdict, sample_set, diff, [*memory.warnings, *unfinished], unproven)
+    warnings = [*memory.warnings, *unfinished]
+    return replace(_result(search, found, verdict, sample_set, diff, warnings, unproven), text=new_text)
 
 
 def _remembered(search: Search, recorder: Recorder, iterations: int) -> Memory:
@@ -188,9 +201,12 @@ class _Harness:
 
 
 def _written(
-    search: Search, verdict: FinalVerdict, sample_set: SampleSet, harness: _Harness, text: str
+    search: Search, verdict: FinalVerdict, sample_set: SampleSet, harness: _Harness, text: str, *, is_draft: bool
 ) -> tuple[str, list[str]]:
-    """Bring all files up to date; return the prompt file's text as it is now, and what is to be said."""
+    """Bring all files up to date; return the prompt file's text as it is now, and what is to be said.
+
+    Of a draft the recordings alone are brought up to date.
+    """
     arena = search.arena
     if not verdict.accepted:
         harness.take_over(arena, search.initial, sample_set)
@@ -199,12 +215,15 @@ def _written(
     new_text = rewritten(text, prompt, path=path)
     search.history.enter("recording")
     ask_what_fits(arena, prompt, sample_set.samples)
+    if is_draft:
+        harness.take_over(arena, prompt, sample_set)
+        return new_text, []
     if file_text(path) != text:
         raise PromptfitError(f"{path}: changed since it was read, so it is left as it is: run again")
     keys = harness.take_over(arena, prompt, sample_set)
     outcomes = known_outcomes(arena, prompt, sample_set.samples)
     new_baseline = _baseline(arena, prompt, sample_set, outcomes)
-    with _excusing_both(arena.parsed, sample_set, harness, new_baseline):
+    with excusing_both(arena.parsed, sample_set, harness.folder, new_baseline, harness.options.custom):
         write_rewritten(path, text, new_text)
     write_baseline(baseline_path(path), new_baseline)
     unasked = len(sample_set.samples) - len(outcomes)
@@ -216,7 +235,9 @@ def _written(
 
 
 @contextmanager
-def _excusing_both(parsed: ParsedPrompt, sample_set: SampleSet, harness: _Harness, new: Baseline) -> Iterator[None]:
+def excusing_both(
+    parsed: ParsedPrompt, sample_set: SampleSet, cassettes: Path, new: Baseline, custom: Custom = OURS
+) -> Iterator[None]:
     """Have, while the prompt file is written, a baseline that neither prompt is worse than; put back where that fails.
 
     Between two files there is always a moment for a kill: the new baseline alone would fail the old prompt for
@@ -224,7 +245,7 @@ def _excusing_both(parsed: ParsedPrompt, sample_set: SampleSet, harness: _Harnes
     """
     target = baseline_path(parsed.path)
     before = target.read_bytes() if target.exists() else None
-    replayed = forward(parsed, sample_set, sample_set.samples, harness.folder, custom=harness.options.custom)
+    replayed = forward(parsed, sample_set, sample_set.samples, cassettes, custom=custom)
     write_baseline(target, excusing(new, replayed))
     try:
         yield
