@@ -30,7 +30,7 @@ def read_asking(
     if is_ci() and not allow_ci:
         raise PromptfitError("--record is refused while CI is set: add --allow-ci if that is meant")
     limits = Limits(max_calls, budget, calls_option="--max-calls", usd_option="--budget")
-    return Asking(limits, concurrency=concurrency or Asking.concurrency, progress=_show_progress, on_wait=_say)
+    return Asking(limits, concurrency=concurrency or Asking.concurrency, progress=_show_progress, on_wait=say)
 
 
 def _show_progress(done: int, total: int) -> None:
@@ -38,5 +38,6 @@ def _show_progress(done: int, total: int) -> None:
         print(f"\rasking {done:,}/{total:,}", end="\n" if done == total else "", file=sys.stderr, flush=True)
 
 
-def _say(message: str) -> None:
+def say(message: str) -> None:
+    """Tell a person something beside what the command prints."""
     print(plain(message), file=sys.stderr)

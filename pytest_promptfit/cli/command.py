@@ -64,6 +64,14 @@ def _lines(command: str, chosen: dict[str, Any]) -> Iterable[str]:
         from pytest_promptfit.cli.compare import compare
 
         return compare(**chosen)
+    if command == "migrate":
+        from pytest_promptfit.cli.migrate import migrate
+
+        return migrate(**chosen)
+    if command == "models":
+        from pytest_promptfit.cli.models import models
+
+        return models(**chosen)
     from pytest_promptfit.prompts.read import json_schema
 
     return [json.dumps(json_schema(), indent=2)]
@@ -144,6 +152,8 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--html", type=Path, metavar="FILE", help="write a page with the samples on which they differ")
     _add_cassettes(compare)
     _add_why(commands)
+    _add_migrate(commands)
+    _add_models(commands)
     about = "print the JSON Schema of the prompt file, for editors"
     commands.add_parser("schema", help=about, description=f"{about.capitalize()}.")
     return parser
@@ -179,6 +189,67 @@ def _add_why(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )
     why.add_argument("--json", action="store_true", dest="as_json", help="print JSON, which names all samples")
     _add_cassettes(why)
+
+
+def _add_migrate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    about = "switch a prompt file to another model, if that is not worse"
+    migrate = commands.add_parser(
+        "migrate",
+        help=about,
+        description=f"{about.capitalize()}: judge the new model by what was accepted, tune the prompt where it is "
+        "worse, write prompt file, recordings and baseline, and print the pull request's text. Replays what is "
+        "recorded, and asks for the rest with --record.",
+    )
+    migrate.add_argument("prompt", type=Path, metavar="PROMPT", help="a prompt file")
+    migrate.add_argument("--to", required=True, metavar="PROVIDER/NAME", help="the new model")
+    migrate.add_argument(
+        "--params",
+        type=_params,
+        metavar="YAML",
+        help="its parameters: '{temperature: 0}' (default: the file's own where they fit, else what the model takes)",
+    )
+    migrate.add_argument("--record", action="store_true", help="ask the models for the replies that are not recorded")
+    _add_limits(migrate)
+    migrate.add_argument(
+        "--concurrency", type=_positive, metavar="N", help="with --record: calls in flight at once (default: 16)"
+    )
+    migrate.add_argument("--no-tune", action="store_false", dest="tunes", help="leave the prompt as it is")
+    migrate.add_argument("--force", action="store_true", help="write although it is worse")
+    migrate.add_argument(
+        "--dry-run", action="store_true", help="say what would be asked, and what that costs; ask and write nothing"
+    )
+    migrate.add_argument("--json", action="store_true", dest="as_json", help="print JSON, for machines")
+    _add_cassettes(migrate)
+
+
+def _add_models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    about = "print which models the prompt files ask, what they cost, and until when they live"
+    models = commands.add_parser("models", help=about, description=f"{about.capitalize()}.")
+    models.add_argument(
+        "paths", nargs="*", type=Path, metavar="PATH", help="prompt files, and folders to look in (default: here)"
+    )
+    models.add_argument(
+        "--online", action="store_true", help="ask the lists of OpenAI and Anthropic when models are shut down"
+    )
+    models.add_argument("--json", action="store_true", dest="as_json", help="print JSON, for machines")
+    _add_cassettes(models)
+
+
+def _params(text: str) -> dict[str, Any]:
+    from pydantic import TypeAdapter, ValidationError
+
+    from pytest_promptfit.errors import PromptfitError
+    from pytest_promptfit.prompts.model import Params
+    from pytest_promptfit.prompts.yaml_source import YamlSource
+
+    checked: TypeAdapter[dict[str, Any]] = TypeAdapter(Params)
+    try:
+        return checked.validate_python(YamlSource(Path("--params"), text).value)
+    except PromptfitError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    except ValidationError as error:
+        said = str(error.errors()[0].get("ctx", {}).get("error", "expected a mapping, such as {temperature: 0}"))
+        raise argparse.ArgumentTypeError(f"{text!r}: {said}") from None
 
 
 def _add_limits(parser: argparse.ArgumentParser) -> None:

@@ -5,7 +5,8 @@ Registered by ``plugin`` when the flag is given. Collection and cases are in ``c
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,14 +31,16 @@ from pytest_promptfit.plugin.selection import (
     where_prompts_are,
 )
 from pytest_promptfit.prompts.model import model_named
+from pytest_promptfit.prompts.read import parse_prompt_file, under_model
 from pytest_promptfit.text import plain, relative_to, with_short_paths
-from pytest_promptfit.tuning.result import TuneFailure
+from pytest_promptfit.tuning.result import TuneFailure, TuneResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterator
 
     from pytest_promptfit.evaluation.reference import References
     from pytest_promptfit.evaluation.verdicts import PromptResult
+    from pytest_promptfit.prompts.model import ModelSpec
 
 
 CONCURRENCY = 16
@@ -183,6 +186,7 @@ class PromptfitSession:
         reports = self._reports
         reports.results = sorted(settled([*sent, *results]), key=lambda result: result.evaluation.path)
         self._tell_tuning()
+        self._tell_ends(session)
         if sum(result.fails for result in reports.results) > sum(result.fails for result in [*sent, *results]):
             session.exitstatus = pytest.ExitCode.TESTS_FAILED  # a worker did not know how many others there are
         self._judge_selection(session)
@@ -289,6 +293,41 @@ class PromptfitSession:
                 config = run.parsed.config
                 self._reports.tuned.append(run.tuned)
                 self._reports.tunings.append(Tuning(run.tuned, str(config.model), str(config.tune.model or "")))
+
+    def _tell_ends(self, session: pytest.Session) -> None:
+        """Say which of the models that were asked in this run are going to be shut down, and what to do."""
+        asked: dict[tuple[Path, str], ModelSpec] = {}
+        with suppress(PromptfitError):  # a file that has changed meanwhile
+            asked.update(self._asked(session))
+        if not asked:
+            return
+        from pytest_promptfit.providers.lifetimes import lifetimes, migrate_command, shut_down
+
+        known = lifetimes(asked.values())
+        self._lines += known.errors
+        for (path, role), spec in asked.items():
+            if end := known.of(spec):
+                shown = self._relative(str(path))
+                what = f"name another in tune.model of {shown}" if role else migrate_command(spec, shown)
+                self._lines.append(f"{shut_down(str(spec), end, date.today())}: {what}")
+
+    def _asked(self, session: pytest.Session) -> Iterator[tuple[tuple[Path, str], ModelSpec]]:
+        """Yield the models that were asked, by prompt file and role, unless somebody's own client asked them."""
+        tuned = {Path(run.path): run.usage for run in self._reports.tuned if isinstance(run, TuneResult)}
+        recorded = {
+            Path(result.evaluation.path): result.evaluation.other_model or None
+            for result in self._reports.results
+            if any(outcome.reply is not None and not outcome.replayed for outcome in result.evaluation.outcomes)
+        }
+        for path in {**recorded, **tuned}:
+            if custom_of(session, path).brings_client():
+                continue
+            parsed = parse_prompt_file(path)
+            usage, other = tuned.get(path), recorded.get(path)
+            if path in recorded or (usage and usage.task.calls > usage.task.replayed):
+                yield (path, ""), (under_model(parsed, other) if other else parsed).config.model
+            if parsed.config.tune.model and usage and usage.optimizer.calls > usage.optimizer.replayed:
+                yield (path, "optimizer"), parsed.config.tune.model
 
     def _parcel(self, results: list[PromptResult]) -> distributed.Parcel:
         root = self._config.rootpath

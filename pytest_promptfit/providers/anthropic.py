@@ -44,6 +44,9 @@ STOP_REASONS: dict[str, StopReason] = {
     "model_context_window_exceeded": "length",
     "refusal": "content_filter",
 }
+MOST_LISTED = 1000
+"""Models on a page of the list: it has no longer ones."""
+
 INPUT_COUNTS = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
 
 
@@ -117,6 +120,10 @@ class AnthropicProvider(SdkProvider):
         from pytest_promptfit.providers.batch_api import AnthropicBatches
 
         return AnthropicBatches
+
+    @property
+    def _list_url(self) -> str:
+        return f"{endpoint(self._base_url, '/v1/models')}?limit={MOST_LISTED}"
 
     @property
     def _key(self) -> ApiKey:

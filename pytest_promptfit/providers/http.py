@@ -10,7 +10,7 @@ import importlib
 import json
 import ssl
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
@@ -260,6 +260,22 @@ def sender(client: Any, sdk: ModuleType, wanted: Wanted) -> Send:
         return _json_object(response, wanted)
 
     return send
+
+
+async def models_at(url: str, client: Any, sdk: ModuleType, wanted: Wanted, seconds: float) -> list[dict[str, Any]]:
+    """Return the models of the list at ``url``; raise CallError where it does not come in so many seconds."""
+    wanted = replace(wanted, url=url)
+    try:
+        async with asyncio.timeout(seconds):
+            response = await client.get(url, cast_to=httpx2.Response)
+    except TimeoutError:
+        raise CallError(f"{url}: no answer within {seconds:g} s") from None
+    except Broken as broken:
+        raise broken.error from None
+    except sdk.APIError as error:
+        raise call_error(error, sdk, wanted, {}) from None
+    models = _json_object(response, wanted).get("data")
+    return [model for model in models if isinstance(model, dict)] if isinstance(models, list) else []
 
 
 def unsendable(spec: ModelSpec) -> CallError:

@@ -136,6 +136,10 @@ class OpenAIProvider(SdkProvider):
         return OpenAIBatches
 
     @property
+    def _list_url(self) -> str:
+        return endpoint(self.spec.base_url or OWN_URLS[self.spec.provider], "/models")
+
+    @property
     def _key(self) -> ApiKey:
         return ApiKey(self.spec, KEY_VARIABLES[self.spec.provider], OWN_URLS[self.spec.provider])
 

@@ -42,6 +42,11 @@ class SdkProvider(ABC):
 
     @property
     @abstractmethod
+    def _list_url(self) -> str:
+        """The URL of the list of models."""
+
+    @property
+    @abstractmethod
     def _key(self) -> ApiKey:
         """Where the key comes from."""
 
@@ -86,6 +91,16 @@ class SdkProvider(ABC):
         transport = sending.GuardedTransport(wrap(self._transport()))
         async with self._opened(transport, max_retries, timeout or self.spec.timeout) as (client, sdk):
             yield sending.sender(client, sdk, wanted)
+
+    async def listed(self, seconds: float) -> list[dict[str, Any]]:
+        """Return what the API's own list says of its models; raise CallError where it does not say so in time."""
+        self.check()
+        from pytest_promptfit.providers import http as sending
+
+        wanted = sending.Wanted(self.spec, self.url, self._key)
+        transport = sending.GuardedTransport(self._transport())
+        async with self._opened(transport, 0, seconds) as (client, sdk):
+            return await sending.models_at(self._list_url, client, sdk, wanted, seconds)
 
     @asynccontextmanager
     async def connect_batches(self) -> AsyncIterator[BatchApi]:

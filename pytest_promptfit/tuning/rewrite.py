@@ -7,8 +7,10 @@ which prompt is better is not decided here.
 from __future__ import annotations
 
 import difflib
+import re
 from typing import TYPE_CHECKING, Any
 
+import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from pytest_promptfit.chat.request import ChatBuilder
@@ -16,19 +18,22 @@ from pytest_promptfit.errors import PromptfitError
 from pytest_promptfit.files import write_atomically
 from pytest_promptfit.prompts import github as github_prompt
 from pytest_promptfit.prompts.model import TEXT_FIELDS, Example, Label, NearestExamples, Prompt
+from pytest_promptfit.prompts.read import parsed_prompt
 from pytest_promptfit.prompts.yaml_source import YamlSource
 from pytest_promptfit.tuning.yaml_edits import BREAK, Edit, Editor, Item, applied, is_flow
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    import yaml
+    from pytest_promptfit.prompts.model import ModelSpec
 
 
 _BOM = "\ufeff"
 
 _LABEL: TypeAdapter[str] = TypeAdapter(Label)
+
+_PARAMS, _GITHUB_PARAMS, _FORMAT = "params", "modelParameters", "responseFormat"
 
 
 def file_text(path: Path) -> str:
@@ -62,6 +67,39 @@ def rewritten(text: str, prompt: Prompt, *, path: Path) -> str:
         if not problem:
             return mark + attempt
     raise PromptfitError(f"{path}: left as it is: {problem}")
+
+
+def switched(text: str, model: ModelSpec, params: Mapping[str, Any] | None, *, path: Path) -> str:
+    """Return the text of a prompt file that asks another model, with ``params`` where they are not to stay.
+
+    At the same provider the rest of its ``model`` holds, but for parameters of its own where there are ``params``.
+    Else as ``rewritten``.
+    """
+    mark, body = (_BOM, text[1:]) if text.startswith(_BOM) else ("", text)
+    source = YamlSource(path, body)
+    before, editor = parsed_prompt(source), Editor(path, body)
+    file = source.value
+    names = {_PARAMS: dict(params)} if params is not None else {}
+    if params is not None and _is_github(source) and _PARAMS not in file:
+        own = {name: value for name, value in params.items() if not (name == "response_format" and _FORMAT in file)}
+        names = {_GITHUB_PARAMS: {_camel_case(name): value for name, value in own.items()}}
+    said = file["model"]
+    lost = {"params"} & said.keys() if isinstance(said, dict) and params is not None else set()
+    stays = isinstance(said, dict) and said.get("provider") == model.provider
+    new = {key: value for key, value in said.items() if key not in lost} | {"name": model.name} if stays else str(model)
+    if is_flow(editor.root):
+        edits = editor.flow(editor.root, file | {"model": new} | names)
+    else:
+        edits = _model_edits(editor, said, new, lost)
+        for name, value in names.items():
+            edits += _params_edits(editor, name, file.get(name), value)
+    attempt = mark + applied(body, edits)
+    after = parsed_prompt(YamlSource(path, attempt.removeprefix(_BOM))).config
+    kept = before.config.model_copy(update={"model": after.model, "params": after.params})
+    is_meant = str(after.model) == str(model) and (params is None or after.all_params == params)
+    if after != kept or not is_meant:
+        raise PromptfitError(f"{path}: left as it is: its form cannot hold another model alone: edit it by hand")
+    return attempt
 
 
 def write_rewritten(path: Path, expected_text: str, new_text: str) -> None:
@@ -192,6 +230,34 @@ def _entry_edits(
             edits += editor.set(field, word, new[label])
     added = {label: word for label, word in new.items() if label not in old}
     return edits + editor.put(node, added, {field.value for label, (field, _) in pairs if label not in new})
+
+
+# The model.
+
+
+def _model_edits(editor: Editor, old: object, new: str | dict[str, Any], lost: set[str]) -> list[Edit]:
+    """Return the edits that name another model."""
+    key, node = editor.entry("model", yaml.Node)
+    editor.check_own(key, node)
+    if isinstance(new, str) or not isinstance(old, dict):
+        return editor.set(key, node, new)
+    if is_flow(node):
+        return editor.flow(node, new)
+    name, value = next(pair for pair in node.value if pair[0].value == "name")
+    return [*editor.set(name, value, new["name"]), *editor.put(node, {}, lost)]
+
+
+def _params_edits(editor: Editor, name: str, old: object, new: dict[str, Any]) -> list[Edit]:
+    """Return the edits that put other parameters in the place of what a file has, or has not."""
+    if not editor.has(name):
+        return editor.below(*editor.entry("model", yaml.Node), name, new) if new else []
+    key, node = editor.entry(name, yaml.Node)
+    editor.check_own(key, node)
+    return _entry_edits(editor, key, node, old, new) if isinstance(old, dict) and old else editor.set(key, node, new)
+
+
+def _camel_case(name: str) -> str:
+    return re.sub(r"_([a-z])", lambda found: found[1].upper(), name)
 
 
 # GitHub's form.

@@ -58,8 +58,8 @@ FOLDER = "tune"
 
 
 @dataclass(frozen=True)
-class Draft:
-    """What a prompt file would say, as ``text``, and the folder of the harness's replies to that."""
+class Unwritten:
+    """A prompt file as it may be written later: its text, and the folder of the harness's replies to it."""
 
     text: str
     cassettes: Path
@@ -83,19 +83,23 @@ class TuneOptions:
 
 
 def tune_prompt(
-    parsed: ParsedPrompt, sample_set: SampleSet, cassettes: Path, options: TuneOptions, draft: Draft | None = None
+    parsed: ParsedPrompt,
+    sample_set: SampleSet,
+    cassettes: Path,
+    options: TuneOptions,
+    unwritten: Unwritten | None = None,
 ) -> TuneResult:
     """Search for a better prompt and rewrite the file when one has earned it.
 
-    ``cassettes`` is the folder of this prompt's recordings. Of a ``draft`` nothing is written but recordings: the
-    result's text is for the caller. Raises PromptfitError when the model cannot be asked; the prompt file is then
-    as it was.
+    ``cassettes`` is the folder of this prompt's recordings. What is ``unwritten`` is tuned in the place of the file,
+    and only recordings are written: the result's text is for the caller. Raises PromptfitError when the model cannot
+    be asked; the prompt file is then as it was.
     """
-    text = draft.text if draft else file_text(parsed.path)
+    text = unwritten.text if unwritten else file_text(parsed.path)
     read_baseline(baseline_path(parsed.path))  # one that cannot be read is told before anything is paid for
     check_options(parsed, options)
     check_prices(parsed)
-    own = draft.cassettes if draft else cassettes
+    own = unwritten.cassettes if unwritten else cassettes
     harness = _Harness(own, Cassette.load(own, others_of(parsed, own)), options)
     with Recorder.open(cassettes / FOLDER, secrets_of(parsed), on_wait=options.on_wait) as recorder:
         search = _prepared(parsed, sample_set, recorder, harness.known, options)
@@ -104,7 +108,7 @@ def tune_prompt(
         search.history.earlier = memory.earlier
         found = search.run(iterations)
         verdict = judge_final(search, found) if options.take is None else taken(search, options.take)
-        new_text, unfinished = _written(search, verdict, sample_set, harness, text, is_draft=draft is not None)
+        new_text, unfinished = _written(search, verdict, sample_set, harness, text, writes=unwritten is None)
         if options.take is None:  # a candidate that somebody takes replays the run that found it
             history = search.history
             steps = zip(history.steps, history.incumbents, history.candidates, strict=True)
@@ -201,11 +205,11 @@ class _Harness:
 
 
 def _written(
-    search: Search, verdict: FinalVerdict, sample_set: SampleSet, harness: _Harness, text: str, *, is_draft: bool
+    search: Search, verdict: FinalVerdict, sample_set: SampleSet, harness: _Harness, text: str, *, writes: bool
 ) -> tuple[str, list[str]]:
     """Bring all files up to date; return the prompt file's text as it is now, and what is to be said.
 
-    Of a draft the recordings alone are brought up to date.
+    Where nothing ``writes`` the file, its recordings alone are brought up to date.
     """
     arena = search.arena
     if not verdict.accepted:
@@ -215,7 +219,7 @@ def _written(
     new_text = rewritten(text, prompt, path=path)
     search.history.enter("recording")
     ask_what_fits(arena, prompt, sample_set.samples)
-    if is_draft:
+    if not writes:
         harness.take_over(arena, prompt, sample_set)
         return new_text, []
     if file_text(path) != text:

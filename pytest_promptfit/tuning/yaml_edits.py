@@ -84,7 +84,7 @@ def _styled(value: Any, *, in_flow: bool = False, chomps: Iterable[str] = ("-", 
     """Return a new value in the form to write it in; an empty one, or a short list of words, stands in brackets."""
     if isinstance(value, str):
         return _scalar(value, in_flow=in_flow, chomps=chomps)
-    if isinstance(value, int):
+    if isinstance(value, int | float) or value is None:
         return value
     if isinstance(value, dict):
         styled: Any = CommentedMap()
@@ -147,10 +147,14 @@ class Editor:
         before = self.text[self.before_line(start) : start].lstrip("\r\n")
         return len(re.sub(r"\?\s+\Z", "", before))
 
-    def entry(self, name: str) -> tuple[yaml.Node, yaml.Node]:
+    def has(self, name: str) -> bool:
+        """Tell whether there is a top-level key of this name."""
+        return any(key.value == name for key, _ in self.root.value)
+
+    def entry(self, name: str, kind: type[yaml.Node] = yaml.CollectionNode) -> tuple[yaml.Node, yaml.Node]:
         """Return a top-level key and its value, which must stand there and not be a mere alias."""
         for key, value in self.root.value:
-            if key.value == name and _start(value) >= _end(key) and isinstance(value, yaml.CollectionNode):
+            if key.value == name and _start(value) >= _end(key) and isinstance(value, kind):
                 return key, value
         raise PromptfitError(f"{self.path}: {name}: stands elsewhere, behind an alias: write it out first")
 
@@ -246,6 +250,12 @@ class Editor:
             lines = _lines(_styled(values, chomps=self.chomps(column, at)), column, self.step)
             edits.append((at, at, self.joined(lines, _start(last[0]))))
         return edits
+
+    def below(self, key: yaml.Node, value: yaml.Node, name: str, new: dict[str, Any]) -> list[Edit]:
+        """Add a mapping, in braces on one line, below a top-level key and its value."""
+        at = self.line_end(self.end(key, value))
+        lines = _lines(CommentedMap({name: _styled(new, in_flow=True)}), self.column(self.root), self.step)
+        return [(at, at, self.joined(lines, _start(key)))]
 
     def needs_the_end(self, node: yaml.Node) -> bool:
         """Tell whether what stands last in a value is a block without a last line break: it would gain one."""

@@ -15,10 +15,12 @@ from command_line import Ran, promptfit, promptfit_process
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_promptfit.cli.init.starter import OFFERS, Offer, is_deprecated, scalar
+from pytest_promptfit.cli.init.starter import scalar
+from pytest_promptfit.prompts.model import model_named
 from pytest_promptfit.prompts.read import parse_prompt_file
 from pytest_promptfit.prompts.samples import SampleSet, read_samples
 from pytest_promptfit.prompts.yaml_source import YamlSource
+from pytest_promptfit.providers.known import ANY, FAMILIES, Offer, family_of, is_deprecated, listed_models, offers
 from pytest_promptfit.providers.usage import cost_usd
 
 if TYPE_CHECKING:
@@ -390,38 +392,51 @@ def test_model_that_is_none(tmp_path: Path, model: str) -> None:
     assert not (tmp_path / "prompts").exists()
 
 
-@pytest.mark.parametrize("offer", OFFERS, ids=lambda offer: offer.model)
+@pytest.mark.parametrize("offer", offers(), ids=lambda offer: offer.model)
 def test_a_model_that_is_offered_lives_and_gets_what_it_takes(tmp_path: Path, offer: Offer) -> None:
     write(tmp_path, {"text": TEXTS, "label": MOODS})
     ran = promptfit("init", "data.csv", "--model", offer.model, cwd=tmp_path)
     assert "deprecated" not in ran.out
     parsed = parse_prompt_file(tmp_path / "prompts" / "data.prompt.yaml")
-    assert "temperature" not in parsed.config.params
-    assert f"Sent to the API as they are: {offer.why}." in parsed.path.read_text(encoding="utf-8")
+    family = family_of(parsed.config.model)
+    assert family in FAMILIES
+    assert ("temperature" in parsed.config.params) != family.thinks
+    assert f"Sent to the API as they are: {family.why}." in parsed.path.read_text(encoding="utf-8")
     assert parsed.config.tune.model is not None
     for spec in (parsed.config.model, parsed.config.tune.model):
         assert cost_usd(spec, 1, 1) is not None
         assert not is_deprecated(spec)
 
 
+def test_the_table_of_parameters_is_short_and_every_row_is_of_a_model_that_lives() -> None:
+    assert len(FAMILIES) <= 8
+    for family in FAMILIES:
+        if family.provider == "local":
+            continue
+        alive = [name for name, is_over in listed_models(family.provider) if not is_over]
+        specs = [model_named(f"{family.provider}/{name}") for name in alive]
+        assert any(family_of(spec) is family for spec in specs), family.names
+
+
 @pytest.mark.parametrize(
     ("model", "params"),
     [
         ("openai/o3", {"max_completion_tokens": 2000}),
-        ("openai/gpt-4.1", {"max_completion_tokens": 2000}),
+        ("openai/gpt-6-astra", {"max_completion_tokens": 2000}),
+        ("openai/gpt-5.2", {"reasoning_effort": "none", "temperature": 0, "max_completion_tokens": 50}),
+        ("openai/gpt-4.1", {"temperature": 0, "max_completion_tokens": 50}),
         ("anthropic/claude-opus-5-5", {"max_tokens": 2000}),
+        ("anthropic/claude-sonnet-4-5-20250929", {"temperature": 0, "max_tokens": 50}),
         ("gemini/gemini-3.8-flash", {"max_tokens": 2000}),
         ("local/own.gguf", {"temperature": 0, "max_tokens": 50}),
     ],
 )
-def test_another_model_gets_what_every_model_of_its_provider_takes(
-    tmp_path: Path, model: str, params: dict[str, Any]
-) -> None:
+def test_another_model_gets_what_its_family_takes(tmp_path: Path, model: str, params: dict[str, Any]) -> None:
     write(tmp_path, {"text": TEXTS, "label": MOODS})
     promptfit("init", "data.csv", "--model", model, cwd=tmp_path)
     parsed = parse_prompt_file(tmp_path / "prompts" / "data.prompt.yaml")
     assert parsed.config.params == params
-    why = "always the same reply" if "local/" in model else "room for thoughts; add temperature: 0 where the model "
+    why = ANY if 2000 in params.values() else family_of(parsed.config.model).why
     assert f"# Sent to the API as they are: {why}" in parsed.path.read_text(encoding="utf-8")
 
 

@@ -23,7 +23,6 @@ from pytest_promptfit.cli.init.starter import (
     Starter,
     balance,
     choose_model,
-    is_deprecated,
 )
 from pytest_promptfit.errors import PromptfitError
 from pytest_promptfit.prompts.labels import MISSING
@@ -38,6 +37,7 @@ from pytest_promptfit.prompts.samples import (
     what_is_unclear,
 )
 from pytest_promptfit.prompts.tables import read_rows
+from pytest_promptfit.providers.known import is_deprecated
 from pytest_promptfit.providers.usage import estimate
 from pytest_promptfit.providers.wire import Wire
 from pytest_promptfit.text import plain, relative_to, short
