@@ -14,7 +14,7 @@ from pytest_promptfit.errors import PromptfitError, told_in_one_line
 from pytest_promptfit.prompts.split import split
 from pytest_promptfit.providers.lifetimes import lifetimes, shut_down
 from pytest_promptfit.reports import migrate as report
-from pytest_promptfit.reports.terminal import what_it_takes
+from pytest_promptfit.reports.terminal import usage_line, what_it_takes
 from pytest_promptfit.text import counted, plain, relative_to
 from pytest_promptfit.tuning.forecast import forecast
 from pytest_promptfit.tuning.migration import migrated, planned, write
@@ -60,6 +60,8 @@ def migrate(
             f"{unrecorded.estimate.calls:,} of {counted(len(plan.cases), 'reply', 'replies')} of {to} not recorded: "
             f"{again} ({what_it_takes(unrecorded)})"
         )
+    if asking:
+        say(usage_line(found.result.evaluation))
     ends = _ends(plan, asking)
     is_written = found.holds or force
     notes = write(found, say) if is_written else []

@@ -197,3 +197,18 @@ def test_anthropic_s_list_has_other_words(project: Project, monkeypatch: pytest.
     (seen,) = server.seen
     assert seen.path == "/v1/models?limit=1000"
     assert KEY in {seen.headers.get("authorization", "").removeprefix("Bearer "), seen.headers.get("x-api-key")}
+
+
+def test_a_tuning_run_says_it_of_its_optimizer_too(project: Project, api: Api) -> None:
+    rows = tuple((f"s{n}", f"a {'lovely' if n % 2 else 'dreadful'} day {n}", "good") for n in range(24))
+    tune = {
+        "model": "openai/gpt-4.1-nano",
+        "budget": {"task_calls": 40, "optimizer_calls": 4},
+        "arms": ["patches"],
+        "iterations": 1,
+    }
+    project.write(rows, model="openai/gpt-6-luna", tune=tune, cases="gated")
+    out = " ".join(project.pytest("--tune").stdout.str().split())
+    assert SHUT_DOWN in out
+    assert "name another in tune.model of mood.prompt.yaml" in out
+    assert len(api.looks) == 1

@@ -37,7 +37,7 @@ def changed(text: str, to: str, params: dict[str, Any] | None) -> str:
             "params:\n  max_tokens: 9  # short\n  seed: 3 # s\nmodel: openai/m",
             "openai/k",
             {"seed": 3, "stop": None, "logit_bias": {"5": 1}},
-            "params:\n  seed: 3 # s\n  stop: null\n  logit_bias:\n    '5': 1\nmodel: openai/k",
+            'params:\n  seed: 3 # s\n  stop: null\n  logit_bias:\n    "5": 1\nmodel: openai/k',
         ),
         ("model: openai/m # m\n# below", "local/k", {"a": True}, "model: local/k # m\nparams: {a: true}\n# below"),
         ("model: openai/m\nparams: {a: 1}", "local/k", {}, "model: local/k\nparams: {}"),
