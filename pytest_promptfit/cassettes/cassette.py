@@ -241,7 +241,8 @@ class Cassette:
     def _found(self, key: str) -> Recorded | None:
         found = self._by_key.get(key) or self._also.get(key)
         if found is None and self._elsewhere is not None:
-            self._others = self._others or Cassette.load(self._elsewhere)
+            if self._others is None:
+                self._others = Cassette.load(self._elsewhere)
             return self._others.find(key)
         return found
 

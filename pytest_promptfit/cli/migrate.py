@@ -55,7 +55,8 @@ def migrate(
             yield from _dry_lines(plan, tunes=tunes)
             return
         found = migrated(plan, asking, tunes=tunes, notify=say)
-    if unrecorded := found.result.evaluation.unrecorded:
+    unrecorded = found.result.evaluation.unrecorded
+    if unrecorded and not asking:
         raise PromptfitError(
             f"{unrecorded.estimate.calls:,} of {counted(len(plan.cases), 'reply', 'replies')} of {to} not recorded: "
             f"{again} ({what_it_takes(unrecorded)})"
@@ -63,7 +64,7 @@ def migrate(
     if asking:
         say(usage_line(found.result.evaluation))
     ends = _ends(plan, asking)
-    is_written = found.holds or force
+    is_written = found.holds or (force and not unrecorded)
     notes = write(found, say) if is_written else []
     path = relative_to(str(plan.path), Path.cwd())
     if as_json:

@@ -6,6 +6,7 @@ Offline, from the files, the price list and git; the providers' lists are asked 
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from pytest_promptfit.prompts.model import ModelSpec
 
-NAMES = ("*.prompt.yaml", "*.prompt.yml")
+ENDINGS = (".prompt.yaml", ".prompt.yml")
 PASSED_OVER = ("node_modules", "venv", "build", "dist")
 """Folders that nobody's prompts are in, beside those whose names begin with a dot; pytest passes over them, too."""
 
@@ -74,15 +75,16 @@ def _prompt_files(paths: Iterable[Path]) -> list[Path]:
     """Return the prompt files that are named, and those below the folders that are; raise PromptfitError for none."""
     found: dict[Path, None] = {}
     for path in paths:
-        below = (file for name in NAMES for file in path.rglob(name)) if path.is_dir() else [path]
-        found.update(dict.fromkeys(sorted(file for file in below if not _is_passed_over(file.relative_to(path)))))
+        found.update(dict.fromkeys(_below(path) if path.is_dir() else [path]))
     if not found:
-        raise PromptfitError(f"no prompt file in {', '.join(map(str, paths))}: expected some {' or '.join(NAMES)}")
+        raise PromptfitError(f"no prompt file in {', '.join(map(str, paths))}: expected some *{' or *'.join(ENDINGS)}")
     return list(found)
 
 
-def _is_passed_over(path: Path) -> bool:
-    return any(part.startswith(".") or part in PASSED_OVER for part in path.parts[:-1])
+def _below(top: Path) -> Iterator[Path]:
+    for folder, folders, names in os.walk(top):
+        folders[:] = sorted(name for name in folders if not (name.startswith(".") or name in PASSED_OVER))
+        yield from (Path(folder, name) for name in sorted(names) if name.endswith(ENDINGS))
 
 
 def _asked(path: Path, where: Where) -> Iterator[Asked]:

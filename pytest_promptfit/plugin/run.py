@@ -17,7 +17,7 @@ from pytest_promptfit.evaluation.baseline import (
     read_baseline,
     write_baseline,
 )
-from pytest_promptfit.evaluation.forward import Asking, forward, replayed
+from pytest_promptfit.evaluation.forward import Asking, forward, others_of, replayed
 from pytest_promptfit.evaluation.gates import gate_names
 from pytest_promptfit.evaluation.verdicts import PromptResult, Reference, UpdateMode, judge, settled
 from pytest_promptfit.files import leads_outside
@@ -92,8 +92,10 @@ class PromptRun:
             self._warn_of_outside(data_path(self.parsed), warn)
             self._warn_of_outside(pool_path(self.parsed), warn)
             self._warn_of_outside(baseline_path(self.path), warn)
-            if target := leads_outside(self.recordings, self._settings.root):
-                warn(f"{self.recordings} is read and written outside {self._settings.root}: {target}")
+            for folder in (self.recordings, others_of(self.parsed, self.recordings)):
+                if target := leads_outside(folder, self._settings.root):
+                    warn(f"{folder} is read and written outside {self._settings.root}: {target}")
+                    break  # what is in there is, too
             self.sample_set = read_samples(self.parsed)
             refuse_keys(self.parsed, (*self.sample_set.samples, *pool_of(self.parsed, self.sample_set.labels).rows))
             self.baseline = read_baseline(baseline_path(self.path), is_renewed=self._settings.update != "no")

@@ -75,6 +75,9 @@ FAMILIES = (
 )
 """The first one that has a model's name counts. Last looked up in November 2026, in the providers' documentation."""
 
+KEPT = "as they were"
+"""Why parameters are those that another model had."""
+
 ANY = "room for thoughts; add temperature: 0 where the model takes it"
 
 OF_A_FAMILY = (
@@ -164,7 +167,7 @@ def switched_params(params: Mapping[str, Any], old: ModelSpec, new: ModelSpec) -
     """
     family = family_of(new)
     if old.provider == new.provider and (new.base_url or family == family_of(old)):
-        return dict(params), "as they were"
+        return dict(params), KEPT
     room = reply_limit(params) or THOUGHT_AND_REPLY
     is_same_protocol = "anthropic" not in (old.provider, new.provider)
     kept = {name: value for name, value in params.items() if is_same_protocol and name not in OF_A_FAMILY}

@@ -92,11 +92,9 @@ def _end(model: dict[str, Any]) -> date | None:
 def shut_down(model: str, end: date, today: date) -> str:
     """Return when a model is shut down, in words."""
     days = (end - today).days
-    return (
-        f"{model} will be shut down on {end}, in {counted(days, 'day')}"
-        if days > 0
-        else (f"{model} was to be shut down on {end}")
-    )
+    if days > 0:
+        return f"{model} will be shut down on {end}, in {counted(days, 'day')}"
+    return f"{model} was to be shut down on {end}"
 
 
 def migrate_command(spec: ModelSpec, prompt: str) -> str:

@@ -21,7 +21,7 @@ from pytest_promptfit.prompts.pool import pool_of
 from pytest_promptfit.prompts.read import ParsedPrompt, parse_prompt_file, parsed_prompt
 from pytest_promptfit.prompts.samples import read_samples
 from pytest_promptfit.prompts.yaml_source import YamlSource
-from pytest_promptfit.providers.known import switched_params
+from pytest_promptfit.providers.known import KEPT, switched_params
 from pytest_promptfit.providers.wire import Wire, refuse_keys, secrets_of
 from pytest_promptfit.text import counted
 from pytest_promptfit.tuning.meter import OPTIMIZER_CALLS, TASK_CALLS
@@ -40,11 +40,8 @@ if TYPE_CHECKING:
     from pytest_promptfit.prompts.samples import SampleSet
     from pytest_promptfit.tuning.result import TuneResult
 
-KEPT = "as they were"
-"""Why parameters are those of the file."""
-
-TENTH = 10
-"""The optimizer gets so large a part of the calls that are left."""
+OPTIMIZER_SHARE = 10
+"""Of so many calls that are left one is the optimizer's."""
 
 
 @dataclass(frozen=True)
@@ -231,7 +228,7 @@ def _within(
     if limits.calls is not None:
         used = sum(run.usage.task_calls + run.usage.optimizer_calls for run in tunings)
         left = limits.calls - len(plan.cases) - used
-        optimizer = min(optimizer, left // TENTH) if tune.model else 0
+        optimizer = min(optimizer, left // OPTIMIZER_SHARE) if tune.model else 0
         update = {"task_calls": min(task, left - optimizer), "optimizer_calls": optimizer}
     if limits.usd is not None:
         paid = [*result.evaluation.usd_by_case.values()] if not tunings else []

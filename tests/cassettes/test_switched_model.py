@@ -60,3 +60,14 @@ def test_a_part_of_the_replies_is_taken_over_and_the_rest_is_asked(project: Proj
     assert project.record().ret == 0
     assert len(project.model.asked) == 8
     assert "4 of them are recorded" in promptfit("show", "mood.prompt.yaml", cwd=project.path).out
+
+
+def test_replies_beside_that_lie_outside_the_project_are_said(project: Project) -> None:
+    project.write()
+    project.record("--promptfit-update")
+    outside = project.path.parent / f"{project.path.name}-outside"
+    outside.mkdir()
+    beside = project.path / "cassettes/mood/models/openai-m"
+    beside.parent.mkdir()
+    beside.symlink_to(outside)
+    assert f"{beside.relative_to(project.path)} is read and written outside " in project.replay().stdout.str()

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from command_line import promptfit
+from loopback_server import error
 from tuning_models import always_bad, by_examples, by_keyword, rows
 
 if TYPE_CHECKING:
@@ -66,3 +67,18 @@ def test_the_budget_is_for_recording_and_tuning_together(project: TuningProject)
     assert ran.code == 1
     assert "\n- the budget leaves no calls to tune with\n" in ran.out
     assert len(project.model.server.seen) == 2 * 41
+
+
+def test_a_key_that_is_refused_while_tuning_loses_no_reply(project: TuningProject) -> None:
+    accepted(project, by_examples)
+    project.model.task = lambda body: error(401) if len(project.model.server.seen) > 120 else by_examples(body)
+    text = project.text()
+    ran = migrate(project, "--record")
+    assert ran.code == 1
+    assert ran.out == ""
+    assert len(ran.err.splitlines()[-1].split("promptfit migrate: ")) == 2
+    assert project.text() == text
+    asked = len(project.model.server.seen)
+    project.model.task = by_examples
+    assert migrate(project, "--record").code == 0
+    assert len(project.model.server.seen) - asked < asked
