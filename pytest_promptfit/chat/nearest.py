@@ -1,4 +1,4 @@
-"""Which labeled samples are most like a text: the few-shot turns of a prompt that chooses them for each text.
+"""Which labeled samples are most like a text, and which labels it may have: what a prompt chooses for each text.
 
 Pure: the samples are read in ``prompts.pool``. scikit-learn is loaded by the first text, never by a prompt without.
 """
@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
 
+from pytest_promptfit.chat.free_classifier import MOST_ROWS, FreeClassifier
 from pytest_promptfit.prompts.samples import normal_form
+from pytest_promptfit.prompts.split import place_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     from pytest_promptfit.prompts.pool import Pool
     from pytest_promptfit.prompts.samples import Sample
@@ -36,10 +38,16 @@ DECIMALS = 6
 
 
 class ChoosesExamples(Protocol):
-    """What finds the samples that a text is shown after."""
+    """What finds the samples that a text is shown after, and the labels that it may have."""
 
-    def of(self, text: str, count: int) -> Sequence[Sample]:
-        """Return ``count`` samples, the most similar one last; fewer where there are not so many."""
+    def of(self, text: str, count: int, labels: Collection[str] | None = None) -> Sequence[Sample]:
+        """Return ``count`` samples of some labels, default all, the most similar one last.
+
+        Fewer where there are not so many.
+        """
+
+    def likeliest(self, text: str, count: int) -> Sequence[str]:
+        """Return ``count`` labels, the likeliest first; fewer where the samples have not so many."""
 
 
 @dataclass(frozen=True)
@@ -52,16 +60,16 @@ class Neighbours:
 
     pool: Pool
 
-    def of(self, text: str, count: int) -> Sequence[Sample]:
-        """Return the ``count`` samples of the pool that are most like a text, the most similar one last."""
+    def of(self, text: str, count: int, labels: Collection[str] | None = None) -> Sequence[Sample]:
+        """Return the ``count`` samples of the pool that are most like a text, the most similar one last.
+
+        With ``labels`` those of other labels are left out.
+        """
         if not self.pool.rows:
             return ()
-        form = normal_form(text)
-        likeness = self._index.likeness(form)
-        likeness[self._places.get(form, [])] = 1.0
-        likeness[likeness >= NEAR_DUPLICATE] = -1.0
-        if form in self.pool.dev:
-            likeness[self._dev] = -1.0
+        likeness = self._likeness(normal_form(text))
+        for label in self._by_label.keys() - set(labels or self._by_label):
+            likeness[self._by_label[label]] = -1.0
         count = min(count, int((likeness >= 0).sum()))
         if not count:
             return ()
@@ -70,6 +78,49 @@ class Neighbours:
         candidates = (likeness >= ordered[-count:].min()).nonzero()[0]
         order = (-likeness[candidates]).argsort(kind="stable")[:count]
         return [self.pool.rows[at] for at in candidates[order][::-1]]
+
+    def likeliest(self, text: str, count: int) -> Sequence[str]:
+        """Return the ``count`` labels that are likeliest by a classifier without a language model.
+
+        It has learned from the samples that the text may be shown after, and no others.
+        """
+        if not self.pool.rows:
+            return ()
+        form = normal_form(text)
+        likeness = self._likeness(form)
+        places, classifier = self._classifier_for_dev if form in self.pool.dev else self._classifier
+        return classifier.ranked(text, (likeness[places] < 0).nonzero()[0])[:count]
+
+    def _likeness(self, form: str) -> Any:
+        """Return how like a text each sample is, -1 for what it may not be shown after: an array."""
+        likeness = self._index.likeness(form)
+        likeness[self._places.get(form, [])] = 1.0
+        likeness[likeness >= NEAR_DUPLICATE] = -1.0
+        if form in self.pool.dev:
+            likeness[self._dev] = -1.0
+        return likeness
+
+    @cached_property
+    def _classifier(self) -> tuple[list[int], FreeClassifier]:
+        return self._learned(range(len(self.pool.rows)))
+
+    @cached_property
+    def _classifier_for_dev(self) -> tuple[list[int], FreeClassifier]:
+        dev = set(self._dev)
+        return self._learned([at for at in range(len(self.pool.rows)) if at not in dev])
+
+    def _learned(self, places: Sequence[int]) -> tuple[list[int], FreeClassifier]:
+        """Return a classifier that knows the samples at some places of the pool, as far as it learns from so many."""
+        # In an order that the file does not decide, so that its rows may move.
+        known = sorted(places, key=lambda at: place_of(self.pool.rows[at].text))[:MOST_ROWS]
+        return known, FreeClassifier.of([self.pool.rows[at] for at in known])
+
+    @cached_property
+    def _by_label(self) -> Mapping[str, list[int]]:
+        places: dict[str, list[int]] = {}
+        for at, sample in enumerate(self.pool.rows):
+            places.setdefault(sample.label, []).append(at)
+        return places
 
     @cached_property
     def _index(self) -> _Index:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pytest_promptfit.prompts.labels import DEFAULT_EXTRACT, in_order, noted, words_of
 from pytest_promptfit.prompts.model import ASKING_FIELDS, Example, NearestExamples
@@ -40,7 +40,8 @@ class ChatRequest:
 
     ``turns`` are the few-shot examples and, last, the user's turn that carries the text to classify.
     ``reply_prefix`` are words put in the model's mouth. ``params`` are sent to the API as they are. With
-    ``examples_vary`` the examples are of this text alone, and nothing after the system prompt is constant.
+    ``examples_vary`` the examples are of this text alone, and nothing after the system prompt is constant; with
+    ``system_varies`` that is not, either.
     """
 
     model: str
@@ -49,6 +50,15 @@ class ChatRequest:
     reply_prefix: str = ""
     params: Mapping[str, Any] = field(default_factory=dict)
     examples_vary: bool = False
+    system_varies: bool = False
+
+
+class _Texts(NamedTuple):
+    """The texts of a prompt with labels in the place of ``{labels}``."""
+
+    system: str
+    prefix: str
+    suffix: str
 
 
 class ChatBuilder:
@@ -66,43 +76,58 @@ class ChatBuilder:
         chooses: ChoosesExamples | None = None,
     ) -> None:
         """``chooses`` finds the samples that are shown before a text, where the prompt wants those nearest to it."""
-        words = words_of(in_order(labels, prompt.label_order), prompt.label_words)
-        self._system, self._prefix, self._suffix, self.reply_prefix = _filled(prompt, words)
-        self._suffix += f"{ASKS_FOR_PREFIX}{self.reply_prefix}" if self.reply_prefix and not continues else ""
+        self._labels = in_order(labels, prompt.label_order)
+        self._prompt = prompt
+        self._words = words_of(self._labels, prompt.label_words)
+        texts = _filled(prompt, self._words)
+        self.reply_prefix = texts.pop()
+        self._asked = f"{ASKS_FOR_PREFIX}{self.reply_prefix}" if self.reply_prefix and not continues else ""
+        self._texts = _Texts(*texts)
         self._model = model
         self._params = params
         self._extract = extract
-        self._words = words
-        self._examples = self._turns(prompt.fixed_examples)
-        self._nearest = prompt.examples.nearest if isinstance(prompt.examples, NearestExamples) else 0
+        self._examples = self._turns(prompt.fixed_examples, self._texts)
+        self._nearest = prompt.examples if isinstance(prompt.examples, NearestExamples) else None
         self._chooses = chooses
 
     def request(self, text: str) -> ChatRequest:
         """Return the request that classifies ``text``."""
-        examples = self._turns(self._chosen(text)) if self._nearest else self._examples
-        turns = (*examples, Turn("user", self._user_turn(text)))
-        return ChatRequest(
-            self._model, self._system, turns, self.reply_prefix, self._params, examples_vary=bool(self._nearest)
-        )
-
-    def _chosen(self, text: str) -> Iterator[Example]:
+        if self._nearest is None:
+            return self._request(text, self._texts, self._examples)
         if self._chooses is None:
             raise ValueError("a prompt with nearest examples needs what chooses them")
-        for sample in self._chooses.of(text, self._nearest):
-            yield Example(text=sample.text, label=sample.label)
+        texts, likeliest = self._texts, None
+        if self._nearest.shortlist is not None:
+            likeliest = set(self._chooses.likeliest(text, self._nearest.shortlist)) or set(self._labels)
+            words = {label: word for label, word in self._words.items() if label in likeliest}
+            texts = _Texts(*_filled(self._prompt, words)[:-1])
+        chosen = self._chooses.of(text, self._nearest.nearest, likeliest)
+        examples = [Example(text=sample.text, label=sample.label) for sample in chosen]
+        return self._request(text, texts, self._turns(examples, texts))
 
-    def _turns(self, examples: Iterable[Example]) -> tuple[Turn, ...]:
+    def _request(self, text: str, texts: _Texts, examples: Sequence[Turn]) -> ChatRequest:
+        return ChatRequest(
+            self._model,
+            texts.system,
+            (*examples, Turn("user", self._user_turn(text, texts))),
+            self.reply_prefix,
+            self._params,
+            examples_vary=self._nearest is not None,
+            system_varies=texts.system != self._texts.system,
+        )
+
+    def _turns(self, examples: Iterable[Example], texts: _Texts) -> tuple[Turn, ...]:
         return tuple(
             turn
             for example in examples
             for turn in (
-                Turn("user", self._user_turn(example.text)),
+                Turn("user", self._user_turn(example.text, texts)),
                 Turn("assistant", example.reply or self._example_reply(self._words.get(example.label, example.label))),
             )
         )
 
-    def _user_turn(self, text: str) -> str:
-        return f"{self._prefix}{text}{self._suffix}"
+    def _user_turn(self, text: str, texts: _Texts) -> str:
+        return f"{texts.prefix}{text}{texts.suffix}{self._asked}"
 
     def _example_reply(self, word: str) -> str:
         """Return the shortest reply that the prompt's own format asks for: ``Label: <label>word</label>``."""
@@ -111,7 +136,7 @@ class ChatBuilder:
             return said if said.startswith(self.reply_prefix) else f"{self.reply_prefix}{word}"
         if "<label>" in self.reply_prefix:
             return f"{self.reply_prefix}{word}</label>"
-        asked = _TAG.search(self._suffix) or _TAG.search(self._system)
+        asked = _TAG.search(self._texts.suffix) or _TAG.search(self._texts.system)
         return f"{self.reply_prefix}{asked[1]}<label>{word}</label>" if asked else f"{self.reply_prefix}{word}"
 
 

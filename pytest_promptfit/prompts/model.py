@@ -172,7 +172,9 @@ def model_named(name: str) -> ModelSpec:
 
 TextField = Literal["system_prompt", "user_prompt_prefix", "user_prompt_suffix", "bot_reply_prefix"]
 EditField = Literal[TextField, "examples", "label_words", "label_notes", "label_order"]
-TuneArm = Literal["examples", "nearest", "formats", "reasons", "notes", "order", "drafts", "patches", "rewrites"]
+TuneArm = Literal[
+    "examples", "nearest", "shortlist", "formats", "reasons", "notes", "order", "drafts", "patches", "rewrites"
+]
 TEXT_FIELDS: tuple[TextField, ...] = get_args(TextField)
 ASKING_FIELDS: tuple[TextField, ...] = ("system_prompt", "user_prompt_prefix", "user_prompt_suffix")
 """The texts that can say what is to be done, in the order in which they are sent."""
@@ -246,6 +248,13 @@ class NearestExamples(_Strict):
         description="csv, tsv, jsonl, json, yaml or parquet, its columns named as `samples` names them; relative to "
         "the prompt file; default: the samples' own.",
     )
+    shortlist: int | None = Field(
+        None,
+        ge=2,
+        strict=True,
+        description="{labels} lists only so many labels for each text, the likeliest by a classifier without a "
+        "language model, and the rows are of those.",
+    )
 
 
 Examples = Annotated[
@@ -289,10 +298,18 @@ class Prompt(_Strict):
         return any("{labels}" in getattr(self, field) for field in ASKING_FIELDS)
 
     @property
+    def shortlist(self) -> int | None:
+        """How many labels are listed for each text; ``None`` where all are."""
+        return self.examples.shortlist if isinstance(self.examples, NearestExamples) else None
+
+    @property
     def content_hash(self) -> str:
         """The name of this content: 12 hex digits of its SHA-256."""
         # Baselines hold such names, so a field that came later counts only where it says something.
-        content = self.model_dump(mode="json", exclude={name for name in _LATER_FIELDS if not getattr(self, name)})
+        unsaid: dict[str, Any] = {name: True for name in _LATER_FIELDS if not getattr(self, name)}
+        if isinstance(self.examples, NearestExamples) and self.shortlist is None:
+            unsaid["examples"] = {"shortlist"}
+        content = self.model_dump(mode="json", exclude=unsaid)
         canonical = json.dumps(content, sort_keys=True, ensure_ascii=False)
         return hashlib.sha256(canonical.encode()).hexdigest()[:12]
 

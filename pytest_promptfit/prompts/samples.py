@@ -378,7 +378,7 @@ def _twin_lines(twins: Sequence[tuple[Sample, Sample]]) -> Iterator[str]:
 def check_prompt_labels(parsed: ParsedPrompt, labels: Sequence[str]) -> None:
     """Raise PromptFileError where the prompt or a gate names a label that is none, or two labels share a word.
 
-    So it does for notes and an order of labels that no text lists.
+    So it does for notes and an order of labels that no text lists, and for a shortlist of all labels.
     """
     prompt, gates = parsed.config.prompt, parsed.config.gates
     named: list[tuple[str, tuple[str | int, ...]]] = [
@@ -397,6 +397,9 @@ def check_prompt_labels(parsed: ParsedPrompt, labels: Sequence[str]) -> None:
         if getattr(prompt, name):
             message = f"prompt.{name}: no text says {{labels}}, where they are listed: put it into system_prompt"
             raise parsed.error(message, "prompt", name)
+    if prompt.shortlist is not None and prompt.shortlist >= len(labels):
+        message = f"prompt.examples.shortlist: {prompt.shortlist}: expected fewer than the {len(labels)} labels"
+        raise parsed.error(message, "prompt", "examples", "shortlist")
     owners: dict[str, str] = {}
     for label, word in words_of(labels, prompt.label_words).items():
         owner = owners.setdefault(word.strip(), label)

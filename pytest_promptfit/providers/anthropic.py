@@ -72,7 +72,7 @@ class AnthropicProvider(SdkProvider):
         """Return the JSON body as the API wants it, constant parts first and marked for the prompt cache."""
         body: dict[str, Any] = {"model": request.model}
         if request.system:
-            body["system"] = [_cached(request.system)]
+            body["system"] = request.system if request.system_varies else [_cached(request.system)]
         messages: list[dict[str, Any]] = [{"role": turn.role, "content": turn.text} for turn in request.turns]
         if len(messages) > 1 and not request.examples_vary:  # to write into the cache costs a quarter more
             messages[-2]["content"] = [_cached(request.turns[-2].text)]

@@ -86,7 +86,7 @@ def free_classifier_line(free: Holdout) -> str:
     # In either direction: nobody knew beforehand which of the two is better.
     p_value = min(1.0, 2 * mcnemar_midp(max(free.fixed, free.broken), min(free.fixed, free.broken)))
     return (
-        f"without a language model: TF-IDF and logistic regression get {percent(free.before / free.n)} of {free.n} "
+        f"without a language model: TF-IDF and ridge regression get {percent(free.before / free.n)} of {free.n} "
         f"samples right, the prompt {percent(free.after / free.n)} ({points(free.gain)} points, {probability(p_value)})"
     )
 

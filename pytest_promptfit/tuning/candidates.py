@@ -45,6 +45,8 @@ SPREAD_POOL = 1000
 
 SIZES = (4, 8, 16)
 NEAREST_SIZES = (8, 4)
+SHORTLISTS = (3, 5)
+"""Labels that are listed for a text, where there are twice as many or more: the right one is rarely missing then."""
 
 SHOWN_A_LABEL: Final = 6
 """Samples, and notes, of each label when words are asked for."""
@@ -160,6 +162,19 @@ def _listing(prompt: Prompt, now: Sequence[str], *orders: tuple[str, Sequence[st
     for summary, order in orders if prompt.lists_labels else ():
         if list(order) != now:
             yield Candidate(changed(prompt, label_order=tuple(order)), summary)
+
+
+def nearest_told(examples: NearestExamples) -> str:
+    """Return in words which examples are chosen for each text."""
+    those = f" of the {examples.shortlist} likeliest labels" if examples.shortlist else ""
+    return f"{examples.nearest} nearest examples{those}"
+
+
+def shortlists(nearest: Iterable[NearestExamples], labels: Sequence[str]) -> Iterator[NearestExamples]:
+    """Yield the largest of some sets of nearest examples with a shortlist of labels, where there are many labels."""
+    sizes = [size for size in SHORTLISTS if 2 * size <= len(labels)]
+    for largest in list(nearest)[:1]:
+        yield from (largest.model_copy(update={"shortlist": size}) for size in sizes)
 
 
 def reordered(prompt: Prompt, rare: str) -> Iterator[Candidate]:

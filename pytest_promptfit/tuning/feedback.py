@@ -159,7 +159,8 @@ def wire_format(prompt: Prompt, rules: Rules, shown: Outcome | None, *, continue
     made_of = "The user message is user_prompt_prefix + the sample's text + user_prompt_suffix."
     lists_labels = any("{labels}" in getattr(prompt, field) for field in TEXT_FIELDS)
     notes = ", the first time with their notes" if prompt.label_notes else ""
-    listed = f" {{labels}} in a text is replaced by the label words, listed{notes}." if lists_labels else ""
+    some = f"; of all of them the {prompt.shortlist} likeliest for the sample" if prompt.shortlist else ""
+    listed = f" {{labels}} in a text is replaced by the label words, listed{notes}{some}." if lists_labels else ""
     return "\n".join([f"# What is sent for one sample\n{made_of}{listed}", *lines, reading(rules.extract)])
 
 

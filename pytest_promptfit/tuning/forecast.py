@@ -5,6 +5,7 @@ from __future__ import annotations
 from statistics import median
 from typing import TYPE_CHECKING, Final
 
+from pytest_promptfit.chat.free_classifier import predictions
 from pytest_promptfit.chat.request import ChatRequest, Turn
 from pytest_promptfit.evaluation.metrics import detectable_drop
 from pytest_promptfit.prompts.model import ASKING_FIELDS, TEXT_FIELDS
@@ -13,10 +14,9 @@ from pytest_promptfit.providers.replies import reply_limit
 from pytest_promptfit.providers.usage import BYTES_PER_TOKEN, UNSEEN_REPLY_TOKENS, cost_usd, duration
 from pytest_promptfit.providers.wire import provider_of
 from pytest_promptfit.text import counted
-from pytest_promptfit.tuning.candidates import SIZES, changed, searched_fields
+from pytest_promptfit.tuning.candidates import SIZES, changed, nearest_examples, searched_fields, shortlists
 from pytest_promptfit.tuning.drafts import EMPHASES
 from pytest_promptfit.tuning.formats import reason_first
-from pytest_promptfit.tuning.free_classifier import predictions
 from pytest_promptfit.tuning.gate import RUN_ALPHA, least_mistakes
 from pytest_promptfit.tuning.meter import Meter, shares_of
 from pytest_promptfit.tuning.optimizer import LONGEST_MESSAGE
@@ -76,7 +76,7 @@ def forecast(
     yield from (*parts.warnings, *shares.warnings)
     texts = [name for name in tune.edit if name in TEXT_FIELDS]
     by_gepa = ("probe", f"gepa: new texts by the optimizer ({', '.join(texts)}) until a limit is reached", "holdout")
-    yield f"stages: {'; '.join(by_gepa if engine == 'gepa' else _stages(parsed, sample_set.labels, meter))}"
+    yield f"stages: {'; '.join(by_gepa if engine == 'gepa' else _stages(parsed, sample_set.labels, parts, meter))}"
     yield gain_line(len(parts.train) + len(parts.dev) + len(parts.holdout))
     known = [outcome for outcome in replayed if outcome.reply is not None and not outcome.sample.canonical]
     yield f"headroom: {_headroom(known, parts)}"
@@ -161,7 +161,7 @@ def check_prices(parsed: ParsedPrompt) -> None:
             )
 
 
-def _stages(parsed: ParsedPrompt, labels: Sequence[str], meter: Meter) -> Iterator[str]:
+def _stages(parsed: ParsedPrompt, labels: Sequence[str], parts: Split, meter: Meter) -> Iterator[str]:
     """Yield the stages that may run, in their order, and why others will not."""
     tune, edit, prompt = parsed.config.tune, searched_fields(parsed), parsed.config.prompt
     optimizer = tune.model is not None
@@ -175,17 +175,9 @@ def _stages(parsed: ParsedPrompt, labels: Sequence[str], meter: Meter) -> Iterat
         rules = Rules(edit, labels, parsed.config.extract, max_length=0)
         if any(reason_first(changed(prompt, examples=()), rules, reply_limit(parsed.config.all_params))):
             yield f"reasons: {most} train samples are asked for replies that become examples"
-    may_race = {
-        "examples": True,
-        "user_prompt_suffix": True,
-        "bot_reply_prefix": True,
-        "label_words": optimizer,
-        "label_notes": bool(prompt.label_notes) or (optimizer and drafts),
-        "label_order": prompt.lists_labels,
-    }
-    raced = [name for name, may in may_race.items() if may and name in edit]
+    raced = list(_raced(parsed, labels, parts, has_drafts=optimizer and drafts))
     if raced:
-        yield f"examples: a race of up to {EXAMPLE_SETS} candidates ({', '.join(raced)})"
+        yield f"examples: a race of {EXAMPLE_SETS} candidates or more ({', '.join(raced)})"
     asked = [arm for arm in ("patches", "rewrites") if arm in tune.arms]
     if optimizer and edit & set(TEXT_FIELDS) and tune.iterations and asked:
         yield f"{' and '.join(asked)}: {counted(tune.iterations, 'round')} of {PATCH_SETS}"
@@ -193,6 +185,26 @@ def _stages(parsed: ParsedPrompt, labels: Sequence[str], meter: Meter) -> Iterat
         why = "no tune.model" if not optimizer else "tune.iterations is 0" if asked else "not in tune.arms"
         yield f"no patches: {why}"
     yield "pruning of what is found; holdout"
+
+
+def _raced(parsed: ParsedPrompt, labels: Sequence[str], parts: Split, *, has_drafts: bool) -> Iterator[str]:
+    """Yield what a race tries: fields, and what is chosen for each text."""
+    tune, edit, prompt = parsed.config.tune, searched_fields(parsed), parsed.config.prompt
+    if "examples" in edit:
+        yield "examples"
+        nearest = list(nearest_examples(parsed, parts.train))
+        if nearest and "nearest" in tune.arms:
+            yield "those nearest to each text"
+        if any(shortlists(nearest, labels)) and "shortlist" in tune.arms and prompt.lists_labels:
+            yield "a shortlist of labels for each text"
+    may_race = {
+        "user_prompt_suffix": True,
+        "bot_reply_prefix": True,
+        "label_words": tune.model is not None,
+        "label_notes": bool(prompt.label_notes) or has_drafts,
+        "label_order": prompt.lists_labels,
+    }
+    yield from (name for name, may in may_race.items() if may and name in edit)
 
 
 def _headroom(known: Sequence[Outcome], parts: Split) -> str:

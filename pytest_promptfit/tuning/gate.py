@@ -9,10 +9,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from pytest_promptfit.evaluation.metrics import least_broken, mcnemar_midp
 from pytest_promptfit.tuning.arena import compared, is_mistake
+from pytest_promptfit.tuning.candidates import nearest_told
 from pytest_promptfit.tuning.memory import UNDECIDED
 from pytest_promptfit.tuning.meter import OutOfBudget
 from pytest_promptfit.tuning.result import Step
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from random import Random
 
-    from pytest_promptfit.prompts.model import Prompt
+    from pytest_promptfit.prompts.model import Example, NearestExamples, Prompt
     from pytest_promptfit.prompts.samples import Sample
     from pytest_promptfit.tuning.arena import Arena
     from pytest_promptfit.tuning.candidates import Candidate
@@ -334,13 +335,12 @@ class Duels:
 
 def prompt_diff(old: Prompt, new: Prompt) -> Iterator[str]:
     """Yield the fields that differ, as lines of a diff."""
-    before, after = old.model_dump(), new.model_dump()
-    for name, value in before.items():
-        if after[name] != value:
-            shown = _shown if name == "examples" else repr
-            yield from (f"{name}:", f"- {shown(value)}", f"+ {shown(after[name])}")
+    for name in type(old).model_fields:
+        before, after = getattr(old, name), getattr(new, name)
+        if before != after:
+            told = _examples_told if name == "examples" else repr
+            yield from (f"{name}:", f"- {told(before)}", f"+ {told(after)}")
 
 
-def _shown(examples: Any) -> str:
-    chosen = isinstance(examples, dict)
-    return f"the {examples['nearest']} nearest examples" if chosen else f"{len(examples)} examples"
+def _examples_told(examples: tuple[Example, ...] | NearestExamples) -> str:
+    return f"{len(examples)} examples" if isinstance(examples, tuple) else f"the {nearest_told(examples)}"

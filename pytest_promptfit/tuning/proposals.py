@@ -25,9 +25,11 @@ from pytest_promptfit.tuning.candidates import (
     example_sets,
     label_orders,
     nearest_examples,
+    nearest_told,
     read_words,
     reordered,
     searched_fields,
+    shortlists,
     with_label_moved,
     with_words,
     word_messages,
@@ -311,13 +313,23 @@ class Proposals:
             yield replace(base, prompt=changed(base.prompt, examples=examples), summary=_said(base.summary, kind))
 
     def _with_nearest(self, bases: Sequence[Candidate]) -> Iterator[Candidate]:
-        """Yield the last two bases with the samples nearest to each text as its examples, most of them first."""
-        if "examples" not in self._edit or "nearest" not in self.settings.arms:
+        """Yield the last two bases with the samples nearest to each text as its examples, most of them first.
+
+        Then, with many labels, those of a shortlist alone.
+        """
+        arms = self.settings.arms
+        if "examples" not in self._edit or not {"nearest", "shortlist"} & set(arms):
             return
-        for at, examples in enumerate(nearest_examples(self._arena.parsed, self.train)):
+        nearest = list(nearest_examples(self._arena.parsed, self.train))
+        short = list(shortlists(nearest, self._arena.labels)) if "shortlist" in arms else []
+        for at, examples in enumerate([*(nearest if "nearest" in arms else ()), *short]):
             for base in bases[-2:][:: -1 if at % 2 == 0 else 1]:
-                summary = _said(base.summary, f"the {examples.nearest} nearest examples")
-                yield Candidate(changed(base.prompt, examples=examples), summary)
+                if examples.shortlist is None or base.prompt.lists_labels:
+                    yield replace(
+                        base,
+                        prompt=changed(base.prompt, examples=examples),
+                        summary=_said(base.summary, f"the {nearest_told(examples)}"),
+                    )
 
     @property
     def _incumbent(self) -> Prompt:

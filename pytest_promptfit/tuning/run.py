@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from pytest_promptfit.cassettes.cassette import Cassette
 from pytest_promptfit.cassettes.recorder import Recorder, prune
+from pytest_promptfit.chat.free_classifier import predictions
 from pytest_promptfit.chat.nearest import Neighbours
 from pytest_promptfit.errors import CassetteError, PromptfitError
 from pytest_promptfit.evaluation.baseline import accept, baseline_path, excusing, read_baseline, write_baseline
@@ -27,7 +28,6 @@ from pytest_promptfit.providers.wire import secrets_of
 from pytest_promptfit.tuning.arena import Arena, ask_what_fits, call_cost, is_mistake, known_outcomes, suspects
 from pytest_promptfit.tuning.final import judge_final, taken
 from pytest_promptfit.tuning.forecast import check_prices
-from pytest_promptfit.tuning.free_classifier import predictions
 from pytest_promptfit.tuning.gepa_engine import check_gepa
 from pytest_promptfit.tuning.memory import About, remember
 from pytest_promptfit.tuning.meter import History, Meter, shares_of

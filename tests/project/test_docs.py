@@ -65,7 +65,7 @@ def test_the_prompt_file_is_read(tmp_path: Path) -> None:
 
 
 def test_the_nearest_examples_shown_are_sent(tmp_path: Path) -> None:
-    (text,) = (block for block in blocks("yaml", "prompt-file.md") if "nearest:" in block)
+    (text,) = (block for block in blocks("yaml", "prompt-file.md") if "from: history.csv" in block)
     (tmp_path / "tickets.prompt.yaml").write_text(text)
     (tmp_path / "tickets.csv").write_text("text,label\nMy card was charged twice,billing\n")
     rows = ["No parcel came,shipping", "Someone charged my credit card two times,billing"]
@@ -76,6 +76,28 @@ def test_the_nearest_examples_shown_are_sent(tmp_path: Path) -> None:
     with load_prompt(tmp_path / "tickets.prompt.yaml") as classify:
         said = [message["content"] for message in classify.messages("My card was charged twice")]
     assert said[1:] == [*rows[0].split(","), *rows[1].split(","), "My card was charged twice"]
+
+
+def test_the_labels_are_listed_as_shown(tmp_path: Path) -> None:
+    (noted,) = (block for block in blocks("yaml", "prompt-file.md") if "label_notes:" in block)
+    (short,) = (block for block in blocks("yaml", "prompt-file.md") if "shortlist:" in block)
+    (listed,) = blocks("text", "prompt-file.md")
+    path = tmp_path / "tickets.prompt.yaml"
+    path.write_text(noted)
+    with load_prompt(path) as classify:
+        system, turn = (message["content"] for message in classify.messages("My lamp broke"))
+    assert f"{system}\n" == listed
+    assert turn == "My lamp broke\nAnswer with one of billing, returns, other."
+    path.write_text(short)
+    names = ("account", "billing", "other", "returns", "shipping", "technical")
+    (tmp_path / "tickets.csv").write_text(
+        "".join(["text,label\n", *(f"this is {name} {name},{name}\n" for name in names)])
+    )
+    with load_prompt(path) as classify:
+        system, *turns = (message["content"] for message in classify.messages("where is my shipping"))
+    assert system.endswith("shipping.") or ", shipping, " in system
+    assert system.count(",") == 2
+    assert len(turns) == 7
 
 
 def test_the_table_names_every_key() -> None:

@@ -332,7 +332,7 @@ def test_dry_run_tells_the_plan_asks_nothing_and_writes_nothing(project: TuningP
             "mood.prompt.yaml: task model: openai/gpt-4.1-nano, at most 300 calls, * of them set aside",
             "mood.prompt.yaml: optimizer: openai/gpt-4.1-mini, at most 20 calls",
             "mood.prompt.yaml: limits: usd 0.5",
-            "mood.prompt.yaml: may change: system_prompt, *, examples, label_words",
+            "mood.prompt.yaml: may change: system_prompt, *, examples, label_words, label_notes, label_order",
             "mood.prompt.yaml: estimated cost, task model: about $0.0? (300 calls of * tokens in, 50 out)",
             "mood.prompt.yaml: estimated cost, optimizer: about $0.?? (20 calls of * tokens in, 1000 out)",
         ]

@@ -132,7 +132,7 @@ def test_a_dry_run_says_stages_gain_headroom_and_time(project: TuningProject) ->
     first = project.pytest("--tune", "--tune-dry-run")
     first.stdout.fnmatch_lines(
         [
-            "*stages: probe; format, where replies cannot be read; examples: a race of up to 16 *no tune.model*",
+            "*stages: probe; format, where replies cannot be read; examples: a race of 16 *no tune.model*",
             "*60 labeled samples can prove a gain of * points or more*",
             "*headroom: not known before the prompt's replies are recorded*",
             "*time: not known before a reply is recorded*",

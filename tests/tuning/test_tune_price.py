@@ -9,8 +9,8 @@ import pytest
 from loopback_server import Answer, chat, json_answer
 from tuning_models import TuningProject, by_examples, rows
 
+from pytest_promptfit.chat.free_classifier import predictions
 from pytest_promptfit.prompts.samples import Sample
-from pytest_promptfit.tuning.free_classifier import predictions
 
 
 def with_usage(body: dict[str, Any]) -> Answer:
@@ -64,7 +64,7 @@ def test_the_classifier_without_a_language_model_stands_beside_the_prompt(projec
     free = entry["free_classifier"]
     assert free["n"] == entry["holdout"]["n"]
     assert free["before"] == free["after"] == 1.0  # lovely or dreadful: no model is needed for that
-    result.stdout.fnmatch_lines(["*without a language model: TF-IDF and logistic regression get 100.0 % of * p = 1)"])
+    result.stdout.fnmatch_lines(["*without a language model: TF-IDF and ridge regression get 100.0 % of * p = 1)"])
 
 
 def sample(text: str, label: str) -> Sample:
