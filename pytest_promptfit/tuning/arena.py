@@ -359,14 +359,23 @@ def call_cost(spec: ModelSpec, outcomes: Sequence[Outcome]) -> Estimate | None:
     )
 
 
-def expected_cost(arena: Arena, prompt: Prompt, sample: Sample) -> float:
+def expected_cost(arena: Arena, prompt: Prompt, sample: Sample, like: Prompt) -> float:
     """Return what a call is worth: USD or, where the model is free or its price unknown, tokens in and out.
 
-    Told from the lengths of texts alone, so that a replay decides alike.
+    What goes in is told by the length of the texts, what comes out by the replies so far, before there are any by those
+    to a prompt ``like`` it. So a replay decides alike.
     """
     payload = arena.wire(prompt).payload(sample.text)
-    tokens = (size_of(payload) // BYTES_PER_TOKEN, UNSEEN_REPLY_TOKENS)
-    return cost_usd(arena.parsed.config.model, *tokens) or float(sum(tokens))
+    given = size_of(payload) // BYTES_PER_TOKEN
+    written = _reply_tokens(arena, prompt) or _reply_tokens(arena, like) or UNSEEN_REPLY_TOKENS
+    return cost_usd(arena.parsed.config.model, given, round(written)) or given + written
+
+
+def _reply_tokens(arena: Arena, prompt: Prompt) -> float:
+    """Return the tokens of a prompt's replies on average; 0 where none is known."""
+    name = prompt.content_hash
+    counts = [o.reply.output_tokens for (asked, _), o in arena.seen().items() if asked == name and o.reply]
+    return fmean(counts) if counts else 0.0
 
 
 def suspects(arena: Arena, samples: Sequence[Sample]) -> list[str]:

@@ -12,7 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Final, Literal
 
 from pytest_promptfit.evaluation.metrics import least_broken, mcnemar_midp
-from pytest_promptfit.tuning.arena import compared, is_mistake
+from pytest_promptfit.tuning.arena import compared, expected_cost, is_mistake
 from pytest_promptfit.tuning.candidates import nearest_told
 from pytest_promptfit.tuning.memory import UNDECIDED
 from pytest_promptfit.tuning.meter import OutOfBudget
@@ -221,6 +221,22 @@ class Duels:
     canonical: Sequence[Sample]
     made_of: set[str] = field(default_factory=set)
     """The ids of the train samples that the incumbent's texts were written from."""
+    too_dear: set[str] = field(default_factory=set)
+    """The candidates, by name, of which a call costs more than ``tune.max_cost_ratio`` allows."""
+
+    def __post_init__(self) -> None:
+        """Start from the incumbent, which is what costs are compared with."""
+        self._initial = self.incumbent
+
+    def is_too_dear(self, prompt: Prompt) -> bool:
+        """Tell whether a call costs more than is allowed: by its text, and by its replies as far as there are some."""
+        most = self.arena.parsed.config.tune.max_cost_ratio
+        if most is None or not self.dev:
+            return False
+        cost, before = (expected_cost(self.arena, one, self.dev[0], self._initial) for one in (prompt, self._initial))
+        if cost > most * before:
+            self.too_dear.add(prompt.content_hash)
+        return cost > most * before
 
     def can_gain(self, least: int = LEAST_FIXED) -> bool:
         """Tell whether a canonical sample is wrong, or at least so many of dev: what it takes to be accepted."""
@@ -275,6 +291,8 @@ class Duels:
         tally = UNSEEN
         while verdict == "go on" and tally.seen < len(self.dev):
             tally = self._after_next_block(candidate, tally)
+            if self.is_too_dear(candidate):
+                return False, "a call costs too much", tally
             if pruned_from is None:
                 decision = judge(*tally.pairs, tally.seen, len(self.dev))
                 # What mends a canonical sample may still be taken for not being worse on all of dev.

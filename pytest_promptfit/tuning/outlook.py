@@ -50,7 +50,7 @@ def best_unproven(search: Search, text: str) -> Unproven | None:
     for number, (step, prompt) in enumerate(zip(history.steps, history.candidates, strict=True), 1):
         known = search.known_on_dev(prompt)
         fixed, broken = map(len, compared(search.arena, search.initial, prompt, known))
-        lead = (fixed - broken, -expected_cost(search.arena, prompt, search.dev[0]), -number)
+        lead = (fixed - broken, -expected_cost(search.arena, prompt, search.dev[0], search.initial), -number)
         if fixed > broken and (best is None or lead > best[0]):
             right = sum(search.arena.right(prompt, known))
             best = (lead, prompt, Unproven(number, step.summary, right, len(known), fixed, broken))

@@ -14,7 +14,7 @@ from pytest_promptfit.prompts.labels import words_of
 from pytest_promptfit.prompts.split import rng, shuffled
 from pytest_promptfit.providers.replies import reply_limit
 from pytest_promptfit.text import counted
-from pytest_promptfit.tuning.arena import expected_cost, is_mistake, known_outcomes
+from pytest_promptfit.tuning.arena import is_mistake, known_outcomes
 from pytest_promptfit.tuning.candidates import (
     LONGEST_SET,
     SHOWN_A_LABEL,
@@ -124,8 +124,6 @@ class Proposals:
             max_length=text_length(initial) + TEXT_GROWTH,
         )
         self._notes = [(s.label, s.note) for s in self.train if s.note]
-        self._initial = initial
-        self._too_dear: set[str] = set()
         self._known_rejects = 0
         self._reflection = (
             Reflection(self.duels, self.optimizer, self.train, self._rules, self.settings, self.seed)
@@ -268,7 +266,7 @@ class Proposals:
         if known and 2 * sum(gives_reason(outcome, words) for outcome in known) >= len(known):
             yield Candidate(plain, "")
         else:
-            yield from (c for c in reason_first(plain, self._rules, room) if self._is_paid_for(c.prompt))
+            yield from (c for c in reason_first(plain, self._rules, room) if not self.duels.is_too_dear(c.prompt))
 
     def _noted(self, bases: Sequence[Candidate]) -> Iterator[Candidate]:
         """Yield the incumbent without its label notes, or with those of the first draft that has some."""
@@ -347,21 +345,11 @@ class Proposals:
             candidate
             for candidate in candidates
             if candidate.prompt.lists_labels or not candidate.prompt.label_notes  # else they would not be sent
-            if self._is_paid_for(candidate.prompt)
+            if not self.duels.is_too_dear(candidate.prompt)
             and self._is_taken(candidate.prompt)
             and self._is_new(candidate)
             and not self._was_rejected(candidate)
         ]
-
-    def _is_paid_for(self, prompt: Prompt) -> bool:
-        """Tell whether a call with a prompt costs no more than ``tune.max_cost_ratio`` allows."""
-        most = self.settings.max_cost_ratio
-        if most is None or not self.train:
-            return True
-        cost, before = (expected_cost(self._arena, one, self.train[0]) for one in (prompt, self._initial))
-        if cost > most * before:
-            self._too_dear.add(prompt.content_hash)
-        return cost <= most * before
 
     def _is_taken(self, prompt: Prompt) -> bool:
         """Tell whether the API takes a prompt that begins the reply, where the initial one did not."""
@@ -382,9 +370,9 @@ class Proposals:
                 f"{self._arena.parsed.config.model} refuses a reply that has begun, so no bot_reply_prefix was tried: "
                 "with reply_prefix: ask under model, the user turn asks for it"
             )
-        if self._too_dear:
+        if self.duels.too_dear:
             said.append(
-                f"{counted(len(self._too_dear), 'candidate')} not tried: a call would cost more than "
+                f"{counted(len(self.duels.too_dear), 'candidate')} left out: a call would cost more than "
                 f"tune.max_cost_ratio allows ({self.settings.max_cost_ratio:g} times the prompt as it was)"
             )
         if self._known_rejects:

@@ -247,6 +247,7 @@ class Search:
         for turn, following in zip(plan, (*plan[1:], None), strict=True):
             samples = self.dev[: turn.samples]
             self.arena.ask_together([c.prompt for c in candidates], samples)
+            candidates = [c for c in candidates if c.prompt == self.incumbent or not self.duels.is_too_dear(c.prompt)]
             scores = []
             for candidate in candidates:
                 right = sum(self.arena.right(candidate.prompt, samples))

@@ -37,15 +37,16 @@ if TYPE_CHECKING:
 RUNS: dict[Size, int] = {"tiny": 2, "usual": 80, "full": 400}
 ACCURACY = 0.6
 SAMPLES, CALLS = 160, 3000
-LABELS = ("good", "bad")
+LABELS = ("good", "bad", "dull", "odd", "loud", "calm")
+REASON = "one short reason first"
 
 PROMPT = """\
 name: noisy
 model: {{provider: openai, name: task, base_url: "http://127.0.0.1:9/v1"}}
 prompt:
-  system_prompt: Is the mood good or bad?
-  user_prompt_suffix: "Answer with Label: <label>good</label> or Label: <label>bad</label>."
-labels: [good, bad]
+  system_prompt: "What is the mood: {{labels}}?"
+  user_prompt_suffix: "Answer with Label: <label>good</label>, or another label."
+labels: [{labels}]
 samples: {{file: rows.csv}}
 tune:
   model: {{provider: openai, name: optimizer, base_url: "http://127.0.0.1:9/v1"}}
@@ -79,21 +80,25 @@ class NoisyModels:
 
     def _label(self, body: dict[str, Any]) -> str:
         said = json.dumps(body["messages"])
-        text = re.findall(r"case (\d+) is (good|bad)", said)[-1]
+        text = re.findall(rf"case (\d+) is ({'|'.join(LABELS)})", said)[-1]
         prompt = said.replace(f"case {text[0]} is {text[1]}", "")
         self._first = self._first or prompt
         accuracy = ACCURACY + (self._setting.gain if prompt != self._first else 0.0)
         decides_anew = self._draw("anew", text[0], prompt) < self._setting.noise
         place = self._draw("own", text[0], prompt) if decides_anew else self._draw("shared", text[0])
-        other = LABELS[1 - LABELS.index(text[1])]
-        return f"Label: <label>{text[1] if place < accuracy else other}</label>"
+        other = LABELS[LABELS.index(text[1]) - 1]
+        reason = "One can see it by the words of this case. " if REASON in said else ""
+        return f"{reason}Label: <label>{text[1] if place < accuracy else other}</label>"
 
     def _advised(self, asked: str) -> str:
         self._advice += 1
         if "new instructions within ```" in asked:  # by GEPA
             is_form = "`user_prompt_suffix`" in asked
-            kept = "Answer Label: <label>good</label> or <label>bad</label>." if is_form else "Is the mood good or bad?"
+            kept = "Answer Label: <label>good</label>, or another label." if is_form else "What is the mood: {labels}?"
             return f"```\n{kept} Remember piece of advice number {self._advice}.\n```"
+        if "whole prompt" in asked:  # a draft or a rewrite
+            notes = dict.fromkeys(LABELS, f"as told by piece of advice number {self._advice}")
+            return json.dumps({"system_prompt": "What is the mood: {labels}?", "label_notes": notes})
         patch = {"field": "system_prompt", "op": "append", "find": "", "targets": [], "reason": "sounds wise"}
         return json.dumps({"patches": [{**patch, "text": f"Remember piece of advice number {self._advice}."}]})
 
@@ -104,10 +109,11 @@ class NoisyModels:
 
 def tuned(folder: Path, setting: Setting, seed: int) -> TuneResult:
     """Return what one run in an empty folder comes to."""
-    rows = [f"case {seed * 10_000 + at} is {LABELS[at % 2]},{LABELS[at % 2]}\n" for at in range(setting.samples)]
+    labels = [LABELS[at % len(LABELS)] for at in range(setting.samples)]
+    rows = [f"case {seed * 10_000 + at} is {label},{label}\n" for at, label in enumerate(labels)]
     folder.joinpath("rows.csv").write_text("".join(["text,label\n", *rows]), encoding="utf-8")
     path = folder / "noisy.prompt.yaml"
-    path.write_text(PROMPT.format(calls=setting.calls), encoding="utf-8")
+    path.write_text(PROMPT.format(calls=setting.calls, labels=", ".join(LABELS)), encoding="utf-8")
     parsed = parse_prompt_file(path)
     models = NoisyModels(setting, seed)
     options = TuneOptions(seed=seed, engine=setting.engine, custom=Custom(client=lambda _: models))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from loopback_server import Answer, chat, json_answer
-from tuning_models import TuningProject, by_examples, rows
+from tuning_models import TuningProject, always_bad, by_examples, by_keyword, rows, text_of
 
 from pytest_promptfit.chat.free_classifier import predictions
 from pytest_promptfit.prompts.samples import Sample
@@ -42,10 +42,29 @@ def test_candidates_above_the_cost_ratio_are_not_tried(project: TuningProject) -
     (entry,) = project.entries()
     assert not entry["accepted"]
     result.stdout.fnmatch_lines(
-        ["*warning: * candidates not tried: a call would cost more than tune.max_cost_ratio allows (1.2 times*"]
+        ["*warning: * candidates left out: a call would cost more than tune.max_cost_ratio allows (1.2 times*"]
     )
     longest = max(len(body["messages"]) for body in project.model.task_bodies)
     assert longest <= 2  # no set of examples was asked about
+
+
+@pytest.mark.parametrize(("ratio", "accepted"), [(2, False), (20, True)])
+def test_candidates_whose_replies_turn_out_to_cost_too_much_are_left_out(
+    project: TuningProject, ratio: int, accepted: bool
+) -> None:
+    def reasons(body: dict[str, Any]) -> Answer:
+        """Be right with a reason alone, which takes 400 tokens where a label takes 8."""
+        asked = "Give one short reason first" in text_of(body)
+        said = json.loads(chat((by_keyword if asked else always_bad)(body)).body)
+        return json_answer({**said, "usage": {"prompt_tokens": 20, "completion_tokens": 400 if asked else 8}})
+
+    project.model.task = reasons
+    tune = {"budget": {"task_calls": 300}, "edit": ["user_prompt_suffix"], "arms": ["formats"], "max_cost_ratio": ratio}
+    project.prompt(rows(60), tune=tune)
+    result = project.tune()
+    (entry,) = project.entries()
+    assert entry["accepted"] == accepted
+    assert ("1 candidate left out: a call would cost more" in result.stdout.str()) != accepted
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "much"])
