@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from pytest_promptfit.prompts.samples import Sample
 
 _TEXT = "the text of this sample"
+_LISTED = "system_prompt, or the labels that it lists for this sample,"
 _MARK = "\ue000promptfit\ue000"
 """Stands for a sample's text where the prompt's own parts are taken from a body."""
 
@@ -32,31 +33,43 @@ class Misses:
     """Explains the samples of one prompt that a cassette has no reply for; each recorded body is read once.
 
     ``payload_of`` makes the JSON body for a text, ``url`` is where it would be sent. ``pool`` is the name of the file
-    that the examples of each text are drawn from; ``""`` where all texts have the same.
+    that the examples of each text are drawn from; ``""`` where all texts have the same. With ``shortlist`` each text
+    has a list of labels of its own.
     """
 
     def __init__(
-        self, cassette: Cassette, url: str, payload_of: Callable[[str], Mapping[str, Any]], pool: str = ""
+        self,
+        cassette: Cassette,
+        url: str,
+        payload_of: Callable[[str], Mapping[str, Any]],
+        pool: str = "",
+        *,
+        shortlist: bool = False,
     ) -> None:
         self._cassette = cassette
         self._url = url
         self._payload_of = payload_of
         self._pool = pool
+        self._shortlist = shortlist
         self._read: dict[str, _Parts] = {}
 
     def explain(self, sample: Sample) -> str:
         """Say in a line what changed since something was recorded for this sample, or that nothing was."""
         if not len(self._cassette):
             return "not recorded: nothing of this prompt is recorded yet"
-        own = self._cassette.of_sample(sample.id) or self._of_turn.get(f"{self._before}{sample.text}{self._after}", [])
+        before, after = self._around(sample.text)
+        own = self._cassette.of_sample(sample.id) or self._of_turn.get(f"{before}{sample.text}{after}", [])
         if not own:
             changed = self._shared_changes(next(iter(self._cassette)), self._now.shared)
-            changed = [part for part in changed if not (self._pool and part == self._nearest)]
+            changed = [part for part in changed if not (self._pool and part in (self._nearest, _LISTED))]
             also = f"; also changed: {', '.join(changed)}" if changed else ""
             return f"not recorded: this sample is new, was not asked yet, or its text was edited{also}"
         now = _parts(self._payload_of(sample.text)).shared if self._pool else self._now.shared
         all_changes = (
-            [*self._shared_changes(entry, now), *self._turn_changes(self._parts_of(entry).turn, sample.text)]
+            [
+                *self._shared_changes(entry, now),
+                *_turn_changes(self._parts_of(entry).turn, sample.text, before, after),
+            ]
             for entry in own
         )
         changed = min(all_changes, key=len)
@@ -66,13 +79,11 @@ class Misses:
     def _now(self) -> _Parts:
         return _parts(self._payload_of(_MARK))
 
-    @property
-    def _before(self) -> str:
-        return self._now.turn.partition(_MARK)[0]
-
-    @property
-    def _after(self) -> str:
-        return self._now.turn.partition(_MARK)[2]
+    def _around(self, text: str) -> tuple[str, str]:
+        """Return what stands before and after a text in the user turn that asks about it."""
+        turn, mark = (_parts(self._payload_of(text)).turn, text) if self._shortlist else (self._now.turn, _MARK)
+        before, _, after = turn.partition(mark)
+        return before, after
 
     @cached_property
     def _of_turn(self) -> dict[str, list[Recorded]]:
@@ -98,6 +109,8 @@ class Misses:
             old, new = before.get(part), now.get(part)
             if _same(old, new):
                 continue
+            if part == "system_prompt" and self._shortlist:
+                part = _LISTED
             if part == "examples" and self._pool and len(old or ()) == len(new or ()):
                 part = self._nearest
             has_value = part == "model" or part.startswith("parameter ")
@@ -108,19 +121,20 @@ class Misses:
     def _nearest(self) -> str:
         return f"the rows of {self._pool} that are nearest to it"
 
-    def _turn_changes(self, turn: str, text: str) -> list[str]:
-        before, after = self._before, self._after
-        if turn == f"{before}{text}{after}":
-            return []
-        is_framed = bool(before and after) and turn.startswith(before) and turn.endswith(after)
-        if is_framed or text not in turn:
-            return [_TEXT]
-        begins = turn.startswith(f"{before}{text}")
-        rest = turn.removeprefix(f"{before}{text}") if begins else turn.rpartition(text)[2]
-        (suffix, _, prefix), (suffix_now, _, prefix_now) = (tail.partition(ASKS_FOR_PREFIX) for tail in (rest, after))
-        changed = [] if begins else ["user_prompt_prefix"]
-        changed += [] if suffix == suffix_now else ["user_prompt_suffix"]
-        return changed if prefix == prefix_now else [*changed, "bot_reply_prefix"]
+
+def _turn_changes(turn: str, text: str, before: str, after: str) -> list[str]:
+    """Return what changed of a user turn that was recorded: now it is ``before``, the text, ``after``."""
+    if turn == f"{before}{text}{after}":
+        return []
+    is_framed = bool(before and after) and turn.startswith(before) and turn.endswith(after)
+    if is_framed or text not in turn:
+        return [_TEXT]
+    begins = turn.startswith(f"{before}{text}")
+    rest = turn.removeprefix(f"{before}{text}") if begins else turn.rpartition(text)[2]
+    (suffix, _, prefix), (suffix_now, _, prefix_now) = (tail.partition(ASKS_FOR_PREFIX) for tail in (rest, after))
+    changed = [] if begins else ["user_prompt_prefix"]
+    changed += [] if suffix == suffix_now else ["user_prompt_suffix"]
+    return changed if prefix == prefix_now else [*changed, "bot_reply_prefix"]
 
 
 def _same(old: object, new: object) -> bool:

@@ -239,7 +239,7 @@ def _told(wire: Wire, errors: Mapping[str, PromptfitError]) -> dict[str, str]:
 
 
 def _outcomes(wire: Wire, replies: _Replies, samples: Sequence[Sample]) -> tuple[Outcome, ...]:
-    misses = Misses(replies.cassette, wire.provider.url, wire.payload, wire.pool_file)
+    misses = Misses(replies.cassette, wire.provider.url, wire.payload, wire.pool_file, shortlist=wire.lists_few)
     return tuple(_outcome(wire, replies, misses, sample) for sample in samples)
 
 

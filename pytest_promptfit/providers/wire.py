@@ -81,11 +81,13 @@ class Wire:
         """Return the wire format of a prompt file; raise PromptFileError where its pool of examples is wrong."""
         pool = pool_of(parsed, tuple(labels))
         wire = cls(parsed.config, labels, parsed.path.parent, custom=custom, chooses=Neighbours(pool))
-        wire.pool_file = pool.name
+        wire.pool_file, wire.lists_few = pool.name, bool(parsed.config.prompt.shortlist)
         return wire
 
     pool_file = ""
     """The name of the file that the examples are drawn from, where they are those nearest to a text."""
+    lists_few = False
+    """Whether each text has a shortlist of labels."""
 
     def payload(self, text: str) -> dict[str, Any]:
         """Return the JSON body that classifies ``text``."""

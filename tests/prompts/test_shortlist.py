@@ -103,6 +103,16 @@ def test_rows_may_move(short: Project) -> None:
         assert said(classify.messages(ASKED))[0] == said(before)[0]
 
 
+def test_a_miss_tells_of_the_rows_and_of_the_labels_that_are_listed(short: Project) -> None:
+    short.record("-k", "r7 or r8")
+    relabeled = tuple((name, text, "about job" if label == "about invoice" else label) for name, text, label in ROWS)
+    short.write(relabeled, prompt=PROMPT, labels=LABELS, cases="gated")
+    result = short.replay("-v", "-k", "r7 or r8 or r9")
+    lines = [line.partition(": ")[2] for line in result.outlines if line.startswith("not recorded: ")]
+    assert "this sample is new, was not asked yet, or its text was edited" in lines
+    assert any(line.startswith("system_prompt, or the labels that it lists for this sample,") for line in lines)
+
+
 def test_a_label_without_a_row_is_never_listed(short: Project) -> None:
     short.write(ROWS, prompt=PROMPT, labels=[*LABELS, "other"], cases="gated")
     path = short.path / "mood.prompt.yaml"
