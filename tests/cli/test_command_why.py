@@ -239,3 +239,12 @@ def test_ci_asks_only_when_it_is_told_to(project: TuningProject) -> None:
 def test_a_model_that_cannot_be_asked(project: TuningProject) -> None:
     project.prompt(model="openai/gpt-6-luna", prompt=PROMPT)
     assert "OPENAI_API_KEY" in promptfit("why", "mood.prompt.yaml", "--record", cwd=project.path).mistake
+
+
+def test_label_notes_are_pieces_too(project: TuningProject) -> None:
+    notes = {"good": RULE, "bad": "rain"}
+    project.prompt(prompt={**PROMPT, "system_prompt": "Is it {labels}?", "label_notes": notes})
+    found = pieces(project, "--record")
+    assert len(found[f"good: {RULE}"]["carries"]) == 15
+    assert found["bad: rain"]["verdict"] == "dead"
+    assert found["bad: rain"]["field"] == "label_notes"
