@@ -203,8 +203,8 @@ class Classifier:
                 self._tell(Call(self.name, str(spec), time.perf_counter() - started, headers.request_id, error=error))
                 raise
         seconds = time.perf_counter() - started
-        answered_by = str(body.get("model") or spec.name)
-        prediction = Prediction(label, reply, answered_by, headers.request_id, seconds, reply_usd(spec, reply))
+        answered_by, usd = reply.model or spec.name, reply_usd(spec, reply)
+        prediction = Prediction(label, reply, answered_by, headers.request_id, seconds, usd)
         self._tell(Call(self.name, str(spec), seconds, headers.request_id, prediction))
         return prediction
 

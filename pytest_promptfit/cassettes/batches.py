@@ -67,7 +67,7 @@ class UnderWay:
     def begin(self, asked: Sequence[Asked]) -> Batch:
         """Note what is about to be submitted, so that whatever happens then is known."""
         batch = Batch(os.urandom(16).hex(), len(asked), int(time.time()))
-        noted = ({"url": one.url, "sample": one.sample, "body": one.payload} for one in asked)
+        noted = ({"url": one.url, "sample": one.sample, "body": one.payload, "repeat": one.repeat} for one in asked)
         lines = "".join(f"{json.dumps(one, ensure_ascii=False)}\n" for one in noted)
         with self._writing():
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -95,7 +95,7 @@ class UnderWay:
         try:
             lines = self._requests(batch).read_text(encoding="utf-8").split("\n")
             noted = (json.loads(line) for line in lines if line)
-            asked = [Asked.of(one["url"], one["body"], one["sample"]) for one in noted]
+            asked = [Asked.of(one["url"], one["body"], one["sample"], repeat=one.get("repeat", 0)) for one in noted]
         except (OSError, ValueError, LookupError, TypeError) as error:
             raise self._unreadable(error) from None
         return {one.key: one for one in asked}

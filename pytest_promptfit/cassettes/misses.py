@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_promptfit.chat.request import ASKS_FOR_PREFIX, parts_of, text_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from pytest_promptfit.cassettes.cassette import Cassette, Recorded
     from pytest_promptfit.prompts.samples import Sample
@@ -53,8 +53,14 @@ class Misses:
         self._shortlist = shortlist
         self._read: dict[str, _Parts] = {}
 
-    def explain(self, sample: Sample) -> str:
-        """Say in a line what changed since something was recorded for this sample, or that nothing was."""
+    def explain(self, sample: Sample, keys: Sequence[str] = ()) -> str:
+        """Say in a line what changed since something was recorded for this sample, or that nothing was.
+
+        ``keys`` are those of all answers to it.
+        """
+        lacking = sum(key not in self._cassette for key in keys)
+        if lacking < len(keys):
+            return f"not recorded: {lacking} of {len(keys)} answers (repeats)"
         if not len(self._cassette):
             return "not recorded: nothing of this prompt is recorded yet"
         before, after = self._around(sample.text)

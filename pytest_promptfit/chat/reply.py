@@ -34,7 +34,8 @@ class ChatReply:
 
     ``cached_tokens`` are those of the ``input_tokens`` that the provider read from its prompt cache, and
     ``written_tokens`` those that it put there.
-    ``thought`` is what the model thought aloud: for people, no label is read from it.
+    ``thought`` is what the model thought aloud: for people, no label is read from it. ``model`` is the one that
+    answered, as the API names it, and ``fingerprint`` what the API tells its setup apart by; empty where it says none.
     """
 
     text: str
@@ -45,6 +46,8 @@ class ChatReply:
     thought: str = ""
     calls: tuple[ToolCall, ...] = ()
     written_tokens: int = 0
+    model: str = ""
+    fingerprint: str = ""
 
     @property
     def shown(self) -> str:

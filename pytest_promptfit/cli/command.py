@@ -60,6 +60,10 @@ def _lines(command: str, chosen: dict[str, Any]) -> Iterable[str]:
         from pytest_promptfit.cli.why import why
 
         return why(**chosen)
+    if command == "noise":
+        from pytest_promptfit.cli.noise import noise
+
+        return noise(**chosen)
     if command == "compare":
         from pytest_promptfit.cli.compare import compare
 
@@ -145,15 +149,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     compare.add_argument("--record", action="store_true", help="ask the models for the replies that are not recorded")
     _add_limits(compare)
-    compare.add_argument(
-        "--concurrency", type=_positive, metavar="N", help="with --record: calls in flight at once (default: 16)"
-    )
+    _add_concurrency(compare)
     compare.add_argument("--json", action="store_true", dest="as_json", help="print JSON, for machines")
     compare.add_argument("--html", type=Path, metavar="FILE", help="write a page with the samples on which they differ")
     _add_cassettes(compare)
     _add_why(commands)
     _add_migrate(commands)
     _add_models(commands)
+    _add_noise(commands)
     about = "print the JSON Schema of the prompt file, for editors"
     commands.add_parser("schema", help=about, description=f"{about.capitalize()}.")
     return parser
@@ -210,9 +213,7 @@ def _add_migrate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     migrate.add_argument("--record", action="store_true", help="ask the models for the replies that are not recorded")
     _add_limits(migrate)
-    migrate.add_argument(
-        "--concurrency", type=_positive, metavar="N", help="with --record: calls in flight at once (default: 16)"
-    )
+    _add_concurrency(migrate)
     migrate.add_argument("--no-tune", action="store_false", dest="tunes", help="leave the prompt as it is")
     migrate.add_argument("--force", action="store_true", help="write although it is worse")
     migrate.add_argument(
@@ -250,6 +251,37 @@ def _params(text: str) -> dict[str, Any]:
     except ValidationError as error:
         said = str(error.errors()[0].get("ctx", {}).get("error", "expected a mapping, such as {temperature: 0}"))
         raise argparse.ArgumentTypeError(f"{text!r}: {said}") from None
+
+
+def _add_noise(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    about = "print how often a model answers the same sample otherwise"
+    noise = commands.add_parser(
+        "noise",
+        help=about,
+        description=f"{about.capitalize()}, which samples those are, and the smallest drop that this leaves to be "
+        "found. Recorded replies are used; --record asks for the rest.",
+    )
+    noise.add_argument("prompt", metavar="PROMPT", help="a prompt file")
+    noise.add_argument(
+        "--repeats",
+        type=_positive,
+        metavar="K",
+        help="answers to each sample (default: the file's repeats, and 3 where it has none)",
+    )
+    noise.add_argument(
+        "--samples", type=_positive, metavar="N", help="labeled samples to take at most, a balanced draw (default: all)"
+    )
+    noise.add_argument("--record", action="store_true", help="ask the model for the answers that are not recorded")
+    _add_limits(noise)
+    _add_concurrency(noise)
+    noise.add_argument("--json", action="store_true", dest="as_json", help="print JSON, for machines")
+    _add_cassettes(noise)
+
+
+def _add_concurrency(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--concurrency", type=_positive, metavar="N", help="with --record: calls in flight at once (default: 16)"
+    )
 
 
 def _add_limits(parser: argparse.ArgumentParser) -> None:

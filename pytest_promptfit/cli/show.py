@@ -47,8 +47,8 @@ def show(
     if as_json:
         yield json.dumps(payload, indent=2)
         return
-    folder = Where(cassettes).of(parsed.path, parsed.name)
-    seen = list(_recorded(wire, Cassette.load(folder, others_of(parsed, folder)), sample_set))
+    folder, repeats = Where(cassettes).of(parsed.path, parsed.name), parsed.config.repeats
+    seen = list(_recorded(wire, Cassette.load(folder, others_of(parsed, folder)), sample_set, repeats))
     own = next((entry for entry in seen if entry.sample == chosen), None)
     here = Path.cwd()
     place = f"{relative_to(os.path.normpath(chosen.path), here)}:{chosen.line}"
@@ -61,12 +61,12 @@ def show(
         yield head
         yield from (f"  {line}" for line in lines)
     yield ""
-    yield from _figures(wire, payload, own, sample_set, seen)
+    yield from _figures(wire, payload, own, sample_set, seen, repeats)
 
 
 @dataclass(frozen=True)
 class _Recorded:
-    """A sample whose reply is recorded, with the body that was sent."""
+    """A recorded reply to a sample, with the body that was sent."""
 
     sample: Sample
     payload: dict[str, Any]
@@ -86,9 +86,8 @@ def _sample(sample_set: SampleSet, wanted: str, path: str) -> Sample:
     raise PromptfitError(f"{path}: no sample {plain(wanted)}{hint}")
 
 
-def _recorded(wire: Wire, cassette: Cassette, sample_set: SampleSet) -> Iterator[_Recorded]:
-    for sample in sample_set.samples:
-        asked = wire.asked(sample)
+def _recorded(wire: Wire, cassette: Cassette, sample_set: SampleSet, repeats: int) -> Iterator[_Recorded]:
+    for sample, asked in ((one, asked) for one in sample_set.samples for asked in wire.questions(one, repeats)):
         recorded = cassette.find(asked.key)
         if recorded is None:
             continue
@@ -116,7 +115,12 @@ def _turns(payload: dict[str, Any], own: _Recorded | None) -> Iterator[tuple[str
 
 
 def _figures(
-    wire: Wire, payload: dict[str, Any], own: _Recorded | None, sample_set: SampleSet, seen: list[_Recorded]
+    wire: Wire,
+    payload: dict[str, Any],
+    own: _Recorded | None,
+    sample_set: SampleSet,
+    seen: list[_Recorded],
+    repeats: int,
 ) -> Iterator[str]:
     if own is not None and own.reply.input_tokens:
         counted = f"{own.reply.input_tokens} in, {own.reply.output_tokens} out"
@@ -128,7 +132,8 @@ def _figures(
             f"(an estimate, {BYTES_PER_TOKEN} bytes a token: no reply to it is recorded)"
         )
     measured = [(entry.payload, entry.reply) for entry in seen]
-    full = estimate(wire.model, [wire.payload(sample.text) for sample in sample_set.samples], measured)
+    payloads = [wire.payload(sample.text) for sample in sample_set.samples]
+    full = estimate(wire.model, payloads * repeats, measured)
     basis = f"from {full.measured_on:,} recorded replies" if full.measured_on else "an estimate"
     yield (
         f"full run: {full.calls:,} calls, about {full.input_tokens:,} tokens in, {full.output_tokens:,} out "

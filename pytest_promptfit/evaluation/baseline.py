@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pytest_promptfit.errors import PromptfitError
 from pytest_promptfit.evaluation.metrics import Paired, least_broken
+from pytest_promptfit.evaluation.served import Served, said_of_another, together
 from pytest_promptfit.files import write_atomically
 from pytest_promptfit.prompts.read import stem_of
 from pytest_promptfit.text import CONFLICT, conflict_line, git_mark
@@ -53,6 +54,8 @@ class Baseline(BaseModel):
     version: Annotated[int, Field(ge=1, le=VERSION)] = VERSION
     prompt_hash: str
     model: str
+    served: tuple[Served, ...] = ()
+    """Who answered, as the replies said; empty in a baseline from before that was kept."""
     metrics: dict[str, float | int | None] = Field(default_factory=dict)
     cases: dict[str, Accepted]
 
@@ -83,6 +86,10 @@ class Comparison(Paired):
     """The accepted outcomes themselves."""
     by_label: dict[str, tuple[int, int]] = field(default_factory=dict)
     """Of all labeled ones that were accepted, shared or not: how many were right, and how many there are."""
+    answered_by: str = ""
+    """Who answered now instead of whom, where the same model was asked and another one answered."""
+    is_same_prompt: bool = False
+    """Whether the outcomes were accepted from the prompt as it is now."""
 
     @property
     def is_excused_by_alpha(self) -> bool:
@@ -152,6 +159,8 @@ def compare(
     was_right = {name for name in shared if before[name].outcome == "right"}
     is_right = {name for name in shared if now[name].predicted == before[name].label}
     models = dict.fromkeys(before[name].model or baseline.model for name in shared)
+    prompts = {before[name].prompt_hash or baseline.prompt_hash for name in shared}
+    is_part = len(shared) < len(before)
     accepted = Counter(case.label for case in before.values())
     right = Counter(case.label for case in before.values() if case.outcome == "right")
     return Comparison(
@@ -167,6 +176,10 @@ def compare(
         alpha=alpha,
         accepted=baseline,
         by_label={label: (right[label], count) for label, count in accepted.items()},
+        answered_by=said_of_another(baseline.served, evaluation.served, is_part=is_part)
+        if {*models} == {evaluation.model}
+        else "",
+        is_same_prompt=prompts == {evaluation.prompt_hash},
     )
 
 
@@ -184,13 +197,16 @@ def accept(old: Baseline | None, evaluation: Evaluation, known_cases: Iterable[s
         "model": evaluation.model if evaluation.model != head[1] else None,
     }
     cases = {**kept, **{name: case.model_copy(update=origin) for name, case in new.items()}}
+    served = evaluation.served
+    if old and kept:  # who answered what is kept is not known where the old file does not say
+        served = together(old.served, evaluation.served) if old.served else ()
     metrics = _metrics(cases)
     if not kept:  # the tokens of a call on average, so that it can be said later what a call cost before
         replies = [outcome.reply for outcome in evaluation.outcomes if outcome.reply is not None]
         count = len(replies) or 1
         metrics["input_tokens"] = round(sum(reply.input_tokens for reply in replies) / count, 1)
         metrics["output_tokens"] = round(sum(reply.output_tokens for reply in replies) / count, 1)
-    return Baseline(prompt_hash=head[0], model=head[1], metrics=metrics, cases=cases)
+    return Baseline(prompt_hash=head[0], model=head[1], served=served, metrics=metrics, cases=cases)
 
 
 def excusing(baseline: Baseline, evaluation: Evaluation) -> Baseline:
@@ -224,7 +240,9 @@ def _share(part: int, whole: int) -> float | None:
 
 def render(baseline: Baseline) -> str:
     """Return the file's text: sorted, one sample a line."""
-    head: dict[str, Any] = baseline.model_dump(exclude={"cases"})
+    head: dict[str, Any] = baseline.model_dump(exclude={"cases", *(() if baseline.served else ("served",))})
+    if baseline.served:
+        head["served"] = [_served(one, is_alone=len(baseline.served) == 1) for one in baseline.served]
     lines = [f"  {json.dumps(key)}: {_compact(value)}" for key, value in head.items()]
     cases = []
     for name, case in sorted(baseline.cases.items()):
@@ -233,6 +251,12 @@ def render(baseline: Baseline) -> str:
         cases.append(f"    {_compact(name)}: {_compact(told)}")
     lines.append('  "cases": {\n' + ",\n".join(cases) + "\n  }" if cases else '  "cases": {}')
     return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _served(one: Served, *, is_alone: bool) -> dict[str, Any]:
+    """Return a model that answered as the file says it: how often only where others answered too."""
+    replies = {"replies": one.replies} if one.replies and not is_alone else {}
+    return {"model": one.model, **replies, "fingerprints": list(one.fingerprints)}
 
 
 def _compact(value: object) -> str:

@@ -16,7 +16,8 @@ from pytest_promptfit.cassettes.misses import Misses, ends_with_assistant
 from pytest_promptfit.cassettes.where import elsewhere
 from pytest_promptfit.chat.reply import ToolCall
 from pytest_promptfit.errors import HookError, PromptfitError
-from pytest_promptfit.evaluation.outcomes import RECORD_OPTION, Evaluation, Outcome, Unrecorded
+from pytest_promptfit.evaluation.outcomes import RECORD_OPTION, Evaluation, Outcome, Unrecorded, majority
+from pytest_promptfit.evaluation.served import served_by
 from pytest_promptfit.providers import where_a_key_goes
 from pytest_promptfit.providers.own import OURS
 from pytest_promptfit.providers.replies import NoReplyError, is_reply
@@ -91,8 +92,8 @@ class _Replies:
     """What was gathered: the bodies and errors by key, what was asked in this run, and what it cost."""
 
     cassette: Cassette
-    keys: dict[str, str]
-    """The key of what each sample asks, by its case."""
+    keys: dict[str, tuple[str, ...]]
+    """The keys of what each sample asks, one for each answer, by its case."""
     errors: dict[str, str] = field(default_factory=dict)
     no_reply: dict[str, str] = field(default_factory=dict)
     """Why what is recorded is no reply, by key: it counts as not recorded."""
@@ -112,21 +113,29 @@ def forward(
     asking: Asking | None = None,
     prune: bool = False,
     custom: Custom = OURS,
+    beside: Path | None = None,
 ) -> Evaluation:
     """Run the prompt over ``samples`` (all or a selection of the set's) and return their outcomes in order.
 
     ``cassettes`` is the folder of this prompt's recordings; ``prune`` deletes those that a full run with
-    a reply to every sample never asked for; ``custom`` is the user's own client and way to read labels.
+    a reply to every sample never asked for; ``custom`` is the user's own client and way to read labels; what
+    lies ``beside`` is not asked for again, by default the replies of a model that was switched.
     Raises PromptfitError where nothing can be replayed or asked at all; what goes wrong with one sample is
     told in its outcome.
     """
-    wire, beside = Wire.of(parsed, sample_set.labels, custom=custom), others_of(parsed, cassettes)
-    replies = _ask(wire, samples, cassettes, beside, asking) if asking else _replay(wire, samples, cassettes, beside)
-    outcomes = _outcomes(wire, replies, samples)
+    wire, beside = Wire.of(parsed, sample_set.labels, custom=custom), beside or others_of(parsed, cassettes)
+    repeats = parsed.config.repeats
+    if asking:
+        replies = _ask(wire, samples, cassettes, beside, asking, repeats)
+    else:
+        replies = _replay(wire, samples, cassettes, beside, repeats)
+    answered = _answered(wire, replies, samples)
+    answers = [answer for one in answered for answer in one]
+    outcomes = tuple(map(majority, answered))
     is_full = len(samples) == len(sample_set.samples)
     obsolete = replies.cassette.obsolete() if is_full else 0
     notes = list(_notes(wire, sample_set, replies))
-    is_sent = any(outcome.waits or (outcome.reply is not None and not outcome.replayed) for outcome in outcomes)
+    is_sent = any(answer.waits or (answer.reply is not None and not answer.replayed) for answer in answers)
     if asking and is_sent:
         notes += where_a_key_goes(wire.model)
     if prune and not is_full:
@@ -141,7 +150,7 @@ def forward(
         prompt_hash=parsed.config.prompt.content_hash,
         labels=sample_set.labels,
         outcomes=outcomes,
-        usage=_usage(outcomes, replies.usd),
+        usage=_usage(answers, replies.usd),
         obsolete=obsolete,
         notes=tuple(notes),
         unrecorded=None if asking else _unrecorded(wire, replies, samples),
@@ -149,19 +158,30 @@ def forward(
         base_url=wire.model.base_url,
         instead_of=parsed.instead_of,
         slices=parsed.config.sliced_by,
+        served=served_by(answer.reply for answer in answers if answer.reply is not None),
+        repeats=repeats,
     )
 
 
 def replayed(
-    parsed: ParsedPrompt, labels: Sequence[str], samples: Sequence[Sample], cassettes: Path, *, custom: Custom = OURS
+    parsed: ParsedPrompt,
+    labels: Sequence[str],
+    samples: Sequence[Sample],
+    cassettes: Path,
+    *,
+    custom: Custom = OURS,
+    beside: Path | None = None,
 ) -> tuple[Outcome, ...]:
-    """Return the outcomes of those of ``samples`` to which a reply is recorded; nothing is asked."""
+    """Return the outcomes of those of ``samples`` to which all replies are recorded, there or ``beside``.
+
+    Nothing is asked.
+    """
     wire = Wire.of(parsed, labels, custom=custom)
     if not samples:
         return ()
-    replies = _replay(wire, samples, cassettes, others_of(parsed, cassettes))
-    recorded = [sample for sample in samples if replies.keys[sample.case_name] in replies.cassette]
-    return _outcomes(wire, replies, recorded)
+    replies = _replay(wire, samples, cassettes, beside or others_of(parsed, cassettes), parsed.config.repeats)
+    recorded = [s for s in samples if all(key in replies.cassette for key in replies.keys[s.case_name])]
+    return tuple(map(majority, _answered(wire, replies, recorded)))
 
 
 def others_of(parsed: ParsedPrompt, cassettes: Path) -> Path:
@@ -169,8 +189,8 @@ def others_of(parsed: ParsedPrompt, cassettes: Path) -> Path:
     return elsewhere(cassettes, str(parsed.config.model), is_own=not parsed.other_model)
 
 
-def _replay(wire: Wire, samples: Sequence[Sample], cassettes: Path, beside: Path) -> _Replies:
-    keys = {sample.case_name: wire.asked(sample).key for sample in samples}
+def _replay(wire: Wire, samples: Sequence[Sample], cassettes: Path, beside: Path, repeats: int) -> _Replies:
+    keys = {sample.case_name: tuple(one.key for one in wire.questions(sample, repeats)) for sample in samples}
     replies = _Replies(Cassette.load(cassettes, beside), keys)
     if under_way := UnderWay.read(cassettes).batches:
         requests = counted(sum(batch.requests for batch in under_way), "request")
@@ -178,7 +198,9 @@ def _replay(wire: Wire, samples: Sequence[Sample], cassettes: Path, beside: Path
     return replies
 
 
-def _ask(wire: Wire, samples: Sequence[Sample], cassettes: Path, beside: Path, asking: Asking) -> _Replies:
+def _ask(
+    wire: Wire, samples: Sequence[Sample], cassettes: Path, beside: Path, asking: Asking, repeats: int
+) -> _Replies:
     """Ask for what is missing (or all), every reply being on disk as soon as it has arrived.
 
     What lies ``beside`` is taken over: nobody pays twice.
@@ -192,14 +214,15 @@ def _ask(wire: Wire, samples: Sequence[Sample], cassettes: Path, beside: Path, a
         replies = _Replies(recorder.cassette, {})
         wanted: dict[str, Asked] = {}
         for sample in samples:
-            asked = wire.asked(sample)
-            replies.keys[sample.case_name] = asked.key
-            recorded = recorder.cassette.find(asked.key)
-            # What no reply can be read from is asked again.
-            if replacing or recorded is None or not is_reply(wire.provider, recorded.body):
-                wanted[asked.key] = asked
-            elif not recorder.cassette.holds(asked.key):
-                recorder.keep(recorded)
+            questions = wire.questions(sample, repeats)
+            replies.keys[sample.case_name] = tuple(asked.key for asked in questions)
+            for asked in questions:
+                recorded = recorder.cassette.find(asked.key)
+                # What no reply can be read from is asked again.
+                if replacing or recorded is None or not is_reply(wire.provider, recorded.body):
+                    wanted[asked.key] = asked
+                elif not recorder.cassette.holds(asked.key):
+                    recorder.keep(recorded)
         under_way = UnderWay.read(cassettes)
         if asking.in_batches:
             _ask_in_batches(wire, wanted, recorder, under_way, asking, replies)
@@ -238,20 +261,22 @@ def _told(wire: Wire, errors: Mapping[str, PromptfitError]) -> dict[str, str]:
     return {key: scrub(str(error)) for key, error in errors.items()}
 
 
-def _outcomes(wire: Wire, replies: _Replies, samples: Sequence[Sample]) -> tuple[Outcome, ...]:
+def _answered(wire: Wire, replies: _Replies, samples: Sequence[Sample]) -> list[list[Outcome]]:
+    """Return for each sample what each of its answers comes to."""
     misses = Misses(replies.cassette, wire.provider.url, wire.payload, wire.pool_file, shortlist=wire.lists_few)
-    return tuple(_outcome(wire, replies, misses, sample) for sample in samples)
+    return [
+        [_outcome(wire, replies, misses, sample, key) for key in replies.keys[sample.case_name]] for sample in samples
+    ]
 
 
-def _outcome(wire: Wire, replies: _Replies, misses: Misses, sample: Sample) -> Outcome:
-    key = replies.keys[sample.case_name]
+def _outcome(wire: Wire, replies: _Replies, misses: Misses, sample: Sample, key: str) -> Outcome:
     if key in replies.errors:
         return Outcome(sample, error=replies.errors[key])
     if key in replies.waiting:
         return Outcome(sample, error=replies.waiting[key], waits=True)
     recorded = replies.cassette.find(key)
     if recorded is None:
-        return Outcome(sample, error=misses.explain(sample))
+        return Outcome(sample, error=misses.explain(sample, replies.keys[sample.case_name]))
     try:
         reply, predicted = wire.read(recorded.body, sample.text)
     except NoReplyError as error:
@@ -276,7 +301,7 @@ def _whole_characters(text: str) -> str:
 
 
 def _unrecorded(wire: Wire, replies: _Replies, samples: Sequence[Sample]) -> Unrecorded | None:
-    cassette, keyed = replies.cassette, ((sample, replies.keys[sample.case_name]) for sample in samples)
+    cassette, keyed = replies.cassette, ((one, key) for one in samples for key in replies.keys[one.case_name])
     payloads = [wire.payload(sample.text) for sample, key in keyed if key not in cassette or key in replies.no_reply]
     if not payloads:
         return None
@@ -299,11 +324,11 @@ def _prune(folder: Path, cassette: Cassette, outcomes: Sequence[Outcome], on_wai
     return f"{prune(folder, cassette.asked_keys(), cassette, on_wait)} obsolete replies pruned"
 
 
-def _usage(outcomes: Sequence[Outcome], usd: float | None) -> Usage:
-    replies = [outcome.reply for outcome in outcomes if outcome.reply is not None]
+def _usage(answers: Sequence[Outcome], usd: float | None) -> Usage:
+    replies = [answer.reply for answer in answers if answer.reply is not None]
     return Usage(
         calls=len(replies),
-        replayed=sum(outcome.replayed for outcome in outcomes),
+        replayed=sum(answer.replayed for answer in answers),
         input_tokens=sum(reply.input_tokens for reply in replies),
         output_tokens=sum(reply.output_tokens for reply in replies),
         usd=usd,

@@ -216,6 +216,27 @@ def _binomial(count: int, share: float) -> list[float]:
     ]
 
 
+def binomial_tail(hits: int, count: int, share: float) -> float:
+    """Return P(X >= hits) for X ~ Binomial(count, share): exact, ``share`` in [0, 1]."""
+    return min(1.0, math.fsum(_binomial(count, share)[max(0, hits) :]))
+
+
+def beta_binomial_tail(hits: int, count: int, a: float, b: float) -> float:
+    """Return P(X >= hits) for X ~ Binomial(count, S), where S itself is Beta(a, b); both above 0."""
+
+    def log_beta(a: float, b: float) -> float:
+        return math.lgamma(a) + math.lgamma(b) - math.lgamma(a + b)
+
+    return min(
+        1.0,
+        math.fsum(
+            math.exp(log_beta(some + a, count - some + b) - log_beta(a, b) - log_beta(some + 1, count - some + 1))
+            / (count + 1)
+            for some in range(max(0, hits), count + 1)
+        ),
+    )
+
+
 def _z(probability: float) -> float:
     """Return the standard normal quantile of a probability in (0, 1)."""
     from statistics import NormalDist  # costs more to import than all else here

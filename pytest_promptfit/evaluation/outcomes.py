@@ -6,13 +6,15 @@ Values only: nothing here asks, reads or writes.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from pytest_promptfit.chat.missing import Cause, Missing
 from pytest_promptfit.chat.reply import ChatReply
 from pytest_promptfit.evaluation.metrics import Confusion, Paired, count, two_sided_midp, wilson_interval
+from pytest_promptfit.evaluation.noise import Noise, disagreement, noise_of
+from pytest_promptfit.evaluation.served import Served
 from pytest_promptfit.prompts.labels import MISSING
 from pytest_promptfit.prompts.model import ModelSpec
 from pytest_promptfit.prompts.samples import Sample, normal_form
@@ -34,7 +36,9 @@ class Outcome:
     """One sample, the reply to it and the label read from that; ``error`` says why there is no reply.
 
     ``asking_helps`` is false where the reply is recorded and a hook failed to read it. ``waits`` says that there is no
-    reply yet and nothing is wrong. ``why_missing`` says why no label could be read from a reply.
+    reply yet and nothing is wrong. ``why_missing`` says why no label could be read from a reply. ``answers`` are the
+    labels of all answers, in their order, where the sample was asked more than once: reply and label are then those of
+    the first answer that says what most of them say.
     """
 
     sample: Sample
@@ -46,6 +50,12 @@ class Outcome:
     asking_helps: bool = True
     why_missing: Missing | None = None
     waits: bool = False
+    answers: tuple[str | None, ...] = ()
+
+    @property
+    def is_unstable(self) -> bool:
+        """Whether not all answers to it are the same."""
+        return len({*self.answers}) > 1
 
     @property
     def status(self) -> Status:
@@ -60,6 +70,20 @@ class Outcome:
     def correct(self) -> bool:
         """Whether the label read is the sample's."""
         return self.status == "right"
+
+
+def majority(answers: Sequence[Outcome]) -> Outcome:
+    """Return the outcome of a sample by its answers: what most of them say, of several such the first one that came.
+
+    No label is an answer like any other. Where one answer is lacking there is no outcome yet, and it says why.
+    """
+    lacking = next((one for one in answers if one.reply is None), None)
+    if lacking is not None or len(answers) == 1:
+        return lacking or answers[0]
+    said = tuple(one.predicted for one in answers)
+    # Counter keeps the order in which its elements came, and max takes the first of those that tie.
+    most = max((counts := Counter(said)), key=counts.__getitem__)
+    return replace(answers[said.index(most)], replayed=all(one.replayed for one in answers), answers=said)
 
 
 @dataclass(frozen=True)
@@ -128,8 +152,8 @@ class Slice:
 class Evaluation:
     """The outcomes of one prompt over its selected samples.
 
-    ``slices`` are the columns of the data file that accuracy is told by.
-    ``record_option`` is the option that asks for what has no reply.
+    ``slices`` are the columns of the data file that accuracy is told by. ``served`` are the models that answered, and
+    ``repeats`` says how often each sample was asked. ``record_option`` is the option that asks for what has no reply.
     ``instead_of`` is the model that the prompt file names, where another one was asked; ``base_url`` is that of the
     model that was.
     """
@@ -148,6 +172,8 @@ class Evaluation:
     instead_of: str = ""
     record_option: str = RECORD_OPTION
     slices: tuple[str, ...] = ()
+    served: tuple[Served, ...] = ()
+    repeats: int = 1
 
     @property
     def other_model(self) -> str:
@@ -173,6 +199,17 @@ class Evaluation:
     def unanswered(self) -> tuple[Outcome, ...]:
         """The labeled samples without a reply: no figure can count them."""
         return tuple(o for o in self.outcomes if not o.sample.canonical and o.reply is None)
+
+    @cached_property
+    def noise(self) -> Noise | None:
+        """How the answers to the same labeled sample differ; ``None`` where each was asked once."""
+        return noise_of([outcome.answers for outcome in self.labeled if outcome.answers])
+
+    @cached_property
+    def unstable(self) -> tuple[Outcome, ...]:
+        """The outcomes of samples, canonical ones too, whose answers differ: those that agree least come first."""
+        found = [outcome for outcome in self.outcomes if outcome.is_unstable]
+        return tuple(sorted(found, key=lambda one: -disagreement(one.answers)))
 
     @cached_property
     def confusion(self) -> Confusion:

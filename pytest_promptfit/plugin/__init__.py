@@ -17,6 +17,7 @@ MARKERS = (
     "canonical: a sample that must never be got wrong.",
     "labeled: a labeled sample.",
     "gate: a figure over all labeled samples of a prompt file.",
+    "canary: recorded samples of a prompt file asked again (--promptfit-canary).",
     "tune: the tuning run of a prompt file (--tune).",
 )
 
@@ -64,6 +65,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "Its replies are kept apart.",
     )
     group.addoption(
+        "--promptfit-canary",
+        type=partial(_positive, "--promptfit-canary"),
+        metavar="N",
+        help="Ask N recorded samples of each prompt again, drawn at random, write nothing, and fail where the model "
+        "answers otherwise beyond chance.",
+    )
+    group.addoption(
         "--promptfit-against",
         action="append",
         metavar="REF",
@@ -85,25 +93,26 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--promptfit-concurrency",
         type=partial(_positive, "--promptfit-concurrency"),
         metavar="N",
-        help="With --promptfit-record or --tune: calls in flight at once (default: 16).",
+        help="With --promptfit-record, --promptfit-canary or --tune: calls in flight at once (default: 16).",
     )
     group.addoption(
         "--promptfit-budget",
         type=_usd,
         metavar="USD",
-        help="With --promptfit-record: stop before this much is spent in the run; what was paid for is kept. "
+        help="With --promptfit-record or --promptfit-canary: stop before this much is spent in the run; what was paid "
+        "for is kept. "
         "(A tuning run is limited by tune.budget in the prompt file.)",
     )
     group.addoption(
         "--promptfit-max-calls",
         type=partial(_positive, "--promptfit-max-calls"),
         metavar="N",
-        help="With --promptfit-record: stop after N calls; what was paid for is kept.",
+        help="With --promptfit-record or --promptfit-canary: stop after N calls; what was paid for is kept.",
     )
     group.addoption(
         "--promptfit-allow-ci",
         action="store_true",
-        help="Allow recording, updating, pruning and tuning although CI is set.",
+        help="Allow recording, updating, pruning, canaries and tuning although CI is set.",
     )
     group.addoption(
         "--promptfit-json",
@@ -217,6 +226,7 @@ def _refuse_without_the_flag(config: pytest.Config) -> None:
         "--promptfit-record",
         "--promptfit-update",
         "--promptfit-model",
+        "--promptfit-canary",
         "--promptfit-against",
         "--promptfit-accept-contract",
         "--promptfit-prune",
@@ -241,19 +251,21 @@ def _refuse_writing(config: pytest.Config) -> None:
     from pytest_promptfit.evaluation.forward import IN_BATCHES, is_ci
 
     option = config.option
-    limits = () if option.promptfit_record else ("--promptfit-budget", "--promptfit-max-calls")
-    for name in _given(config, *limits):
+    asks = option.promptfit_record or option.promptfit_canary
+    for name in _given(config, *(() if asks else ("--promptfit-budget", "--promptfit-max-calls"))):
         instead = "; a tuning run is limited by tune.budget in the prompt file" if option.promptfit_tune else ""
-        raise pytest.UsageError(f"{name} needs --promptfit-record{instead}")
+        raise pytest.UsageError(f"{name} needs --promptfit-record or --promptfit-canary{instead}")
     if option.promptfit_record in IN_BATCHES and option.promptfit_tune:
         name = f"--promptfit-record={option.promptfit_record}"
         raise pytest.UsageError(f"{name} and --tune: a tuning run asks one thing after another: leave out one")
+    for name in _given(config, *((*WRITING, "--tune") if option.promptfit_canary else ())):
+        raise pytest.UsageError(f"{name} and --promptfit-canary: a canary writes nothing: leave out one")
     _refuse_with_another_model(config)
     for name in _given(config, *(WRITING if option.tune_dry_run else ())):
         raise pytest.UsageError(f"{name} and --tune-dry-run: a dry run asks and writes nothing: leave out one")
     if option.promptfit_allow_ci or not is_ci():
         return
-    for name in _given(config, *WRITING, *(() if option.tune_dry_run else ("--tune",))):
+    for name in _given(config, *WRITING, "--promptfit-canary", *(() if option.tune_dry_run else ("--tune",))):
         raise pytest.UsageError(f"{name} is refused while CI is set: add --promptfit-allow-ci if that is meant")
 
 

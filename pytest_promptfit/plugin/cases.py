@@ -14,6 +14,7 @@ from pytest_promptfit.errors import NoSamplesError, PromptfitError, UnexpectedEr
 from pytest_promptfit.evaluation.baseline import baseline_path
 from pytest_promptfit.evaluation.verdicts import PART
 from pytest_promptfit.plugin import hooks
+from pytest_promptfit.reports.canary import differing_lines
 from pytest_promptfit.reports.case_text import failure_lines, gate_lines, properties
 from pytest_promptfit.text import plain, relative_to, with_short_paths
 
@@ -75,6 +76,8 @@ class PromptFile(pytest.File):
         self.run.added_gates = hooks.gates_of(self.ihook, self.config, self.path)
         for name in self.run.gate_names:
             yield GateCase.of(self, name)
+        if self.config.option.promptfit_canary:
+            yield CanaryCase.of(self)
 
     def repr_failure(self, excinfo: ExceptionInfo[BaseException], *args: Any, **kwargs: Any) -> str | TerminalRepr:
         """Show a mistake of the user as its line, without a traceback."""
@@ -130,6 +133,30 @@ class TuneCase(_Case):
         if isinstance(found, PromptfitError):
             raise CaseFailure(str(found))
         self.user_properties += [("accepted", found.accepted), ("reason", found.reason)]
+
+
+class CanaryCase(_Case):
+    """Recorded samples of a prompt file asked again: it fails when the model answers otherwise beyond chance."""
+
+    @classmethod
+    def of(cls, parent: PromptFile) -> CanaryCase:
+        """Return the case of a canary."""
+        case: CanaryCase = cls.from_parent(parent, name="canary")
+        case.run = parent.run
+        case.add_marker("canary")
+        return case
+
+    def runtest(self) -> None:
+        """Report what came of it; it was asked before the first case."""
+        if self.run.stopped is not None:
+            raise self.run.stopped
+        found = self.run.canary
+        if isinstance(found, PromptfitError):
+            raise CaseFailure(f"{self.shown_path}: canary: {found}")
+        if found is not None:
+            self.user_properties += [("differing", len(found.differing)), ("p_drift", found.p_drift)]
+            if found.fails:
+                raise CaseFailure("\n".join([f"{self.shown_path}: canary: see the verdict", *differing_lines(found)]))
 
 
 class SampleCase(_Case):
@@ -211,7 +238,10 @@ class CaseReports:
     ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
         """Mark a known miss that is right again, a miss of a gated file, a reply that is not recorded."""
         report = yield
-        if not isinstance(item, SampleCase | GateCase):
+        # What a canary failed for is told in its case, unless its prompt could not be run at all.
+        if not isinstance(item, SampleCase | GateCase | CanaryCase):
+            return report
+        if isinstance(item, CanaryCase) and not item.is_stopped:
             return report
         extra: Any = report  # reports carry attributes of their own
         is_call = call.when == "call"

@@ -18,6 +18,7 @@ from pytest_promptfit.prompts.read import parse_prompt_file, under_model
 from pytest_promptfit.providers.usage import Pace
 from pytest_promptfit.reports import github, terminal, tuning
 from pytest_promptfit.reports import machine as json_report
+from pytest_promptfit.reports.canary import canary_line
 from pytest_promptfit.reports.verdict import verdict_lines
 from pytest_promptfit.text import fitted, plain, relative_to, with_short_paths, wrapped
 from pytest_promptfit.tuning.result import TuneFailure, TuneResult
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from _pytest.terminal import TerminalReporter
 
+    from pytest_promptfit.evaluation.canary import Canary
     from pytest_promptfit.evaluation.verdicts import PromptResult
     from pytest_promptfit.reports.change import Change
     from pytest_promptfit.reports.page.tuning import Tuning
@@ -47,6 +49,7 @@ class Reports:
         self.tuned: list[TuneResult | TuneFailure] = []
         self.tunings: list[Tuning] = []
         """The runs of ``tuned`` that came to an end, with the models they asked."""
+        self.canaries: list[Canary] = []
         self.lines: list[str] = []
         """What else is to be said."""
         self.failures: list[str] = []
@@ -58,7 +61,7 @@ class Reports:
         """Write what ``--promptfit-json`` asks for; raise PromptfitError when it cannot be written."""
         target = self._config.option.promptfit_json
         if target and not self._config.option.collectonly:
-            json_report.write(target, self.results, self.tuned, self._relative)
+            json_report.write(target, self.results, self.tuned, self.canaries, self._relative)
 
     def write_page(self) -> None:
         """Write what ``--promptfit-report`` asks for; raise PromptfitError when it cannot be written."""
@@ -72,12 +75,12 @@ class Reports:
     def write_job_summary(self) -> None:
         """Append to GitHub's job summary where there is one; raise PromptfitError when it cannot be written."""
         summary = os.environ.get("GITHUB_STEP_SUMMARY")
-        if self.results and summary and _is_on_github():
-            github.append_summary(Path(summary), self.results, self._in_repository, self._changes)
+        if (self.results or self.canaries) and summary and _is_on_github():
+            github.append_summary(Path(summary), self.results, self._in_repository, self._changes, self.canaries)
 
     def pytest_terminal_summary(self, terminalreporter: TerminalReporter) -> None:
         """Print figures, gates and misses of every prompt; on GitHub the misses are annotations."""
-        if not (self.results or self.lines or self.tuned):
+        if not (self.results or self.lines or self.tuned or self.canaries):
             return
         terminalreporter.write_sep("=", "promptfit")
         verbose = terminalreporter.verbosity > 0
@@ -92,13 +95,14 @@ class Reports:
         for line in self.lines:
             self._print(terminalreporter, plain(line), yellow=True)
         if _is_on_github():
-            for line in github.annotation_lines(self.results, self._in_repository, self._changes):
+            for line in github.annotation_lines(self.results, self._in_repository, self._changes, self.canaries):
                 terminalreporter.write_line(line)
 
     def print_verdicts(self, reporter: TerminalReporter) -> None:
         """Print a line a prompt: what a person looks for first, so it comes last."""
         finished = [result for result in self.tuned if isinstance(result, TuneResult)]
         lines = [*tuning.verdict_lines(finished, self._relative), *verdict_lines(self.results)]
+        lines += [(canary_line(canary), canary.fails) for canary in self.canaries]
         lines += [(plain(line), True) for line in self.failures]
         if lines:
             reporter.write_sep("=", "verdict")

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from pytest_promptfit.evaluation.canary import Canary
     from pytest_promptfit.evaluation.gates import Gate
     from pytest_promptfit.evaluation.outcomes import Evaluation
     from pytest_promptfit.evaluation.reference import OldPrompt, References
@@ -74,6 +75,7 @@ class PromptRun:
         self.skipped = ""
         self.stopped: PromptfitError | None = None
         self.tuned: TuneResult | PromptfitError | None = None
+        self.canary: Canary | PromptfitError | None = None
         self._settings = settings
         self._custom = custom
 
@@ -118,6 +120,22 @@ class PromptRun:
             return
         renewed = {sample.case_name: sample for sample in self.sample_set.samples}  # their lines may have moved
         self.selected = tuple(renewed.get(sample.case_name, sample) for sample in self.selected)
+
+    def watch(self, count: int, asking: Asking) -> None:
+        """Ask some of the selected samples again, and keep in ``canary`` what is different, or why nothing was asked.
+
+        Where no sample is selected, for the canary's own case alone is, all of them may be drawn.
+        """
+        from pytest_promptfit.evaluation.canary import watch
+
+        samples = self.selected or self.sample_set.samples
+        try:
+            with told_in_one_line(self.path):
+                self.canary = watch(
+                    self.parsed, self.sample_set, samples, self.recordings, count, asking, custom=self._custom
+                )
+        except PromptfitError as error:
+            self.canary = error
 
     def plan(self, options: TuneOptions) -> list[str]:
         """Return what a tuning run would do, can show and could cost."""

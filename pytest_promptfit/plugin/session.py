@@ -18,7 +18,7 @@ from pytest_promptfit.errors import CassetteError, PromptfitError, told_in_one_l
 from pytest_promptfit.evaluation.forward import Asking
 from pytest_promptfit.evaluation.verdicts import settled
 from pytest_promptfit.plugin import xdist as distributed
-from pytest_promptfit.plugin.cases import CaseReports, GateCase, PromptFile, SampleCase, TuneCase, told
+from pytest_promptfit.plugin.cases import CanaryCase, CaseReports, GateCase, PromptFile, SampleCase, TuneCase, told
 from pytest_promptfit.plugin.hooks import custom_of
 from pytest_promptfit.plugin.reports import LastWord, Progress, Reports
 from pytest_promptfit.plugin.run import PromptRun, RunSettings, write_accepted
@@ -72,7 +72,7 @@ class PromptfitSession:
             model=self._read_model(),
             update=option.promptfit_update or "no",
             prune=option.promptfit_prune,
-            asking=self._read_asking(),
+            asking=self._asking() if option.promptfit_record else None,
         )
         config.pluginmanager.register(CaseReports(config), "promptfit-case-reports")
         config.pluginmanager.register(self._reports, "promptfit-reports")
@@ -115,6 +115,8 @@ class PromptfitSession:
             elif isinstance(item, GateCase):
                 selected.setdefault(item.path, [])
                 self._runs[item.path].selected_gates.add(item.gate)
+            elif isinstance(item, CanaryCase):
+                selected.setdefault(item.path, [])
         against = self._settings.against
         comparisons = len(selected) * (1 + len(against.versions if against else ()))
         for path, samples in selected.items():
@@ -133,7 +135,7 @@ class PromptfitSession:
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
         """Replay or ask all selected samples before the first case reports; a worker does it prompt by prompt."""
         option = session.config.option
-        pays = self._settings.asking or option.promptfit_tune
+        pays = self._settings.asking or option.promptfit_tune or option.promptfit_canary
         if not (pays or self._other_errors) and any(run.selected for run in self._runs.values()):
             # What is wrong with the files of one prompt fails, and leaves the others their results; before anything
             # is paid for, it is mended first.
@@ -143,6 +145,7 @@ class PromptfitSession:
             try:
                 self._tune(session)
                 self._evaluate([run for run in self._runs.values() if run.selected])
+                self._watch(session)
             except PromptfitError as error:
                 raise pytest.UsageError(told(error, self._config)) from None
             finally:
@@ -272,6 +275,27 @@ class PromptfitSession:
             run.tune(options)
             self._progress.finish()
 
+    def _watch(self, session: pytest.Session) -> None:
+        """Ask recorded samples again where that is wanted, and judge the canaries of all prompts together."""
+        count = self._config.option.promptfit_canary
+        if not count:
+            return
+        from pytest_promptfit.evaluation.canary import Canary, sharing_alpha
+
+        runs = {item.path: item.run for item in session.items if isinstance(item, CanaryCase)}
+        read = (path for path, run in self._runs.items() if hasattr(run, "sample_set"))
+        deselected = (self._relative(str(path)) for path in read if path not in runs)
+        self._lines += [f"{path}: no canary: its case is deselected" for path in deselected]
+        asking = self._asking()
+        for run in runs.values():
+            if run.stopped is None:
+                run.watch(count, asking)
+                self._progress.finish()
+        found = {run.path: run.canary for run in runs.values() if isinstance(run.canary, Canary)}
+        for path, canary in zip(found, sharing_alpha([*found.values()]), strict=True):
+            runs[path].canary = canary
+            self._reports.canaries.append(canary)
+
     def _refuse_shared_name(self, run: PromptRun) -> str:
         """Return why a prompt must not run when another one has its name; a worker tells it in each case."""
         other = self._folders.setdefault(run.recordings, run.path)
@@ -365,15 +389,13 @@ class PromptfitSession:
             accepts = self._config.option.promptfit_accept_contract
             return References(self._config.rootpath, names, self._config.getini("promptfit_files"), accepts=accepts)
 
-    def _read_asking(self) -> Asking | None:
-        option = self._config.option
-        if not option.promptfit_record:
-            return None
+    def _asking(self) -> Asking:
         from pytest_promptfit.providers.usage import Limits
 
+        option = self._config.option
         return Asking(
             limits=Limits(option.promptfit_max_calls, option.promptfit_budget),
-            mode=option.promptfit_record,
+            mode=option.promptfit_record or "missing",
             concurrency=option.promptfit_concurrency or CONCURRENCY,
             progress=self._progress.show,
             on_wait=self._progress.say,

@@ -125,8 +125,9 @@ def refuse_scattered_writing(config: pytest.Config) -> None:
     option = config.option
     if getattr(option, "dist", "no") == "no" or not getattr(option, "tx", None):
         return
-    if option.promptfit_tune:
-        raise pytest.UsageError("--tune runs in one process: leave out pytest-xdist's -n")
+    for name, given in (("--tune", option.promptfit_tune), ("--promptfit-canary", option.promptfit_canary)):
+        if given:
+            raise pytest.UsageError(f"{name} runs in one process: leave out pytest-xdist's -n")
     for name in ("budget", "max_calls"):
         if getattr(option, f"promptfit_{name}"):
             flag = name.replace("_", "-")

@@ -218,6 +218,10 @@ MOST_NEAREST = 64
 """Examples of one request."""
 
 
+MOST_REPEATS = 25
+"""Answers to one sample: their majority gains little from more."""
+
+
 def _each_once(labels: tuple[str, ...]) -> tuple[str, ...]:
     twice = sorted(label for label, times in Counter(labels).items() if times > 1)
     if twice:
@@ -436,6 +440,13 @@ class PromptConfig(_Strict):
     canonical: tuple[InlineSample, ...] = Field((), description="Samples that must never be got wrong.")
     slices: tuple[Column, ...] = Field(
         (), description="Further columns of the data file: accuracy is told for each of their values."
+    )
+    repeats: int = Field(
+        1,
+        ge=1,
+        le=MOST_REPEATS,
+        strict=True,
+        description="How often each sample is asked: the label of most answers counts, and what differs is noise.",
     )
     gates: Gates = Field(default_factory=Gates)
     cases: Literal["strict", "gated"] = "gated"

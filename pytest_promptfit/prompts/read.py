@@ -6,7 +6,7 @@ Samples are read in ``samples``; nothing here asks a model.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import ValidationError
@@ -93,6 +93,11 @@ def under_model(parsed: ParsedPrompt, name: str) -> ParsedPrompt:
     if other.provider == own.provider:
         other = own.model_copy(update={"name": other.name})
     return ParsedPrompt(parsed.config.model_copy(update={"model": other}), parsed.source, instead_of=str(own))
+
+
+def asked_times(parsed: ParsedPrompt, repeats: int) -> ParsedPrompt:
+    """Return the prompt file as it asks each sample so many times, whatever its ``repeats`` say."""
+    return replace(parsed, config=parsed.config.model_copy(update={"repeats": repeats}))
 
 
 def stem_of(path: Path) -> str:

@@ -12,6 +12,7 @@ from pytest_promptfit.providers import ApiKey, endpoint, is_own
 from pytest_promptfit.providers.replies import (
     count,
     failure_status,
+    name_in,
     stop_reason,
     thought_of,
     tool_call,
@@ -106,6 +107,7 @@ class AnthropicProvider(SdkProvider):
                 if isinstance(part, dict) and part.get("type") == "tool_use"
             ),
             written_tokens=count(usage, "cache_creation_input_tokens"),
+            model=name_in(body, "model"),
         )
 
     def asking_for_logprobs(self, count: int) -> dict[str, Any]:  # noqa: ARG002 - this API has none

@@ -12,6 +12,7 @@ from pytest_promptfit.providers.replies import (
     count,
     failure_status,
     first_text,
+    name_in,
     stop_reason,
     thought_of,
     tool_call,
@@ -107,6 +108,8 @@ class OpenAIProvider(SdkProvider):
                 for function in functions
                 if isinstance(function, dict)
             ),
+            model=name_in(body, "model"),
+            fingerprint=name_in(body, "system_fingerprint"),
         )
 
     def asking_for_logprobs(self, count: int) -> dict[str, Any]:

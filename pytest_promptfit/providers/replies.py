@@ -37,6 +37,9 @@ HIDDEN_THOUGHT = "(a thought that the API does not show)"
 DEEPEST_ERROR = 8
 """Levels of an error object that are looked into for its words."""
 
+LONGEST_NAME = 200
+"""Characters of a model's name."""
+
 MOST_FIELDS = 5
 """Refused fields of a request that a message names."""
 
@@ -107,6 +110,13 @@ def count(usage: object, *path: str) -> int:
     for name in path:
         usage = usage.get(name) if isinstance(usage, dict) else None
     return usage if isinstance(usage, int) and usage > 0 else 0
+
+
+def name_in(body: Mapping[str, object], name: str) -> str:
+    """Return what a reply calls the model that made it, or its setup; ``""`` where it does not say."""
+    said = body.get(name)
+    # JSON may spell half a surrogate pair, which no file takes.
+    return said.encode("utf-8", "replace").decode()[:LONGEST_NAME] if isinstance(said, str) else ""
 
 
 def reply_limit(payload: Mapping[str, object]) -> int | None:

@@ -95,7 +95,12 @@ class Wire:
 
     def asked(self, sample: Sample) -> Asked:
         """Return the request that classifies a sample, with the key that its reply is recorded under."""
-        return Asked.of(self.provider.url, self.payload(sample.text), sample.id)
+        return self.questions(sample, 1)[0]
+
+    def questions(self, sample: Sample, repeats: int) -> tuple[Asked, ...]:
+        """Return the requests that ask for so many answers to a sample; the first one is ``asked``."""
+        payload = self.payload(sample.text)
+        return tuple(Asked.of(self.provider.url, payload, sample.id, repeat=repeat) for repeat in range(repeats))
 
     def read(self, body: str | dict[str, Any], text: str) -> tuple[ChatReply, str | None]:
         """Return the reply in a response body and the label read from it; raise CallError if there is none.

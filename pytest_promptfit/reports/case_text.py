@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from pytest_promptfit.evaluation.gates import listed
 from pytest_promptfit.text import cut, plain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from pytest_promptfit.evaluation.gates import GateResult
     from pytest_promptfit.evaluation.outcomes import Evaluation, Outcome
@@ -45,7 +46,8 @@ def failure_lines(result: PromptResult, name: str, path: str) -> Iterator[str]:
     yield f"  text:    {cut(sample.text, 300)}"
     yield f"  label:   {plain(sample.label)}"
     if outcome.reply is not None:
-        yield f"  read:    {answer(outcome.predicted)}"
+        repeated = f" ({said_answers(outcome.answers)})" if outcome.answers else ""
+        yield f"  read:    {answer(outcome.predicted)}{repeated}"
         yield f"  reply:   {cut(outcome.reply.shown, 300)}"
     if sample.note:
         yield f"  note:    {cut(sample.note, 300)}"
@@ -115,6 +117,11 @@ class Confused:
 def answer(predicted: str | None) -> str:
     """Return what was read, safe to show."""
     return "no label" if predicted is None else plain(predicted)
+
+
+def said_answers(answers: Sequence[str | None]) -> str:
+    """Return how often each label was answered, safe to show: ``2 good, 1 bad``."""
+    return ", ".join(f"{count} {answer(predicted)}" for predicted, count in Counter(answers).most_common())
 
 
 def confused(result: PromptResult) -> list[Confused]:

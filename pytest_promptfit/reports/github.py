@@ -6,8 +6,9 @@ import re
 from typing import TYPE_CHECKING
 
 from pytest_promptfit.errors import PromptfitError
+from pytest_promptfit.reports.canary import canary_line, differing_lines
 from pytest_promptfit.reports.case_text import answer, confused, headline, said_of_gate
-from pytest_promptfit.reports.terminal import usage_line, without_reply_lines
+from pytest_promptfit.reports.terminal import unstable_lines, usage_line, without_reply_lines
 from pytest_promptfit.reports.verdict import verdict_lines, verdict_on
 from pytest_promptfit.text import counted, cut, percent, plain
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    from pytest_promptfit.evaluation.canary import Canary
     from pytest_promptfit.evaluation.outcomes import Outcome
     from pytest_promptfit.evaluation.verdicts import PromptResult
     from pytest_promptfit.reports.change import Change
@@ -30,15 +32,19 @@ _MARKUP = re.compile(r"[&<>\"'|\\`*_\[\]~$@#!:]|(?<=www)\.", re.IGNORECASE)
 
 
 def annotation_lines(
-    results: Sequence[PromptResult], relative: Callable[[str], str], changes: Mapping[str, Change]
+    results: Sequence[PromptResult],
+    relative: Callable[[str], str],
+    changes: Mapping[str, Change],
+    canaries: Sequence[Canary] = (),
 ) -> Iterator[str]:
-    """Yield the ``::error`` commands by weight: the verdicts, then canonicals, then samples that fail or broke.
+    """Yield the ``::error`` commands by weight: verdicts, canaries, then canonicals, then samples that fail or broke.
 
     A verdict stands at the first changed line of its prompt file; ``changes`` are by path.
     """
     # What comes last may not be shown at all, so the verdicts come first.
     failing = sorted((r for r in results if verdict_on(r).fails), key=lambda r: verdict_on(r).tone != "worse")
     found = [_verdict(result, relative, changes.get(result.evaluation.path)) for result in failing]
+    found += [_error(relative(one.path), 1, f"{one.name}: canary", canary_line(one)) for one in canaries if one.fails]
     wrong: list[tuple[str, Outcome]] = []
     for result in failing:
         names = {*result.failed_cases, *(result.comparison.broken if result.comparison and result.is_worse else ())}
@@ -72,23 +78,30 @@ def _error(path: str, line: int, title: str, said: str) -> str:
 
 
 def append_summary(
-    path: Path, results: Sequence[PromptResult], relative: Callable[[str], str], changes: Mapping[str, Change]
+    path: Path,
+    results: Sequence[PromptResult],
+    relative: Callable[[str], str],
+    changes: Mapping[str, Change],
+    canaries: Sequence[Canary] = (),
 ) -> None:
     """Append the report to the job summary; raise PromptfitError when it cannot be written."""
     try:
         with path.open("a", encoding="utf-8") as sink:
-            sink.write("\n".join(summary_lines(results, relative, changes)) + "\n")
+            sink.write("\n".join(summary_lines(results, relative, changes, canaries)) + "\n")
     except OSError as error:
         raise PromptfitError(f"GITHUB_STEP_SUMMARY {path}: cannot be written: {error.strerror}") from None
 
 
 def summary_lines(
-    results: Sequence[PromptResult], relative: Callable[[str], str], changes: Mapping[str, Change]
+    results: Sequence[PromptResult],
+    relative: Callable[[str], str],
+    changes: Mapping[str, Change],
+    canaries: Sequence[Canary] = (),
 ) -> Iterator[str]:
     """Yield the job summary in Markdown: verdicts, what was changed, the figures of each prompt, the misses."""
     yield "### promptfit"
     yield ""
-    for line, fails in verdict_lines(results):
+    for line, fails in [*verdict_lines(results), *((canary_line(one), one.fails) for one in canaries)]:
         yield f"- {'⚪' if fails is None else '❌' if fails else '✅'} {_quoted(line)}"
     yield ""
     for result in results:
@@ -99,8 +112,9 @@ def summary_lines(
             fence = "`" * max(3, longest + 1)
             yield f"{_quoted(relative(result.evaluation.path))} since {_quoted(change.since)}:"
             yield from ("", f"{fence}diff", *change.diff, fence, "")
-    yield "| prompt | model | accuracy | against | gates |"
-    yield "| --- | --- | --- | --- | --- |"
+    if results:
+        yield "| prompt | model | accuracy | against | gates |"
+        yield "| --- | --- | --- | --- | --- |"
     for result in results:
         evaluation, compared, against = result.evaluation, result.comparison, "none"
         if compared:
@@ -114,6 +128,8 @@ def summary_lines(
     yield ""
     for result in results:
         yield from _details(result, relative)
+    for one in canaries:
+        yield from (f"- {_quoted(line.strip())}" for line in differing_lines(one))
 
 
 def _details(result: PromptResult, relative: Callable[[str], str]) -> Iterator[str]:
@@ -123,6 +139,7 @@ def _details(result: PromptResult, relative: Callable[[str], str]) -> Iterator[s
         yield f"- gate {gate.name}: {_quoted(sentence)}"
         yield from (f"  - {_quoted(what)}" for what in looser)
     yield from (f"- {_quoted(line.strip())}" for line in without_reply_lines(result, relative))
+    yield from (f"- {_quoted(line.strip())}" for line in unstable_lines(result.evaluation))
     yield ""
     if misses:
         yield f"<details><summary>{_quoted(result.evaluation.name)}: {counted(len(misses), 'miss', 'misses')}</summary>"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_promptfit.errors import PromptfitError
 from pytest_promptfit.evaluation.metrics import wilson_interval
 from pytest_promptfit.files import write_atomically
+from pytest_promptfit.reports import canary
 from pytest_promptfit.reports.verdict import verdict_on
 from pytest_promptfit.tuning.result import TuneFailure, TuneResult
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from pytest_promptfit.evaluation.canary import Canary
+    from pytest_promptfit.evaluation.noise import Noise
     from pytest_promptfit.evaluation.verdicts import PromptResult
     from pytest_promptfit.tuning.result import Holdout, Step, TuneUsage
 
@@ -29,22 +32,34 @@ STAGE_KEYS = ("stage", "task_calls", "optimizer_calls", *TOKENS, "task_usd", "op
 Tuned = TuneResult | TuneFailure
 
 
-def write(path: Path, results: Sequence[PromptResult], tuned: Sequence[Tuned], relative: Callable[[str], str]) -> None:
+def write(
+    path: Path,
+    results: Sequence[PromptResult],
+    tuned: Sequence[Tuned],
+    canaries: Sequence[Canary],
+    relative: Callable[[str], str],
+) -> None:
     """Write the JSON report whole or not at all; raise PromptfitError when it cannot be written."""
     try:
-        write_atomically(path, json.dumps(report(results, tuned, relative), indent=1, ensure_ascii=False) + "\n")
+        write_atomically(
+            path, json.dumps(report(results, tuned, relative, canaries), indent=1, ensure_ascii=False) + "\n"
+        )
     except OSError as error:
         raise PromptfitError(f"--promptfit-json {path}: cannot be written: {error.strerror or error}") from None
 
 
 def report(
-    results: Sequence[PromptResult], tuned: Sequence[Tuned] = (), relative: Callable[[str], str] = str
+    results: Sequence[PromptResult],
+    tuned: Sequence[Tuned] = (),
+    relative: Callable[[str], str] = str,
+    canaries: Sequence[Canary] = (),
 ) -> dict[str, Any]:
     """Return the results as documented: counts, shares from 0 to 1, USD."""
     return {
         "version": VERSION,
         "prompts": [_prompt(result, relative) for result in results],
         "tune": [_tune(result, relative) for result in tuned],
+        "canary": canary.as_json(canaries, relative),
     }
 
 
@@ -140,6 +155,9 @@ def _prompt(result: PromptResult, relative: Callable[[str], str]) -> dict[str, A
         "model": evaluation.model,
         "prompt_hash": evaluation.prompt_hash,
         "verdict": {"line": verdict.line, "direction": verdict.tone, "fails": verdict.fails},
+        "served": [asdict(one) for one in evaluation.served],
+        "repeats": evaluation.repeats,
+        "noise": evaluation.noise and noise_as_json(evaluation.noise),
         "labeled": {
             "total": confusion.total,
             "correct": confusion.correct,
@@ -175,6 +193,8 @@ def _prompt(result: PromptResult, relative: Callable[[str], str]) -> dict[str, A
             "fixed": len(comparison.fixed),
             "broken": len(comparison.broken),
             "p_value": comparison.p_value,
+            "served": [asdict(one) for one in comparison.accepted.served] if comparison.accepted else [],
+            "answered_by": comparison.answered_by,
         },
         "gates": [{"name": gate.name, "passed": gate.passed, "detail": gate.detail} for gate in result.gates],
         "usage": _picked(evaluation.usage, USAGE_KEYS),
@@ -184,6 +204,7 @@ def _prompt(result: PromptResult, relative: Callable[[str], str]) -> dict[str, A
                 "kind": "canonical" if outcome.sample.canonical else "labeled",
                 "label": outcome.sample.label,
                 "predicted": outcome.predicted,
+                "answers": list(outcome.answers),
                 "correct": outcome.correct,
                 "status": outcome.status,
                 "outcome": result.verdicts[name],
@@ -191,3 +212,8 @@ def _prompt(result: PromptResult, relative: Callable[[str], str]) -> dict[str, A
             for name, outcome in evaluation.by_case.items()
         ],
     }
+
+
+def noise_as_json(noise: Noise) -> dict[str, Any]:
+    """Return the noise of a prompt and its model: counts, and shares from 0 to 1."""
+    return {**asdict(noise), "share": noise.share, "share_ci95": list(noise.interval)}

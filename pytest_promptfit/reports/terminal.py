@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, TypeAlias
 from pytest_promptfit.evaluation.gates import listed
 from pytest_promptfit.evaluation.metrics import wilson_interval
 from pytest_promptfit.evaluation.outcomes import count_missing
-from pytest_promptfit.reports.case_text import asked_of, confused, how_to_accept, said_of_gate
-from pytest_promptfit.reports.verdict import MANY_PROMPTS, causes, obsolete_replies, verdict_on
+from pytest_promptfit.reports.case_text import asked_of, confused, how_to_accept, said_answers, said_of_gate
+from pytest_promptfit.reports.verdict import MANY_PROMPTS, causes, noise_line, obsolete_replies, verdict_on
 from pytest_promptfit.text import fitted, percent, plain
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ SHOWN_GROUPS, SHOWN_MISSES = 6, 3
 """Pairs of label and answer, and samples of each, that are shown unless all are asked for."""
 
 SHOWN_CAUSES = 5
+SHOWN_UNSTABLE = 10
 SHOWN_SLICES = 12
 """Values of a column that are shown unless all are asked for."""
 
@@ -88,6 +89,7 @@ def summary(
             if evaluation.labeled:
                 yield from ((f"  {line}", {}) for line in label_table(evaluation))
                 yield from ((f"  {line}", {}) for line in slice_tables(evaluation, everything=screen.everything))
+            yield from ((f"  {line}", {}) for line in unstable_lines(evaluation, everything=screen.everything))
             if screen.names_failures:
                 yield from ((f"  {line}", {}) for line in miss_lines(result, relative, screen))
             if evaluation.usage.calls:
@@ -244,6 +246,18 @@ def slice_tables(evaluation: Evaluation, *, everything: bool = False) -> Iterato
             yield f"{value:{width}}  {percent(one.accuracy):>9}  {f'{low} to {high}':>17}  {one.total:7d}"
         if len(slices) > len(shown):
             yield f"{len(slices) - len(shown):,} more values: -v tells all of them"
+
+
+def unstable_lines(evaluation: Evaluation, *, everything: bool = False) -> Iterator[str]:
+    """Yield the noise, and the samples whose answers differ, those that agree least first, with what was answered."""
+    if evaluation.noise is None:
+        return
+    low, high = map(percent, evaluation.noise.interval)
+    yield f"noise {noise_line(evaluation.noise)}, 95 % interval {low} to {high}"
+    shown = evaluation.unstable if everything else evaluation.unstable[:SHOWN_UNSTABLE]
+    yield from (f"  unstable: {plain(one.sample.case_name)}: {said_answers(one.answers)}" for one in shown)
+    if len(evaluation.unstable) > len(shown):
+        yield f"  {len(evaluation.unstable) - len(shown):,} more unstable samples: -v tells all of them"
 
 
 def miss_lines(result: PromptResult, relative: Callable[[str], str], screen: Screen) -> Iterator[str]:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from pytest_promptfit.evaluation.baseline import Comparison
+    from pytest_promptfit.evaluation.noise import Noise
     from pytest_promptfit.evaluation.outcomes import Evaluation
     from pytest_promptfit.evaluation.verdicts import PromptResult
 
@@ -127,6 +128,11 @@ def change_of(result: PromptResult) -> Comparison | None:
     return result.comparison if result.comparison and result.comparison.shared else None
 
 
+def noise_line(noise: Noise) -> str:
+    """Return the noise of a prompt and its model: ``5.0 % (3 of 60 unstable in 3 answers)``."""
+    return f"{percent(noise.share)} ({noise.unstable:,} of {noise.samples:,} unstable in {noise.answers} answers)"
+
+
 def causes(evaluation: Evaluation) -> list[tuple[str, int]]:
     """Return why samples have no reply, the most frequent cause first, each with the count of its samples."""
     found = Counter(o.error.removeprefix(NOT_RECORDED) for o in evaluation.outcomes if o.reply is None)
@@ -184,14 +190,23 @@ def _compared(result: PromptResult, change: Comparison) -> tuple[Tone, str, str]
 
 
 def _asides(result: PromptResult) -> Iterator[str]:
-    """Yield how it stands to other git refs, and which answer has swallowed the rest: ``59 of 60 read as neutral``."""
+    """Yield what stands beside the comparison.
+
+    That is whether another model answered, how it stands to other git refs, the noise of repeated answers, and which
+    answer has swallowed the rest: ``59 of 60 read as neutral``.
+    """
     shown = change_of(result)
+    if shown and shown.answered_by:
+        blame = "the prompt is the same, the model is not" if shown.is_same_prompt else "prompt and model both changed"
+        yield f"{shown.answered_by}{'' if shown.is_unchanged else f': {blame}'}"
     if shown and shown.reference in result.against:
         for other in result.comparisons:
             if other.reference in result.against and other is not shown and other.shared:
                 before, now = percent(other.before / other.shared), percent(other.now / other.shared)
                 yield f"{plain(other.reference)}: {before} → {now}"
-    labeled = result.evaluation.labeled
+    labeled, noise = result.evaluation.labeled, result.evaluation.noise
+    if noise:
+        yield f"noise {noise_line(noise)}"
     if len(labeled) < FEW_TO_BE_SWALLOWED:
         return
     predicted, count = Counter(outcome.predicted for outcome in labeled).most_common(1)[0]

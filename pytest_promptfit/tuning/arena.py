@@ -209,16 +209,30 @@ class Arena:
         together = amounts_of(calls, self._concurrency)
         return self.meter.affordable({name: amount / max(1, len(calls)) for name, amount in together.items()})
 
+    def ask_again(self, candidate: Prompt, samples: Sequence[Sample]) -> None:
+        """Ask a candidate for the further answers to samples that the file's ``repeats`` want; none is looked at.
+
+        Raises as ``outcomes`` does.
+        """
+        name, wire, repeats = candidate.content_hash, self.wire(candidate), self.parsed.config.repeats
+        questions = [(sample, asked) for sample in samples for asked in wire.questions(sample, repeats)[1:]]
+        self._answered([_Call(name, wire, sample, asked) for sample, asked in questions])
+
     def _evaluate(self, calls: Sequence[_Call]) -> None:
+        errors = self._answered(calls)
+        for call in calls:
+            self._outcomes[call.candidate, call.sample.case_name] = self._outcome(call, errors)
+
+    def _answered(self, calls: Sequence[_Call]) -> dict[str, PromptfitError]:
+        """Have the replies to calls recorded, within the budget; return why there is none, by key."""
         if not calls:
-            return
+            return {}
         new = {call.asked.key: call for call in calls if call.asked.key not in self._counted}
         self.meter.check_task(len(new), self._foreseen(new.values()))
         wanted = {c.asked.key: c.asked for c in calls if not self._is_recorded(c.wire, c.asked.key)}
         errors = self._ask(calls[0].wire, list(wanted.values())) if wanted else {}
         self._count(new)
-        for call in calls:
-            self._outcomes[call.candidate, call.sample.case_name] = self._outcome(call, errors)
+        return errors
 
     def _foreseen(self, calls: Iterable[_Call]) -> Amounts:
         """Return what calls at once are expected to take, and take note of the dearest."""
@@ -322,6 +336,15 @@ def ask_what_fits(arena: Arena, prompt: Prompt, samples: Sequence[Sample]) -> No
         fitting = arena.affordable([prompt], max(unknown, key=lambda sample: len(sample.text)))
         with suppress(OutOfBudget):
             arena.outcomes(prompt, unknown[:fitting])
+
+
+def ask_again_what_fits(arena: Arena, prompt: Prompt, samples: Sequence[Sample]) -> None:
+    """Ask a prompt for the further answers that the file's ``repeats`` want, as far as the budget goes."""
+    further = arena.parsed.config.repeats - 1
+    if further and samples:
+        fitting = arena.affordable([prompt], max(samples, key=lambda sample: len(sample.text))) // further
+        with suppress(OutOfBudget):
+            arena.ask_again(prompt, samples[:fitting])
 
 
 def unreadable_share(arena: Arena, prompt: Prompt, samples: Sequence[Sample]) -> float:

@@ -18,7 +18,7 @@ from pytest_promptfit.tuning.candidates import SIZES, changed, nearest_examples,
 from pytest_promptfit.tuning.drafts import EMPHASES
 from pytest_promptfit.tuning.formats import reason_first
 from pytest_promptfit.tuning.gate import RUN_ALPHA, least_mistakes
-from pytest_promptfit.tuning.meter import Meter, shares_of
+from pytest_promptfit.tuning.meter import Meter, search_budget, shares_of
 from pytest_promptfit.tuning.optimizer import LONGEST_MESSAGE
 from pytest_promptfit.tuning.proposals import EXAMPLE_SETS, asked_for_reasons
 from pytest_promptfit.tuning.race import rounds
@@ -63,12 +63,15 @@ def forecast(
     """
     check_prices(parsed)
     tune = parsed.config.tune
-    shares = shares_of(parts, tune.budget)
-    meter = Meter(tune.budget, reserved=shares.reserved)
+    budget = search_budget(tune.budget, len(sample_set.samples), parsed.config.repeats)
+    shares = shares_of(parts, budget)
+    meter = Meter(budget, reserved=shares.reserved)
     optimizer = f"{tune.model}, at most {meter.optimizer_limit} calls" if tune.model else "none: searches only"
     limits = [f"{name} {limit:g}" for name, (limit, _, _) in meter.limits.items()]
     yield f"split: {len(parts.train)} train, {shares.dev_size} dev, {len(shares.holdout)} holdout"
     yield f"task model: {parsed.config.model}, at most {meter.task_limit} calls, {meter.reserved} of them set aside"
+    if repeated := Meter(tune.budget).task_limit - meter.task_limit:
+        yield f"repeats: {repeated} more calls, for the further answers to the prompt that is written"
     yield f"optimizer: {optimizer}"
     yield f"limits: {', '.join(limits) or 'calls alone'}"
     yield f"may change: {', '.join(tune.edit) or 'nothing'}"

@@ -260,3 +260,13 @@ def shares_of(parts: Split, budget: TuneLimits) -> Shares:
         if size < len(samples)
     ]
     return Shares(tuple(stratified_order(parts.holdout, 0)[:held]), dev_size, reserved, tuple(warnings))
+
+
+def search_budget(budget: TuneLimits, samples: int, repeats: int) -> TuneLimits:
+    """Return what of a budget the search may use: all but the further answers to the prompt that is written.
+
+    The search asks each of the ``samples`` once, the harness as often as the file's ``repeats`` say. Where that takes
+    more than half of the calls nothing is set aside, and what is lacking is left to a recording.
+    """
+    limit, further = Meter(budget).task_limit, samples * (repeats - 1)
+    return budget.model_copy(update={"task_calls": limit - further}) if 0 < further <= limit // 2 else budget

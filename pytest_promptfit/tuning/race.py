@@ -218,15 +218,15 @@ def neglected_label(arena: Arena, candidate: Prompt, samples: Sequence[Sample]) 
 def harness_replies(
     arena: Arena, candidate: Prompt, samples: Sequence[Sample]
 ) -> Iterator[tuple[str, Recorded | None]]:
-    """Yield for each sample the key that the harness looks for, and the reply recorded here, in the harness's form.
+    """Yield for each answer that the harness wants the key that it looks for, and the reply recorded here in its form.
 
     The harness asks for no log-probabilities; a reply that came with them is the same without.
     """
-    wire, plain = arena.wire(candidate), arena.new_wire(candidate)
+    wire, plain, repeats = arena.wire(candidate), arena.new_wire(candidate), arena.parsed.config.repeats
     for sample in samples:
-        asked = plain.asked(sample)
-        recorded = arena.recorded(candidate, sample)
-        if recorded and wire.asks_for_logprobs:
-            body = without_logprobs(recorded.body)
-            recorded = replace(recorded, key=asked.key, request_body=asked.body, body=body)
-        yield asked.key, recorded
+        for asked, sent in zip(plain.questions(sample, repeats), wire.questions(sample, repeats), strict=True):
+            recorded = arena.recorder.cassette.find(sent.key)
+            if recorded and wire.asks_for_logprobs:
+                body = without_logprobs(recorded.body)
+                recorded = replace(recorded, key=asked.key, request_body=asked.body, body=body)
+            yield asked.key, recorded

@@ -18,19 +18,26 @@ from pytest_promptfit.chat.nearest import Neighbours
 from pytest_promptfit.errors import CassetteError, PromptfitError
 from pytest_promptfit.evaluation.baseline import accept, baseline_path, excusing, read_baseline, write_baseline
 from pytest_promptfit.evaluation.forward import forward, others_of
-from pytest_promptfit.evaluation.outcomes import Evaluation, Outcome
 from pytest_promptfit.files import write_atomically
 from pytest_promptfit.prompts.pool import own_pool, pool_of
 from pytest_promptfit.prompts.split import split
 from pytest_promptfit.providers import where_a_key_goes
 from pytest_promptfit.providers.own import OURS, Custom
 from pytest_promptfit.providers.wire import secrets_of
-from pytest_promptfit.tuning.arena import Arena, ask_what_fits, call_cost, is_mistake, known_outcomes, suspects
+from pytest_promptfit.tuning.arena import (
+    Arena,
+    ask_again_what_fits,
+    ask_what_fits,
+    call_cost,
+    is_mistake,
+    known_outcomes,
+    suspects,
+)
 from pytest_promptfit.tuning.final import judge_final, taken
 from pytest_promptfit.tuning.forecast import check_prices
 from pytest_promptfit.tuning.gepa_engine import check_gepa
 from pytest_promptfit.tuning.memory import About, remember
-from pytest_promptfit.tuning.meter import History, Meter, shares_of
+from pytest_promptfit.tuning.meter import History, Meter, search_budget, shares_of
 from pytest_promptfit.tuning.optimizer import Optimizer
 from pytest_promptfit.tuning.outlook import best_unproven, what_next
 from pytest_promptfit.tuning.race import harness_replies
@@ -43,6 +50,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_promptfit.evaluation.baseline import Baseline
+    from pytest_promptfit.evaluation.outcomes import Evaluation
     from pytest_promptfit.prompts.model import Prompt
     from pytest_promptfit.prompts.read import ParsedPrompt
     from pytest_promptfit.prompts.samples import SampleSet
@@ -154,8 +162,9 @@ def _prepared(
     """Return the search, ready to run: samples split, budget shared out, nothing asked."""
     config = parsed.config
     parts = split(sample_set.samples)
-    shares = shares_of(parts, config.tune.budget)
-    meter = Meter(config.tune.budget, reserved=shares.reserved)
+    budget = search_budget(config.tune.budget, len(sample_set.samples), config.repeats)
+    shares = shares_of(parts, budget)
+    meter = Meter(budget, reserved=shares.reserved)
     history = History(meter, options.notify)
     # Candidates draw nearest examples from what the prompt does, else from its own samples.
     pool = pool_of(parsed, sample_set.labels)
@@ -195,6 +204,12 @@ class _Harness:
                     recorder.keep(recorded)
         return keys
 
+    def replayed(self, arena: Arena, prompt: Prompt, sample_set: SampleSet) -> Evaluation:
+        """Return what a replay will find once ``prompt`` stands in the file."""
+        config = arena.parsed.config.model_copy(update={"prompt": prompt})
+        parsed = replace(arena.parsed, config=config)
+        return forward(parsed, sample_set, sample_set.samples, self.folder, custom=self.options.custom)
+
     def prune(self, keep: Sequence[str]) -> list[str]:
         """Delete what was there before and is not to be kept; return what is to be said."""
         try:
@@ -219,20 +234,23 @@ def _written(
     new_text = rewritten(text, prompt, path=path)
     search.history.enter("recording")
     ask_what_fits(arena, prompt, sample_set.samples)
+    arena.meter.budget = arena.parsed.config.tune.budget  # what was set aside for further answers is free now
+    ask_again_what_fits(arena, prompt, sample_set.samples)
     if not writes:
         harness.take_over(arena, prompt, sample_set)
         return new_text, []
     if file_text(path) != text:
         raise PromptfitError(f"{path}: changed since it was read, so it is left as it is: run again")
     keys = harness.take_over(arena, prompt, sample_set)
-    outcomes = known_outcomes(arena, prompt, sample_set.samples)
-    new_baseline = _baseline(arena, prompt, sample_set, outcomes)
+    replayed = harness.replayed(arena, prompt, sample_set)
+    old = read_baseline(baseline_path(path))
+    new_baseline = accept(old, replayed, [sample.case_name for sample in sample_set.samples])
     with excusing_both(arena.parsed, sample_set, harness.folder, new_baseline, harness.options.custom):
         write_rewritten(path, text, new_text)
     write_baseline(baseline_path(path), new_baseline)
-    unasked = len(sample_set.samples) - len(outcomes)
+    unasked = sum(outcome.reply is None for outcome in replayed.outcomes)
     warnings = [
-        f"{unasked} samples have no recorded reply to the new prompt, because the budget is used up: "
+        f"{unasked} samples have no recorded reply to the new prompt, because the budget is used up, or a call failed: "
         "pytest --promptfit --promptfit-record asks for them"
     ]
     return new_text, [*(warnings if unasked else ()), *harness.prune(keys)]
@@ -362,17 +380,3 @@ def _where_keys_went(search: Search) -> list[str]:
     if optimizer and optimizer.has_asked and config.tune.model:
         asked.append(config.tune.model)
     return list(dict.fromkeys(line for model in asked for line in where_a_key_goes(model)))
-
-
-def _baseline(arena: Arena, prompt: Prompt, sample_set: SampleSet, outcomes: list[Outcome]) -> Baseline:
-    """Return the baseline that accepts the outcomes of the final prompt."""
-    evaluation = Evaluation(
-        name=arena.parsed.name,
-        path=str(arena.parsed.path),
-        model=str(arena.parsed.config.model),
-        prompt_hash=prompt.content_hash,
-        labels=sample_set.labels,
-        outcomes=tuple(outcomes),
-    )
-    old = read_baseline(baseline_path(arena.parsed.path))
-    return accept(old, evaluation, [sample.case_name for sample in sample_set.samples])

@@ -7,7 +7,17 @@ from __future__ import annotations
 
 from tests.benchmarks.measuring import main_of_all
 
-TOPICS = ("replay", "live", "rate_limits", "cassettes", "nearest", "tuning", "tuning_statistics", "tuning_errors")
+TOPICS = (
+    "replay",
+    "live",
+    "rate_limits",
+    "cassettes",
+    "nearest",
+    "tuning",
+    "tuning_statistics",
+    "tuning_errors",
+    "repeats",
+)
 
 if __name__ == "__main__":
     main_of_all(TOPICS, __doc__)

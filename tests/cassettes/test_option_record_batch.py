@@ -103,6 +103,15 @@ def test_what_is_recorded_is_what_a_single_call_records(project: Project, model:
         assert (entry.status, entry.content_type, entry.seconds) == (200, "application/json", None)
 
 
+def test_each_of_several_answers_is_a_request(project: Project, model: BatchModel) -> None:
+    write(project, model, repeats=3)
+    assert said(project.run(BATCH))[0].startswith("submitted 12 requests in 1 batch")
+    model.end()
+    project.run(BATCH).assert_outcomes(passed=4, skipped=1)
+    found = project.report()["prompts"][0]
+    assert (found["usage"]["calls"], found["noise"]["share"]) == (12, 0.0)
+
+
 def test_git_sees_nothing_of_what_is_under_way(project: Project, model: BatchModel) -> None:
     write(project, model)
     project.git("init", "-q")

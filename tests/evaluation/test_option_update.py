@@ -40,7 +40,8 @@ def test_baseline_tells_prompt_model_and_figures(project: Project) -> None:
     project.write((*MOODS, WRONG), canonical=[{"text": "a dreadful bore", "label": "good"}])
     project.record("--promptfit-update")
     value = project.baseline()
-    assert list(value) == ["version", "prompt_hash", "model", "metrics", "cases"]
+    assert list(value) == ["version", "prompt_hash", "model", "served", "metrics", "cases"]
+    assert value["served"] == [{"model": "test", "fingerprints": []}]
     assert (value["version"], value["model"]) == (1, "openai/m")
     assert value["metrics"] == {
         "accuracy": 0.8,

@@ -15,6 +15,7 @@ WRITING = (
     "--promptfit-update",
     "--promptfit-update=force",
     "--promptfit-prune",
+    "--promptfit-canary=5",
 )
 
 
@@ -84,9 +85,10 @@ def test_option_without_promptfit_is_a_usage_error(project: Project, option: str
 def test_limit_without_recording_is_a_usage_error(project: Project, option: str) -> None:
     project.write()
     name = option.partition("=")[0]
-    assert error_line(project.run(option)) == f"ERROR: {name} needs --promptfit-record"
+    assert error_line(project.run(option)) == (f"ERROR: {name} needs --promptfit-record or --promptfit-canary")
     assert error_line(project.pytest("--tune", option)) == (
-        f"ERROR: {name} needs --promptfit-record; a tuning run is limited by tune.budget in the prompt file"
+        f"ERROR: {name} needs --promptfit-record or --promptfit-canary; "
+        "a tuning run is limited by tune.budget in the prompt file"
     )
 
 

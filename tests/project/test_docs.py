@@ -113,7 +113,7 @@ def test_the_table_names_every_option(pytester: pytest.Pytester) -> None:
     assert re.findall(r"ini `(\w+)`", table) == re.findall(r"^ +(promptfit_\w+) \(", said, re.MULTILINE)
 
 
-@pytest.mark.parametrize("command", ["init", "show", "compare", "why", "migrate", "models"])
+@pytest.mark.parametrize("command", ["init", "show", "compare", "why", "migrate", "models", "noise"])
 def test_every_option_of_the_command_is_told(command: str, tmp_path: Path) -> None:
     said = command_line.promptfit(command, "--help", cwd=tmp_path).out
     told = PAGES["command.md"]

@@ -33,9 +33,9 @@ def commands(workflow: dict[str, Any]) -> Iterator[list[str]]:
                 yield shlex.split(line)
 
 
-def test_there_is_one_to_replay_and_one_to_tune() -> None:
+def test_there_is_one_to_replay_one_to_tune_and_one_to_watch() -> None:
     assert list(REPLAY["on"]) == ["pull_request"]
-    assert [list(workflow["on"]) for workflow in OTHERS] == [["workflow_dispatch"]]
+    assert [list(workflow["on"]) for workflow in OTHERS] == [["workflow_dispatch"], ["schedule", "workflow_dispatch"]]
 
 
 @pytest.mark.parametrize("workflow", [REPLAY, *OTHERS], ids=lambda workflow: workflow.get("name"))
@@ -104,10 +104,19 @@ def test_replay_compares_with_the_last_release_where_there_is_one(
 
 
 def test_recording_and_tuning_are_allowed_with_the_key_from_the_secrets() -> None:
-    (workflow,) = OTHERS
+    workflow, _ = OTHERS
     asking = [command for command in commands(workflow) if {"--promptfit-record", "--tune"} & set(command)]
     assert len(asking) == 2
     assert all("--promptfit-allow-ci" in command for command in asking)
     with_key = [step for step in steps(workflow) if "OPENAI_API_KEY" in step.get("env", {})]
     assert [step["env"]["OPENAI_API_KEY"] for step in with_key] == ["${{ secrets.OPENAI_API_KEY }}"] * 2
     assert workflow["permissions"] == {"contents": "write", "pull-requests": "write"}
+
+
+def test_the_canary_asks_with_the_key_within_a_budget_and_may_write_nothing() -> None:
+    _, workflow = OTHERS
+    (command,) = commands(workflow)
+    assert {"--promptfit-canary", "--promptfit-budget", "--promptfit-allow-ci"} <= set(command)
+    (with_key,) = (step for step in steps(workflow) if "OPENAI_API_KEY" in step.get("env", {}))
+    assert with_key["env"]["OPENAI_API_KEY"] == "${{ secrets.OPENAI_API_KEY }}"
+    assert workflow["permissions"] == {"contents": "read"}

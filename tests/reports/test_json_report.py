@@ -136,7 +136,14 @@ def test_baseline_tells_fixed_and_broken(project: Project) -> None:
     project.model.says = lambda text: "<label>good</label>" if "a lovely day" in text else "<label>bad</label>"
     project.ask_anew()
     (prompt,) = project.report()["prompts"]
-    assert prompt["baseline"] == {"accuracy": 1.0, "fixed": 0, "broken": 1, "p_value": mcnemar_midp(1, 0)}
+    assert prompt["baseline"] == {
+        "accuracy": 1.0,
+        "fixed": 0,
+        "broken": 1,
+        "p_value": mcnemar_midp(1, 0),
+        "served": [{"model": "test", "replies": 0, "fingerprints": []}],
+        "answered_by": "",
+    }
     assert {case["outcome"] for case in prompt["cases"]} == {"passed", "missed"}
 
 

@@ -229,6 +229,18 @@ def test_recorded_replies_are_not_paid_again(project: TuningProject) -> None:
     assert len(project.model.asked) == len(set(project.model.asked))
 
 
+def test_the_prompt_that_is_written_is_asked_as_often_as_the_file_says(project: TuningProject) -> None:
+    project.prompt(repeats=2, tune={"budget": {"task_calls": 200}})
+    entry = project.tuned()
+    assert entry["accepted"]
+    assert len(project.model.asked) == entry["usage"]["task_calls"] <= 200
+    (prompt,) = project.report()["prompts"]
+    total = prompt["labeled"]["total"]
+    assert (prompt["noise"]["samples"], prompt["noise"]["share"]) == (total, 0.0)
+    assert (prompt["usage"]["replayed"], prompt["labeled"]["unanswered"]) == (2 * total, 0)
+    assert prompt["verdict"]["line"].startswith("mood: unchanged from its baseline: 100.0 %")
+
+
 def test_only_named_fields_change(project: TuningProject) -> None:
     project.model.task = by_rule
     project.model.optimizer = lambda _: patches(patch(field="user_prompt_suffix"), patch())

@@ -87,7 +87,7 @@ def test_with_many_samples_and_few_calls_part_of_the_holdout_is_looked_at(projec
     result.stdout.fnmatch_lines(
         [
             "  warning: 180 task calls are few for * holdout samples: 30 of them are looked at",
-            "  warning: * samples have no recorded reply to the new prompt, because the budget is used up: "
+            "  warning: * samples have no recorded reply to the new prompt, because the budget is used up, or *: "
             "pytest --promptfit --promptfit-record asks for them",
         ]
     )

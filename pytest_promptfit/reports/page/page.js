@@ -14,6 +14,7 @@
     new: ["New", (c) => c.change === "new"],
     failed: ["Fail", (c) => c.verdict === "failed"],
     misses: ["Misses", (c) => c.status === "wrong" || c.status === "missing"],
+    unstable: ["Unstable", (c) => c.answers !== ""],
     "no reply": ["No reply", (c) => c.status === "no reply"],
     right: ["Right", (c) => c.status === "right"],
     canonical: ["Canonical", (c) => c.canonical],
@@ -254,6 +255,7 @@
       if (c.reply !== null) {
         const none = `no label could be read${c.why && ": "}${c.why}`;
         add("Read", c.read === null ? element("em", "", visible(none)) : visible(c.read));
+        if (c.answers) add("Answers", visible(c.answers));
         if (c.thought) add("Thought", this.long(c.thought, `Thought before the reply to ${c.name}`));
         add("Reply", this.long(c.reply, `Reply to ${c.name}`));
       }

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from pytest_promptfit.prompts.labels import MISSING
-from pytest_promptfit.reports.case_text import said_of_gate
+from pytest_promptfit.reports.case_text import said_answers, said_of_gate
 from pytest_promptfit.reports.page.pictures import Intervals, Standing, accuracy_picture
 from pytest_promptfit.reports.page.sentences import (
     DiffLine,
@@ -78,6 +78,8 @@ class Case:
     """What the model thought aloud before it replied."""
     why: str
     """Why no label could be read."""
+    answers: str
+    """How often each label was answered, where the answers to one sample differ."""
     stop: str
     tokens_in: int
     tokens_out: int
@@ -302,7 +304,7 @@ def _matrix(confusion: Confusion) -> Matrix | None:
 
 
 def _lists(cases: Sequence[Case]) -> Iterator[CaseList]:
-    """Yield what is to be looked at first: what broke, what got fixed, what fails besides, what has no reply."""
+    """Yield what is to be looked at first: what broke, what got fixed, what fails, has no reply, or is unstable."""
     broken = [case for case in cases if case.change == "broken"]
     other = [case for case in cases if case.verdict == "failed" and case.reply is not None and case not in broken]
     wanted: tuple[tuple[str, str, str, list[Case]], ...] = (
@@ -313,7 +315,8 @@ def _lists(cases: Sequence[Case]) -> Iterator[CaseList]:
     )
     if not any(found for *_, found in wanted):
         wanted = (("Misses", "plain", "misses", [case for case in cases if case.status in ("wrong", "missing")]),)
-    for title, tone, view, found in wanted:
+    unstable = [case for case in cases if case.answers]
+    for title, tone, view, found in (*wanted, ("Unstable", "plain", "unstable", unstable)):
         if found:
             yield CaseList(title, tone, view, len(found), tuple(found[:SHOWN]))
 
@@ -344,6 +347,7 @@ def cases_of(result: PromptResult, relative: Callable[[str], str]) -> list[Case]
             reply=reply.shown if reply else None,
             thought=reply.thought if reply else "",
             why=outcome.why_missing.text if outcome.why_missing else "",
+            answers=said_answers(outcome.answers) if outcome.is_unstable else "",
             stop=reply.stop_reason if reply and reply.stop_reason != "stop" else "",
             tokens_in=reply.input_tokens if reply else 0,
             tokens_out=reply.output_tokens if reply else 0,

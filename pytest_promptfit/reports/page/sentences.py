@@ -129,6 +129,9 @@ def verdict_on(result: PromptResult, price: Price = unpriced) -> Verdict:
         behind.append(f"{unanswered:,} {what} no recorded reply and cannot be counted.")
     if comparison and comparison.other_models:
         behind.append(f"The baseline is of another model, {', '.join(comparison.other_models)}.")
+    if evaluation.noise:
+        low, high = map(percent, evaluation.noise.interval)
+        behind.append(f"The noise lies between {low} and {high} (95\u00a0% interval).")
     if comparison and (comparison.added or comparison.removed):
         moved = f"{comparison.added} cases were added, and {comparison.removed} removed or not run"
         behind.append(f"Since the baseline {moved}.")
