@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 import time
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
 from pydantic import ValidationError
 
 from pytest_promptfit.cassettes.where import Where
+from pytest_promptfit.chat.decision import Decided
 from pytest_promptfit.errors import CallError, PromptfitError
 from pytest_promptfit.prompts.model import ModelSpec
 from pytest_promptfit.prompts.pool import pool_of
@@ -28,7 +29,7 @@ from pytest_promptfit.providers.wire import Wire, refuse_keys
 from pytest_promptfit.text import shown
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+    from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 
     from pytest_promptfit.chat.reply import ChatReply
     from pytest_promptfit.evaluation.forward import RecordMode
@@ -47,7 +48,7 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """The label of a text, ``None`` when none could be read, with the reply it was read from and what that took.
+    """The label of a text, ``None`` when none could be read or it was held back, with its reply and what that took.
 
     ``model`` is the one that answered, as the API names it; ``request_id`` what the provider's support asks for,
     ``""`` where the server sent none; ``seconds`` those until the reply was there, retries and all; ``usd`` is
@@ -60,6 +61,22 @@ class Prediction:
     request_id: str = ""
     seconds: float = 0.0
     usd: float | None = None
+    decided: Decided = field(default=Decided(None, None), repr=False)
+
+    @property
+    def probabilities(self) -> Mapping[str, float]:
+        """How likely each label is, summing up to 1; empty where that is not asked for, or not told."""
+        return self.decided.probabilities
+
+    @property
+    def confidence(self) -> float | None:
+        """How likely the label is, 0 to 1, or the one that was held back; ``None`` where that is not known."""
+        return self.decided.confidence
+
+    @property
+    def abstained(self) -> bool:
+        """Whether the label was held back because its probability is below the prompt file's ``abstain_below``."""
+        return self.decided.abstained
 
     @property
     def input_tokens(self) -> int:
@@ -105,6 +122,8 @@ class Classifier:
         self.custom = custom
         self._on_call = on_call
         self._wire = wire = Wire.of(parsed, labels, custom=custom)
+        if parsed.config.asks_for_probabilities and not wire.asks_for_logprobs:
+            _LOG.warning("%s: %s has no log-probabilities: labels are given as they are read", self.name, wire.model)
         if wire.pool_file:
             wire.payload("")  # builds the index of the examples now, and not while the first text waits
 
@@ -198,13 +217,13 @@ class Classifier:
         with watching() as headers:
             try:
                 body = await send(self._wire.payload(_text(text)))
-                reply, label = self._wire.read(body, text)
+                reply, decided = self._wire.read(body, text)
             except PromptfitError as error:
                 self._tell(Call(self.name, str(spec), time.perf_counter() - started, headers.request_id, error=error))
                 raise
         seconds = time.perf_counter() - started
         answered_by, usd = reply.model or spec.name, reply_usd(spec, reply)
-        prediction = Prediction(label, reply, answered_by, headers.request_id, seconds, usd)
+        prediction = Prediction(decided.label, reply, answered_by, headers.request_id, seconds, usd, decided)
         self._tell(Call(self.name, str(spec), seconds, headers.request_id, prediction))
         return prediction
 

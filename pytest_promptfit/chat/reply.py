@@ -147,29 +147,33 @@ def label_probabilities(
     """Return ``{label: probability}``, summing up to 1, at the place where the label was read from a reply.
 
     ``tokens`` are those the model wrote, ``reply`` is its whole text with the reply prefix, ``start`` where in
-    it the label's word begins, ``words`` ``{label: word}``. A label counts the tokens that its word may go on
-    with; where several words begin alike, those after them decide. A token that is not told of is taken to be
-    as likely as the least likely one that is. Empty when the tokens are not those of the reply.
+    it the label's word begins, ``words`` ``{label: word}``. A token counts for the label whose word it spells whole,
+    else for those whose words begin with it. Of several, the tokens that the model wrote after it decide; what it
+    could have said in its place is parted equally, as nobody knows how that goes on. A label that no token
+    tells of is taken to be as likely as the least likely one that is; where only one is told, such labels share what
+    is left. Empty when the tokens are not those of the reply.
     """
     at, skipped = _token_at(tokens, reply, start)
     if at is None:
         return {}
     rest = {label: word.casefold() for label, word in words.items()}
-    found: dict[str, float] = {}
+    found = dict.fromkeys(words, 0.0)
     so_far = 1.0
     for token in tokens[at:]:
-        said = _continuation(token.text, skipped)
-        through = [label for label in rest if _may_go_on(said, rest[label])]
-        decided = len(through) < 2 or not said
-        for label in list(rest):
-            if decided or label not in through:
-                found[label] = so_far * _mass(token, rest.pop(label), skipped)
-        if decided:
-            break
-        so_far *= math.exp(token.logprob)
-        rest = {label: rest[label][len(said) :] for label in through}
+        said, told = _continuation(token.text, skipped), _told(token, skipped)
+        through = [label for label, word in rest.items() if _may_go_on(said, word)]
+        # What the model wrote is told apart by what it wrote after it.
+        through = through if len(through) > 1 and said else []
+        for label, mass in _parted(told, rest, through, said).items():
+            found[label] += so_far * mass
+        so_far *= told[said]
+        rest = {label: rest[label][len(said) :].lstrip() for label in through}
         skipped = 0
-    found.update(dict.fromkeys(rest, so_far))
+        if not rest:
+            break
+    ended = [label for label in rest if not rest[label]] or list(rest)
+    for label in ended:
+        found[label] += so_far / len(ended)
     total = math.fsum(found.values())
     return {label: mass / total for label, mass in found.items()} if total > 0 else {}
 
@@ -216,10 +220,31 @@ def _may_go_on(said: str, rest: str) -> bool:
     return bool(said) and (rest.startswith(said) or (said.startswith(rest) and not said[len(rest) :][:1].isalnum()))
 
 
-def _mass(token: TokenLogprobs, rest: str, skipped: int) -> float:
-    start = token.text[:skipped]
-    told = {token.text: token.logprob, **dict(token.alternatives)}
-    fitting = [
-        p for text, p in told.items() if text.startswith(start) and _may_go_on(_continuation(text, skipped), rest)
-    ]
-    return math.fsum(map(math.exp, fitting)) if fitting else math.exp(min(told.values()))
+def _parted(told: Mapping[str, float], rest: Mapping[str, str], through: Sequence[str], said: str) -> dict[str, float]:
+    """Return what the tokens at one place give each label, by what is left of its word.
+
+    ``said`` is left to the tokens after it where labels go ``through`` it.
+    """
+    found = dict.fromkeys(rest, 0.0)
+    unseen = set(rest).difference(through)
+    for text, p in told.items():
+        begun = [label for label, word in rest.items() if _may_go_on(text, word)]
+        begun = [label for label in begun if text.startswith(rest[label])] or begun  # the one that it spells whole
+        if through and text == said:
+            continue
+        unseen.difference_update(begun)
+        for label in begun:
+            found[label] += p / len(begun)
+    # One token alone bounds nothing.
+    least = min(told.values()) if len(told) > 1 else max(0.0, 1 - min(told.values())) / max(1, len(unseen))
+    return found | dict.fromkeys(unseen, least)
+
+
+def _told(token: TokenLogprobs, skipped: int) -> dict[str, float]:
+    """Return how likely each way to say the label was at a token, those that differ in case or white space together."""
+    start, found = token.text[:skipped], dict[str, float]()
+    for text, logprob in {token.text: token.logprob, **dict(token.alternatives)}.items():
+        if text.startswith(start):
+            said = _continuation(text, skipped)
+            found[said] = found.get(said, 0.0) + math.exp(logprob)
+    return found

@@ -21,11 +21,12 @@ from pytest_promptfit.prompts.read import parse_prompt_file
 from pytest_promptfit.prompts.samples import read_samples
 from pytest_promptfit.providers.usage import BYTES_PER_TOKEN, estimate
 from pytest_promptfit.providers.wire import Wire, refuse_keys
-from pytest_promptfit.text import nearest, plain, relative_to
+from pytest_promptfit.text import nearest, percent, plain, relative_to
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from pytest_promptfit.chat.decision import Decided
     from pytest_promptfit.chat.reply import ChatReply
     from pytest_promptfit.prompts.samples import Sample, SampleSet
 
@@ -71,7 +72,7 @@ class _Recorded:
     sample: Sample
     payload: dict[str, Any]
     reply: ChatReply
-    predicted: str | None
+    decided: Decided
 
 
 def _sample(sample_set: SampleSet, wanted: str, path: str) -> Sample:
@@ -110,8 +111,14 @@ def _turns(payload: dict[str, Any], own: _Recorded | None) -> Iterator[tuple[str
     if params:
         yield f"[parameters] {plain(json.dumps(params, ensure_ascii=False))}", []
     if own is not None:
-        predicted = plain(own.predicted) if own.predicted is not None else "no label"
-        yield f"[recorded reply] read as {predicted}", plain(own.reply.shown, keep_lines=True).split("\n")
+        yield f"[recorded reply] {_said_of(own.decided)}", plain(own.reply.shown, keep_lines=True).split("\n")
+
+
+def _said_of(decided: Decided) -> str:
+    """Return what is read from a reply, and how sure that is."""
+    read = f"read as {plain(decided.best)}" if decided.best is not None else "read as no label"
+    sure = f", {percent(decided.confidence)} sure" if decided.confidence is not None else ""
+    return f"{read}{sure}{': held back' if decided.abstained else ''}"
 
 
 def _figures(

@@ -39,7 +39,7 @@ class Accepted(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    outcome: Literal["right", "wrong", "missing"]
+    outcome: Literal["right", "wrong", "missing", "abstained"]
     label: str
     predicted: str | None = None
     prompt_hash: str | None = None

@@ -18,6 +18,7 @@ from pytest_promptfit.chat.reply import ToolCall
 from pytest_promptfit.errors import HookError, PromptfitError
 from pytest_promptfit.evaluation.outcomes import RECORD_OPTION, Evaluation, Outcome, Unrecorded, majority
 from pytest_promptfit.evaluation.served import served_by
+from pytest_promptfit.prompts.model import Decision
 from pytest_promptfit.providers import where_a_key_goes
 from pytest_promptfit.providers.own import OURS
 from pytest_promptfit.providers.replies import NoReplyError, is_reply
@@ -134,7 +135,7 @@ def forward(
     outcomes = tuple(map(majority, answered))
     is_full = len(samples) == len(sample_set.samples)
     obsolete = replies.cassette.obsolete() if is_full else 0
-    notes = list(_notes(wire, sample_set, replies))
+    notes = [*_notes(wire, sample_set, replies), *_untold(parsed, wire, outcomes)]
     is_sent = any(answer.waits or (answer.reply is not None and not answer.replayed) for answer in answers)
     if asking and is_sent:
         notes += where_a_key_goes(wire.model)
@@ -160,6 +161,7 @@ def forward(
         slices=parsed.config.sliced_by,
         served=served_by(answer.reply for answer in answers if answer.reply is not None),
         repeats=repeats,
+        decision=parsed.config.decision or Decision(),
     )
 
 
@@ -278,13 +280,13 @@ def _outcome(wire: Wire, replies: _Replies, misses: Misses, sample: Sample, key:
     if recorded is None:
         return Outcome(sample, error=misses.explain(sample, replies.keys[sample.case_name]))
     try:
-        reply, predicted = wire.read(recorded.body, sample.text)
+        reply, decided = wire.read(recorded.body, sample.text)
     except NoReplyError as error:
         replies.no_reply[key] = str(error)
         return Outcome(sample, error="no reply is recorded for this sample: what stands in its place is none")
     except PromptfitError as error:
         return Outcome(sample, error=str(error), asking_helps=not isinstance(error, HookError))
-    why = wire.why_missing(reply, sample.text) if predicted is None else None
+    why = wire.why_missing(reply, sample.text) if decided.best is None else None
     reply = replace(
         reply,
         text=_whole_characters(reply.text),
@@ -292,7 +294,15 @@ def _outcome(wire: Wire, replies: _Replies, misses: Misses, sample: Sample, key:
         calls=tuple(ToolCall(_whole_characters(call.name), _whole_characters(call.arguments)) for call in reply.calls),
     )
     asked = key in replies.asked
-    return Outcome(sample, reply, predicted, replayed=not asked, seconds=recorded.seconds, why_missing=why)
+    return Outcome(
+        sample,
+        reply,
+        decided.label,
+        replayed=not asked,
+        seconds=recorded.seconds,
+        why_missing=why,
+        decided=decided if decided.told else None,
+    )
 
 
 def _whole_characters(text: str) -> str:
@@ -344,6 +354,17 @@ def _notes(wire: Wire, sample_set: SampleSet, replies: _Replies) -> Iterator[str
         yield f"{len(replies.no_reply)} recordings hold no reply and count as not recorded; the first: {first}"
     if wire.asks_for_prefix:
         yield from _prefix_notes(wire, replies)
+
+
+def _untold(parsed: ParsedPrompt, wire: Wire, outcomes: Sequence[Outcome]) -> Iterator[str]:
+    """Yield the line that says where probabilities were asked for and not told."""
+    read = [outcome for outcome in outcomes if outcome.best is not None]
+    untold = sum(not outcome.told for outcome in read)
+    if not (parsed.config.asks_for_probabilities and untold):
+        return
+    who = f"{wire.model} {'was asked for' if wire.asks_for_logprobs else 'has no'} log-probabilities"
+    follows = ", which `decision` leaves as they are read" if parsed.config.decision else ""
+    yield f"{who}: {untold} of {len(read)} labels come without a probability{follows}"
 
 
 def _prefix_notes(wire: Wire, replies: _Replies) -> Iterator[str]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from pytest_promptfit.errors import HookError
 from pytest_promptfit.evaluation.baseline import USUAL_ALPHA
+from pytest_promptfit.evaluation.confidence import coverage_interval, most_covered, sure_answers
 from pytest_promptfit.evaluation.metrics import detectable_drop, least_broken, wilson_interval
 from pytest_promptfit.text import percent, plain, points, probability
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
     from pytest_promptfit.evaluation.baseline import Baseline, Comparison
     from pytest_promptfit.evaluation.outcomes import Evaluation, Outcome
-    from pytest_promptfit.prompts.model import Gates
+    from pytest_promptfit.prompts.model import CoverageGate, Gates
 
 SHOWN = 10
 """Names that are listed of many."""
@@ -35,6 +37,8 @@ class GateResult:
     """The accuracy that was asked for."""
     head: str = ""
     """What is said where ``samples`` are listed below it and ``detail`` would name some of them twice."""
+    at_error: float | None = None
+    """The share of wrong answers that coverage was asked for at."""
 
     @property
     def verdict(self) -> Literal["passed", "failed", "not judged"]:
@@ -60,6 +64,7 @@ def gate_names(gates: Gates) -> list[str]:
         "recall": bool(gates.recall),
         "missing": gates.missing is not None,
         "slices": bool(gates.slices),
+        "coverage": gates.coverage is not None,
         "regression": gates.regression is not None,
     }
     return [name for name, wanted in asked.items() if wanted]
@@ -95,6 +100,8 @@ def judge_floors(gates: Gates, evaluation: Evaluation, *, unselected: int = 0) -
         results.append(GateResult("missing", share <= gates.missing, detail, _cases(unread)))
     if gates.slices:
         results.append(_judge_parts("slices", _slices(gates, evaluation), labeled))
+    if gates.coverage is not None:
+        results.append(_judge_coverage(gates.coverage, evaluation))
     return results
 
 
@@ -153,6 +160,28 @@ def _judge_parts(
             below.update(_cases(outcomes))
     behind = (outcome for outcome in labeled if not outcome.correct and outcome.sample.case_name in below)
     return GateResult(name, passed, f"{name} {'; '.join(figures)}", _cases(behind))
+
+
+def _judge_coverage(gate: CoverageGate, evaluation: Evaluation) -> GateResult:
+    """Judge how much can be answered at an error; behind a failure are the surest wrong answers."""
+    labeled, calibration = evaluation.labeled, evaluation.calibration
+    floor = f"floor {percent(gate.at_least)}"
+    if calibration is None:
+        detail = f"coverage: no reply tells how sure it is (probabilities: true asks for it), {floor}"
+        return GateResult("coverage", not gate.at_least, detail)
+    best = most_covered(calibration.curve, gate.at_error)
+    covered = round(best.coverage * len(labeled)) if best else 0
+    answers = sure_answers([judged for _, judged in evaluation.sure])
+    low, high = map(percent, coverage_interval(answers, len(labeled), gate.at_error))
+    where = f" (abstain_below: {math.floor(best.confidence * 10_000) / 10_000:g})" if best else ""
+    detail = (
+        f"coverage {percent(covered / len(labeled))} ({covered} of {len(labeled)}, 95 % interval {low} to {high}) "
+        f"at {percent(gate.at_error)} error{where}, {floor}"
+    )
+    wrong = [outcome for outcome, (decided, label) in evaluation.sure if decided.best != label]
+    surest = sorted(wrong, key=lambda outcome: -(outcome.confidence or 0.0))
+    passed = covered >= gate.at_least * len(labeled)
+    return GateResult("coverage", passed, detail, _cases(surest), at_error=gate.at_error)
 
 
 def judge_regression(comparison: Comparison, *, level: float, tests: int = 1) -> GateResult:

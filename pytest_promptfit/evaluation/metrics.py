@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
-from pytest_promptfit.prompts.labels import MISSING
+from pytest_promptfit.prompts.labels import ABSTAINED, MISSING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -263,7 +263,8 @@ class Confusion:
     """How often each gold label was answered with each predicted label; made by ``count``.
 
     ``cells`` maps (gold, predicted) to a count above zero, ordered by ``labels``; a predicted ``None``
-    means that no label could be read. It comes last, and it is a wrong answer in every figure.
+    means that no label could be read, ``ABSTAINED`` that one was held back. They come last, and are no right answer
+    in any figure.
     """
 
     labels: tuple[str, ...]
@@ -283,6 +284,11 @@ class Confusion:
     def missing(self) -> int:
         """Return how many pairs have no readable prediction."""
         return sum(n for (_, predicted), n in self.cells.items() if predicted is None)
+
+    @property
+    def abstained(self) -> int:
+        """Return of how many pairs the prediction was held back."""
+        return sum(n for (_, predicted), n in self.cells.items() if predicted == ABSTAINED)
 
     @property
     def accuracy(self) -> float | None:
@@ -314,7 +320,7 @@ class Confusion:
 
     @property
     def table(self) -> dict[str, dict[str, int]]:
-        """Return ``{gold: {predicted: count}}`` without zeros, ordered by ``labels``, ``MISSING`` last."""
+        """Return ``{gold: {predicted: count}}`` without zeros, by ``labels``, then ``ABSTAINED``, ``MISSING`` last."""
         rows: dict[str, dict[str, int]] = {}
         for (gold, predicted), n in self.cells.items():
             rows.setdefault(gold, {})[MISSING if predicted is None else predicted] = n
@@ -332,16 +338,17 @@ class Confusion:
 def count(pairs: Iterable[tuple[str, str | None]], labels: Sequence[str]) -> Confusion:
     """Count pairs of (gold, predicted) labels; a predicted ``None`` means that no label could be read.
 
-    ``labels`` are all labels there are, in the order to show them. Raises ``ValueError`` for a pair
-    with any other label, and for a label called ``MISSING``, which a table could not tell from ``None``.
+    ``labels`` are all labels there are, in the order to show them; a predicted ``ABSTAINED`` is none of them. Raises
+    ``ValueError`` for a pair with any other label, and for a label called so or ``MISSING``, which a table could not
+    tell from ``None``.
     """
-    if MISSING in labels:
-        raise ValueError(f"{MISSING!r} stands for a missing label and cannot be a label itself")
+    if reserved := {MISSING, ABSTAINED}.intersection(labels):
+        raise ValueError(f"{reserved.pop()!r} stands for a missing label and cannot be a label itself")
     place: dict[str | None, int] = {label: at for at, label in enumerate(dict.fromkeys(labels))}
-    place[None] = len(place)
+    place |= {ABSTAINED: len(place), None: len(place) + 1}
     counted = Counter(pairs)
     for gold, predicted in counted:
-        if gold not in labels or (predicted is not None and predicted not in labels):
+        if gold not in labels or predicted not in place:
             raise ValueError(f"expected labels out of {list(labels)}, got gold {gold!r}, predicted {predicted!r}")
     ordered = sorted(counted.items(), key=lambda cell: (place[cell[0][0]], place[cell[0][1]]))
     return Confusion(tuple(dict.fromkeys(labels)), dict(ordered))

@@ -10,14 +10,17 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
+from pytest_promptfit.chat.decision import Decided, decide
 from pytest_promptfit.chat.missing import Cause, Missing
 from pytest_promptfit.chat.reply import ChatReply
+from pytest_promptfit.evaluation.confidence import Calibration, Judged, calibration_of
 from pytest_promptfit.evaluation.metrics import Confusion, Paired, count, two_sided_midp, wilson_interval
 from pytest_promptfit.evaluation.noise import Noise, disagreement, noise_of
 from pytest_promptfit.evaluation.served import Served
-from pytest_promptfit.prompts.labels import MISSING
-from pytest_promptfit.prompts.model import ModelSpec
+from pytest_promptfit.prompts.labels import ABSTAINED, MISSING
+from pytest_promptfit.prompts.model import Decision, ModelSpec
 from pytest_promptfit.prompts.samples import Sample, normal_form
+from pytest_promptfit.prompts.split import split
 from pytest_promptfit.providers.usage import Estimate, Usage, reply_usd
 from pytest_promptfit.text import nfc
 
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-Status = Literal["right", "wrong", "missing", "no reply"]
+Status = Literal["right", "wrong", "missing", "abstained", "no reply"]
 
 RECORD_OPTION = "--promptfit-record"
 
@@ -38,7 +41,8 @@ class Outcome:
     ``asking_helps`` is false where the reply is recorded and a hook failed to read it. ``waits`` says that there is no
     reply yet and nothing is wrong. ``why_missing`` says why no label could be read from a reply. ``answers`` are the
     labels of all answers, in their order, where the sample was asked more than once: reply and label are then those of
-    the first answer that says what most of them say.
+    the first answer that says what most of them say. ``decided`` says how sure the label is, where that is known, and
+    whether it was held back: then ``predicted`` is ``None``.
     """
 
     sample: Sample
@@ -51,6 +55,7 @@ class Outcome:
     why_missing: Missing | None = None
     waits: bool = False
     answers: tuple[str | None, ...] = ()
+    decided: Decided | None = None
 
     @property
     def is_unstable(self) -> bool:
@@ -59,9 +64,11 @@ class Outcome:
 
     @property
     def status(self) -> Status:
-        """Right, wrong, missing (no label could be read) or no reply at all."""
+        """Right, wrong, missing (no label could be read), abstained (held back) or no reply at all."""
         if self.reply is None:
             return "no reply"
+        if self.abstained:
+            return "abstained"
         if self.predicted is None:
             return "missing"
         return "right" if self.predicted == self.sample.label else "wrong"
@@ -71,16 +78,49 @@ class Outcome:
         """Whether the label read is the sample's."""
         return self.status == "right"
 
+    @property
+    def abstained(self) -> bool:
+        """Whether a label was read and not given, because it was not sure enough."""
+        return self.decided is not None and self.decided.abstained
+
+    @property
+    def best(self) -> str | None:
+        """The label before anything was held back; ``None`` where none could be read."""
+        return self.decided.best if self.decided else self.predicted
+
+    @property
+    def given(self) -> str | None:
+        """The label that is given, ``ABSTAINED`` where it was held back, ``None`` where none could be read."""
+        return ABSTAINED if self.abstained else self.predicted
+
+    @property
+    def told(self) -> dict[str, float]:
+        """How likely each label was, as the model told it; empty where that is not known."""
+        return self.decided.told if self.decided else {}
+
+    @property
+    def confidence(self) -> float | None:
+        """How likely ``best`` is, 0 to 1, after temperature and weights; ``None`` where that is not known."""
+        return self.decided.confidence if self.decided else None
+
+    def under(self, decision: Decision) -> Outcome:
+        """Return what comes of the same reply by another decision."""
+        if self.decided is None:
+            return self
+        decided = decide(self.decided.read, self.decided.told, decision)
+        return replace(self, predicted=decided.label, decided=decided)
+
 
 def majority(answers: Sequence[Outcome]) -> Outcome:
     """Return the outcome of a sample by its answers: what most of them say, of several such the first one that came.
 
-    No label is an answer like any other. Where one answer is lacking there is no outcome yet, and it says why.
+    No label is an answer like any other, and so is one that was held back. Where one answer is lacking there is no
+    outcome yet, and it says why.
     """
     lacking = next((one for one in answers if one.reply is None), None)
     if lacking is not None or len(answers) == 1:
         return lacking or answers[0]
-    said = tuple(one.predicted for one in answers)
+    said = tuple(one.given for one in answers)
     # Counter keeps the order in which its elements came, and max takes the first of those that tie.
     most = max((counts := Counter(said)), key=counts.__getitem__)
     return replace(answers[said.index(most)], replayed=all(one.replayed for one in answers), answers=said)
@@ -152,8 +192,9 @@ class Slice:
 class Evaluation:
     """The outcomes of one prompt over its selected samples.
 
-    ``slices`` are the columns of the data file that accuracy is told by. ``served`` are the models that answered, and
-    ``repeats`` says how often each sample was asked. ``record_option`` is the option that asks for what has no reply.
+    ``slices`` are the columns of the data file that accuracy is told by. ``served`` are the models that answered,
+    ``repeats`` says how often each sample was asked, and ``decision`` what is made of probabilities. ``record_option``
+    is the option that asks for what has no reply.
     ``instead_of`` is the model that the prompt file names, where another one was asked; ``base_url`` is that of the
     model that was.
     """
@@ -174,6 +215,7 @@ class Evaluation:
     slices: tuple[str, ...] = ()
     served: tuple[Served, ...] = ()
     repeats: int = 1
+    decision: Decision = field(default_factory=Decision)
 
     @property
     def other_model(self) -> str:
@@ -214,7 +256,21 @@ class Evaluation:
     @cached_property
     def confusion(self) -> Confusion:
         """Gold against predicted labels, over the labeled samples."""
-        return count(((o.sample.label, o.predicted) for o in self.labeled), self.labels)
+        return count(((o.sample.label, o.given) for o in self.labeled), self.labels)
+
+    @cached_property
+    def calibration(self) -> Calibration | None:
+        """How well confidence tells what is right, over the labeled samples; ``None`` where none has a probability."""
+        if not self.sure:
+            return None
+        dev = {sample.case_name for sample in split(outcome.sample for outcome in self.labeled).dev}
+        fit = [judged for outcome, judged in self.sure if outcome.sample.case_name in dev]
+        return calibration_of([judged for _, judged in self.sure], len(self.labeled), fit, self.decision)
+
+    @cached_property
+    def sure(self) -> list[tuple[Outcome, Judged]]:
+        """The labeled samples whose probabilities are known, each with what became of them and the right label."""
+        return [(o, (o.decided, o.sample.label)) for o in self.labeled if o.decided and o.sample.label in o.told]
 
     @cached_property
     def by_slice(self) -> dict[str, list[Slice]]:
@@ -274,13 +330,18 @@ class Evaluation:
         """Return the outcomes as a pandas frame, one row a sample, indexed by case.
 
         Where no label could be read, ``predicted`` is ``(missing)``, which scikit-learn takes as one more label;
-        so it is where there is no reply, and ``status`` says so. ``usd`` is what the reply costs, whenever it was
+        so it is where there is no reply, and ``status`` says so. Where one was held back it is ``(abstained)``. A
+        prompt with probabilities has ``confidence``, from 0 to 1. ``usd`` is what the reply costs, whenever it was
         paid. The data file's other columns follow as text; one that has a name of ours is called ``data_<name>``.
         """
         import pandas as pd
 
         rows = [self._row(outcome) for outcome in self.outcomes]
         ours = dict.fromkeys(self._row(Outcome(Sample("", "", ""))))
+        if any(outcome.told for outcome in self.outcomes):
+            ours["confidence"] = None
+            for row, outcome in zip(rows, self.outcomes, strict=True):
+                row["confidence"] = outcome.confidence
         others = dict.fromkeys(name for outcome in self.outcomes for name in outcome.sample.columns)
         names = {name: f"data_{name}" if name in ours else name for name in others}
         for row, outcome in zip(rows, self.outcomes, strict=True):
@@ -293,7 +354,7 @@ class Evaluation:
             "case": sample.case_name,
             "text": sample.text,
             "label": sample.label,
-            "predicted": MISSING if outcome.predicted is None else outcome.predicted,
+            "predicted": MISSING if outcome.given is None else outcome.given,
             "kind": "canonical" if sample.canonical else "labeled",
             "status": outcome.status,
             "reply": reply.text if reply else None,

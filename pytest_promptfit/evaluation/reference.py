@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     from pytest_promptfit.evaluation.git import Version
     from pytest_promptfit.evaluation.outcomes import Evaluation, Outcome
-    from pytest_promptfit.prompts.model import Gates, PromptConfig
+    from pytest_promptfit.prompts.model import CoverageGate, Gates, PromptConfig
     from pytest_promptfit.providers.own import Custom
 
 Loosened = tuple[str, str]
@@ -50,6 +50,7 @@ class Contract:
     labels: tuple[str, ...]
     label_words: Mapping[str, str]
     samples: tuple[Sample, ...]
+    abstain_below: float | None
 
     @classmethod
     def of(cls, config: PromptConfig, samples: SampleSet) -> Contract:
@@ -61,6 +62,7 @@ class Contract:
             samples.labels,
             config.prompt.label_words,
             samples.samples,
+            config.decision.abstain_below if config.decision else None,
         )
 
     def by_text(self, *, canonical: bool) -> dict[str, Sample]:
@@ -129,6 +131,8 @@ def _all(reference: Contract, now: Contract) -> Iterator[Loosened]:
             yield "label removed", label
     if reference.extract != now.extract:
         yield f"extract: {cut(str(reference.extract), 60)} → {cut(str(now.extract), 60)}", ""
+    if (now.abstain_below or 0.0) < (reference.abstain_below or 0.0):
+        yield _moved("decision.abstain_below", reference.abstain_below or 0.0, now.abstain_below), ""
     yield from _words(reference, now)
     yield from _samples(reference, now)
 
@@ -144,11 +148,21 @@ def _gates(before: Gates, now: Gates) -> Iterator[Loosened]:
             kept = now.slices.get(column, {}).get(value)
             if (kept or 0) < floor:
                 yield _moved(f"gate slices of {cut(column, 40)} {cut(value, 40)}", floor, kept), ""
+    if before.coverage is not None:
+        yield from _coverage(before.coverage, now.coverage)
     if before.missing is not None and (now.missing is None or now.missing > before.missing):
         yield _moved("gate missing", before.missing, now.missing), ""
     if before.regression and (now.regression is None or now.regression.alpha < before.regression.alpha):
         alpha = now.regression.alpha if now.regression else None
         yield _moved("gate regression", before.regression.alpha, alpha), ""
+
+
+def _coverage(before: CoverageGate, now: CoverageGate | None) -> Iterator[Loosened]:
+    if now is None:
+        yield _moved("gate coverage", before.at_least, None), ""
+    elif now.at_least < before.at_least or now.at_error > before.at_error:
+        shown = (f"{one.at_least:g} at an error of {one.at_error:g}" for one in (before, now))
+        yield f"gate coverage: {' → '.join(shown)}", ""
 
 
 def _moved(what: str, before: float, now: float | None) -> str:
@@ -366,7 +380,9 @@ def _read_as_there(sample: Sample, outcome: Outcome, wire: Wire | None, labels: 
     """
     if outcome.reply is None:
         return replace(outcome, sample=sample)
-    predicted = outcome.predicted
+    predicted, decided = outcome.predicted, outcome.decided
+    if decided and decided.label != decided.read:  # held back, or another label by its weight
+        return replace(outcome, sample=sample, predicted=predicted if predicted in labels else None)
     with suppress(CallError):  # its pattern takes too long on this reply
         predicted = (wire and wire.label(outcome.reply, sample.text)) or predicted
     return replace(outcome, sample=sample, predicted=predicted if predicted in labels else None)

@@ -77,7 +77,7 @@ class Sides:
             {_key(one.sample): one for one in side.evaluation.outcomes if one.reply is not None} for side in self.sides
         ]
         rows = [tuple(one[key] for one in outcomes) for key in outcomes[0] if all(key in one for one in outcomes)]
-        found = [row for row in rows if len({outcome.predicted for outcome in row}) > 1]
+        found = [row for row in rows if len({outcome.given for outcome in row}) > 1]
         return sorted(found, key=lambda row: (not row[0].sample.canonical, not row[0].correct, not row[-1].correct))
 
 

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 MISSING: Final = "(missing)"
 """The name in a confusion table for "no label could be read", so no label may be called that."""
 
+ABSTAINED: Final = "(abstained)"
+"""The name in a confusion table for a label that was not given because it was not sure enough."""
+
 
 def words_of(labels: Sequence[str], label_words: Mapping[str, str]) -> dict[str, str]:
     """Return ``{label: the word the model says for it}``, in the order of ``labels``."""

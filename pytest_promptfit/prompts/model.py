@@ -29,7 +29,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from pytest_promptfit.errors import PromptfitError
-from pytest_promptfit.prompts.labels import DEFAULT_EXTRACT, MISSING, ExtractField
+from pytest_promptfit.prompts.labels import ABSTAINED, DEFAULT_EXTRACT, MISSING, ExtractField
 from pytest_promptfit.text import listed, nfc, short
 
 if TYPE_CHECKING:
@@ -173,7 +173,17 @@ def model_named(name: str) -> ModelSpec:
 TextField = Literal["system_prompt", "user_prompt_prefix", "user_prompt_suffix", "bot_reply_prefix"]
 EditField = Literal[TextField, "examples", "label_words", "label_notes", "label_order"]
 TuneArm = Literal[
-    "examples", "nearest", "shortlist", "formats", "reasons", "notes", "order", "drafts", "patches", "rewrites"
+    "examples",
+    "nearest",
+    "shortlist",
+    "formats",
+    "reasons",
+    "notes",
+    "order",
+    "drafts",
+    "patches",
+    "rewrites",
+    "weights",
 ]
 TEXT_FIELDS: tuple[TextField, ...] = get_args(TextField)
 ASKING_FIELDS: tuple[TextField, ...] = ("system_prompt", "user_prompt_prefix", "user_prompt_suffix")
@@ -192,6 +202,8 @@ def _label_text(value: object) -> object:
     label = nfc(value.strip()) if isinstance(value, str) else value
     if label == MISSING:
         raise ValueError("expected another label: this one stands for a reply without a label")
+    if label == ABSTAINED:
+        raise ValueError("expected another label: this one stands for an answer that was held back")
     return label
 
 
@@ -211,6 +223,7 @@ FOLDER_NAME = r"^[^/\\\x00-\x1f]*[^/\\\x00-\x1f. ]$"
 """Recordings are kept in a folder of the prompt's name."""
 
 Share = Annotated[float, Field(ge=0, le=1, strict=True)]
+Weight = Annotated[float, Field(gt=0, strict=True, allow_inf_nan=False)]
 Column = Annotated[str, StringConstraints(min_length=1)]
 
 
@@ -363,6 +376,25 @@ def _or_switch(schema: JsonDict) -> None:
     schema["anyOf"] = [*cast("list[JsonValue]", schema["anyOf"]), {"type": "boolean"}]
 
 
+class Decision(_Strict):
+    """What is made of how likely each label is: another label, or none where it is not sure enough."""
+
+    temperature: float = Field(
+        1.0, gt=0, strict=True, allow_inf_nan=False, description="Above 1 takes the model to be less sure than it says."
+    )
+    weights: dict[Label, Weight] = Field(
+        default_factory=dict, description="Each probability is multiplied by its label's; default: 1."
+    )
+    abstain_below: Share | None = Field(None, description="No label is given where its probability is lower.")
+
+
+class CoverageGate(_Strict):
+    """How many samples can be answered, the surest first, before more than a share of them is wrong."""
+
+    at_error: Share
+    at_least: Share
+
+
 class RegressionGate(_Strict):
     """Not worse than the baseline beyond chance."""
 
@@ -377,6 +409,9 @@ class Gates(_Strict):
     missing: Share | None = Field(None, description="The largest share of replies without a readable label.")
     slices: dict[Column, dict[Label, Share]] = Field(
         default_factory=dict, description="The least accuracy of samples by a further column: {column: {value: floor}}."
+    )
+    coverage: CoverageGate | None = Field(
+        None, description="The least share of samples that can be answered, the surest first, at so much error."
     )
     regression: RegressionGate | None = Field(default_factory=RegressionGate, json_schema_extra=_or_switch)
 
@@ -436,6 +471,10 @@ class PromptConfig(_Strict):
         DEFAULT_EXTRACT,
         description="A pattern with a group, whose last match in the reply counts, or {json: path.to.field}.",
     )
+    probabilities: bool = Field(
+        False, strict=True, description="Ask for log-probabilities, where the API has them: how sure each label is."
+    )
+    decision: Decision | None = Field(None, description="What is made of the probabilities; asks for them, too.")
     samples: SampleSource | None = None
     canonical: tuple[InlineSample, ...] = Field((), description="Samples that must never be got wrong.")
     slices: tuple[Column, ...] = Field(
@@ -461,6 +500,11 @@ class PromptConfig(_Strict):
     def models(self) -> tuple[ModelSpec, ...]:
         """The task model and, where there is one, the optimizer."""
         return tuple(model for model in (self.model, self.tune.model) if model is not None)
+
+    @property
+    def asks_for_probabilities(self) -> bool:
+        """Whether log-probabilities are wanted."""
+        return self.probabilities or self.decision is not None
 
     @property
     def sliced_by(self) -> tuple[str, ...]:

@@ -376,17 +376,18 @@ def _twin_lines(twins: Sequence[tuple[Sample, Sample]]) -> Iterator[str]:
 
 
 def check_prompt_labels(parsed: ParsedPrompt, labels: Sequence[str]) -> None:
-    """Raise PromptFileError where the prompt or a gate names a label that is none, or two labels share a word.
+    """Raise PromptFileError where the prompt, a gate or a weight names no label, or two labels share a word.
 
     So it does for notes and an order of labels that no text lists, and for a shortlist of all labels.
     """
-    prompt, gates = parsed.config.prompt, parsed.config.gates
+    prompt, gates, decision = parsed.config.prompt, parsed.config.gates, parsed.config.decision
     named: list[tuple[str, tuple[str | int, ...]]] = [
         *((label, ("prompt", "label_words", label)) for label in prompt.label_words),
         *((label, ("prompt", "label_notes", label)) for label in prompt.label_notes),
         *((label, ("prompt", "label_order", at)) for at, label in enumerate(prompt.label_order)),
         *((example.label, ("prompt", "examples", at, "label")) for at, example in enumerate(prompt.fixed_examples)),
         *((label, ("gates", "recall", label)) for label in gates.recall),
+        *((label, ("decision", "weights", label)) for label in (decision.weights if decision else ())),
     ]
     known = set(labels)
     for label, place in named:

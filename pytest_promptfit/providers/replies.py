@@ -282,6 +282,8 @@ class Refusal:
         name = self._parameter
         if name == "max_tokens" and "max_completion_tokens" in self.said:
             return "write max_completion_tokens in the place of max_tokens in params"
+        if name in ("logprobs", "top_logprobs"):
+            return f"this model tells no log-probabilities: leave out probabilities, decision and {name}"
         if name:
             return f"leave {name} out of params, or give it a value that this model takes"
         messages = parts_of(self.payload.get("messages"))

@@ -9,12 +9,14 @@ import json
 from typing import TYPE_CHECKING, Any, Self
 
 from pytest_promptfit.cassettes.cassette import Asked
+from pytest_promptfit.chat.decision import Decided, decide
 from pytest_promptfit.chat.label import LabelReader
 from pytest_promptfit.chat.nearest import Neighbours
 from pytest_promptfit.chat.reply import has_thought_tag, label_probabilities, without_thought
 from pytest_promptfit.chat.request import ChatBuilder
-from pytest_promptfit.errors import CallError, PromptFileError
+from pytest_promptfit.errors import PromptFileError
 from pytest_promptfit.prompts.labels import words_of
+from pytest_promptfit.prompts.model import Decision
 from pytest_promptfit.prompts.pool import pool_of
 from pytest_promptfit.providers.own import OURS
 from pytest_promptfit.providers.replies import limit_named, parsed_body
@@ -34,6 +36,10 @@ if TYPE_CHECKING:
     from pytest_promptfit.providers.own import Custom
 
 
+MOST_ALTERNATIVES = 20
+"""Tokens that are told at each place: the most that OpenAI, Gemini and vLLM tell."""
+
+
 class Wire:
     """The wire format of a prompt: exactly what is sent for a text, and how the reply to it is read."""
 
@@ -50,19 +56,25 @@ class Wire:
     ) -> None:
         """Take ``prompt`` in the place of the file's own; ask for so many ``alternatives`` to each token.
 
+        A file that asks for log-probabilities itself is asked with its own number of them.
         ``chooses`` finds the examples of a prompt that wants those nearest to a text.
         """
         prompt = prompt or config.prompt
         self.model = config.model
         self.provider = custom.provider(provider_of(config.model, folder))
         self._words = words_of(labels, prompt.label_words)
-        asked = self.provider.asking_for_logprobs(alternatives) if alternatives else {}
-        self.asks_for_logprobs = bool(asked)
+        params = config.all_params
+        if config.asks_for_probabilities:
+            params = {**self.provider.asking_for_logprobs(MOST_ALTERNATIVES), **params}
+        if alternatives and not params.get("logprobs"):
+            params |= self.provider.asking_for_logprobs(alternatives)
+        self.asks_for_logprobs = bool(params.get("logprobs"))
+        self._decision = config.decision or Decision()
         self._builder = ChatBuilder(
             prompt,
             labels,
             model=config.model.name,
-            params={**config.all_params, **asked},
+            params=params,
             continues=self.provider.continues_prefix,
             extract=config.extract,
             chooses=chooses,
@@ -102,13 +114,15 @@ class Wire:
         payload = self.payload(sample.text)
         return tuple(Asked.of(self.provider.url, payload, sample.id, repeat=repeat) for repeat in range(repeats))
 
-    def read(self, body: str | dict[str, Any], text: str) -> tuple[ChatReply, str | None]:
-        """Return the reply in a response body and the label read from it; raise CallError if there is none.
+    def read(self, body: str | dict[str, Any], text: str) -> tuple[ChatReply, Decided]:
+        """Return the reply in a response body and what became of its label; raise CallError if there is no reply.
 
         Raises HookError when a user's own way to read labels fails.
         """
-        reply = self._reply(parsed_body(body) if isinstance(body, str) else body, text)
-        return reply, self.label(reply, text)
+        body = parsed_body(body) if isinstance(body, str) else body
+        reply = self._reply(body, text)
+        label = self.label(reply, text)
+        return reply, decide(label, self._told(body, reply, text, label), self._decision)
 
     def label(self, reply: ChatReply, text: str) -> str | None:
         """Return the label of the reply to ``text``; raise PromptfitError where a pattern or a hook cannot tell."""
@@ -121,16 +135,14 @@ class Wire:
         limit = limit_named(self.payload(text))
         return why_missing(reply, text, self._reader, prefix=self._mouthed, limit=limit)
 
-    def probabilities(self, body: str, text: str) -> dict[str, float]:
-        """Return how likely each label was where the reply says one; ``{}`` where that is not known."""
-        found = parsed_body(body)
-        reply = self._reply(found, text)
-        try:
-            read = self._reader.reading(reply.text, text)
-        except CallError:  # the pattern takes too long
+    def _told(self, body: dict[str, Any], reply: ChatReply, text: str, label: str | None) -> dict[str, float]:
+        """Return how likely each label was where the reply says its ``label``; ``{}`` where that is not known."""
+        tokens = self.provider.logprobs(body) if label is not None else ()
+        read = self._reader.reading(reply.text, text, reply.calls) if tokens else None
+        # A label that a hook has read may stand anywhere.
+        if read is None or read.label != label:
             return {}
-        tokens = self.provider.logprobs(found) if read.label is not None else ()
-        return label_probabilities(tokens, reply.text, read.start, self._words) if tokens else {}
+        return label_probabilities(tokens, reply.text, read.start, self._words)
 
     def _reply(self, body: dict[str, Any], text: str) -> ChatReply:
         reply = self.provider.reply(body, self._reply_prefix)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pytest_promptfit.evaluation.gates import listed
-from pytest_promptfit.text import cut, plain
+from pytest_promptfit.text import cut, percent, plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,6 +30,8 @@ def properties(outcome: Outcome) -> list[tuple[str, object]]:
             ("input_tokens", outcome.reply.input_tokens),
             ("output_tokens", outcome.reply.output_tokens),
         ]
+    if outcome.confidence is not None:
+        found.append(("confidence", round(outcome.confidence, 6)))
     return found if outcome.seconds is None else [*found, ("latency", outcome.seconds)]
 
 
@@ -47,7 +49,7 @@ def failure_lines(result: PromptResult, name: str, path: str) -> Iterator[str]:
     yield f"  label:   {plain(sample.label)}"
     if outcome.reply is not None:
         repeated = f" ({said_answers(outcome.answers)})" if outcome.answers else ""
-        yield f"  read:    {answer(outcome.predicted)}{repeated}"
+        yield f"  read:    {answer(outcome.best)}{repeated}"
         yield f"  reply:   {cut(outcome.reply.shown, 300)}"
     if sample.note:
         yield f"  note:    {cut(sample.note, 300)}"
@@ -67,6 +69,9 @@ def headline(outcome: Outcome) -> str:
     """Return in a few words what is wrong with an outcome."""
     if outcome.reply is None:
         return plain(outcome.error)
+    if outcome.abstained:
+        sure = percent(outcome.confidence or 0.0)
+        return f"expected {plain(outcome.sample.label)}, and abstained: {answer(outcome.best)} is only {sure} sure"
     if outcome.predicted is not None:
         return f"expected {plain(outcome.sample.label)}, read {plain(outcome.predicted)}"
     why = f": {plain(outcome.why_missing.text)}" if outcome.why_missing else ""
@@ -136,7 +141,7 @@ def confused(result: PromptResult) -> list[Confused]:
     groups: dict[tuple[str, str | None], list[Outcome]] = {}
     for outcome in sorted(result.evaluation.outcomes, key=rank):
         if outcome.reply is not None and not outcome.correct:
-            groups.setdefault((outcome.sample.label, outcome.predicted), []).append(outcome)
+            groups.setdefault((outcome.sample.label, outcome.given), []).append(outcome)
     found = [
         Confused(
             label,

@@ -18,11 +18,16 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytest_promptfit.evaluation.canary import Canary
+    from pytest_promptfit.evaluation.confidence import Calibration
     from pytest_promptfit.evaluation.noise import Noise
+    from pytest_promptfit.evaluation.outcomes import Outcome
     from pytest_promptfit.evaluation.verdicts import PromptResult
     from pytest_promptfit.tuning.result import Holdout, Step, TuneUsage
 
 VERSION = 1
+
+DIGITS = 6
+"""Of a probability."""
 
 TOKENS = ("input_tokens", "output_tokens")
 USAGE_KEYS = ("calls", "replayed", *TOKENS, "usd")
@@ -145,6 +150,24 @@ def _step(step: Step) -> dict[str, Any]:
     }
 
 
+def _sure(outcome: Outcome) -> dict[str, Any]:
+    """Return how sure a label is, where that is known."""
+    if outcome.decided is None:
+        return {}
+    probabilities = {label: round(p, DIGITS) for label, p in outcome.decided.probabilities.items()}
+    return {"confidence": round(outcome.confidence or 0.0, DIGITS), "probabilities": probabilities}
+
+
+def _confidence(calibration: Calibration) -> dict[str, Any]:
+    return {
+        "samples": calibration.samples,
+        "calibration_error": calibration.error,
+        "bins": [asdict(one) for one in calibration.bins],
+        "temperature": calibration.scaling and asdict(calibration.scaling),
+        "curve": [asdict(point) for point in calibration.told_curve],
+    }
+
+
 def _prompt(result: PromptResult, relative: Callable[[str], str]) -> dict[str, Any]:
     evaluation, verdict = result.evaluation, verdict_on(result)
     confusion = evaluation.confusion
@@ -163,6 +186,7 @@ def _prompt(result: PromptResult, relative: Callable[[str], str]) -> dict[str, A
             "correct": confusion.correct,
             "missing": confusion.missing,
             "unanswered": len(evaluation.unanswered),
+            **({"abstained": confusion.abstained} if evaluation.decision.abstain_below else {}),
         },
         "canonical": {"total": len(canonical), "correct": sum(outcome.correct for outcome in canonical)},
         "metrics": {
@@ -187,6 +211,7 @@ def _prompt(result: PromptResult, relative: Callable[[str], str]) -> dict[str, A
                 for column, slices in evaluation.by_slice.items()
             },
         },
+        **({"confidence": _confidence(evaluation.calibration)} if evaluation.calibration else {}),
         "baseline": comparison
         and {
             "accuracy": comparison.accuracy,
@@ -208,6 +233,7 @@ def _prompt(result: PromptResult, relative: Callable[[str], str]) -> dict[str, A
                 "correct": outcome.correct,
                 "status": outcome.status,
                 "outcome": result.verdicts[name],
+                **_sure(outcome),
             }
             for name, outcome in evaluation.by_case.items()
         ],

@@ -29,6 +29,9 @@ SHOWN_UNSTABLE = 10
 SHOWN_SLICES = 12
 """Values of a column that are shown unless all are asked for."""
 
+NEAR_TEMPERATURE = 0.1
+"""No other temperature is proposed that differs by a smaller share."""
+
 WIDTH = 100
 """Columns of a row where nobody says how wide the screen is."""
 
@@ -171,6 +174,7 @@ def _figures(result: PromptResult) -> Iterator[str]:
     judged = {gate.name for gate in result.gates if gate.passed is not None}
     if "accuracy" not in judged and (evaluation.labeled or not evaluation.unanswered):
         yield accuracy_line(evaluation)
+    yield from confidence_lines(evaluation)
     yield from (f"no label could be read in {one.count}: {plain(one.text)}" for one in count_missing(evaluation))
     if any(outcome.reply is not None for outcome in evaluation.canonical):
         right = sum(outcome.correct for outcome in evaluation.canonical)
@@ -200,6 +204,28 @@ def accuracy_line(evaluation: Evaluation) -> str:
         f"accuracy {percent(confusion.correct / confusion.total)} ({confusion.correct} of {confusion.total}), "
         f"95 % interval {percent(low)} to {percent(high)}{unanswered}"
     )
+
+
+def confidence_lines(evaluation: Evaluation) -> Iterator[str]:
+    """Yield how much was answered, how far confidence is from accuracy, and the temperature that would mend it."""
+    labeled = evaluation.labeled
+    answered = [outcome for outcome in labeled if not outcome.abstained]
+    if evaluation.decision.abstain_below and labeled:
+        right = sum(outcome.correct for outcome in answered)
+        said = f"answered {percent(len(answered) / len(labeled))} ({len(answered)} of {len(labeled)})"
+        low, high = map(percent, wilson_interval(right, len(answered)))
+        share = f", {percent(right / len(answered))} of those right (95 % interval {low} to {high})" if answered else ""
+        yield f"{said}{share}"
+    if (calibration := evaluation.calibration) is None:
+        return
+    said = f"calibration error {percent(calibration.error)} on {calibration.samples} probabilities"
+    scaling, now = calibration.scaling, evaluation.decision.temperature
+    if scaling and scaling.after < scaling.before and abs(scaling.temperature - now) > NEAR_TEMPERATURE * now:
+        said += (
+            f"; decision.temperature: {scaling.temperature:g} makes it {percent(scaling.after)} on {scaling.samples} "
+            f"dev samples, by folds ({percent(scaling.before)} before)"
+        )
+    yield said
 
 
 def gate_lines(result: PromptResult, relative: Callable[[str], str], screen: Screen) -> Iterator[Line]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from pytest_promptfit.evaluation.baseline import USUAL_ALPHA
+from pytest_promptfit.prompts.labels import ABSTAINED
 from pytest_promptfit.text import counted, percent, plain, points, probability
 
 if TYPE_CHECKING:
@@ -209,10 +210,11 @@ def _asides(result: PromptResult) -> Iterator[str]:
         yield f"noise {noise_line(noise)}"
     if len(labeled) < FEW_TO_BE_SWALLOWED:
         return
-    predicted, count = Counter(outcome.predicted for outcome in labeled).most_common(1)[0]
+    predicted, count = Counter(outcome.given for outcome in labeled).most_common(1)[0]
     gold = sum(outcome.sample.label == predicted for outcome in labeled)
     if count >= SWALLOWED * len(labeled) and gold <= FAIR * len(labeled):
         what = "without a readable label" if predicted is None else f"read as {plain(predicted)}"
+        what = "abstained" if predicted == ABSTAINED else what
         yield f"{count:,} of {len(labeled):,} {what}"
 
 

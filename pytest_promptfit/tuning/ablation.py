@@ -272,8 +272,8 @@ class Ablation:
         for wire, key in zip(self._wires[at], self._keys[place], strict=False):
             for recorded in filter(None, (self.harness.find(key), self.tuner.find(key))):
                 with suppress(CallError):  # what stands in the place of a reply is none
-                    reply, predicted = wire.read(recorded.body, sample.text)
-                    yield Outcome(sample, reply, predicted, replayed=True)
+                    reply, decided = wire.read(recorded.body, sample.text)
+                    yield Outcome(sample, reply, decided.label, replayed=True, decided=decided)
 
 
 def _is_needed(effect: Effect) -> bool:

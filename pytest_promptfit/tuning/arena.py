@@ -315,10 +315,10 @@ class Arena:
         if recorded is None:
             return Outcome(sample, error=str(errors.get(call.asked.key, "no reply")))
         try:
-            reply, predicted = call.wire.read(recorded.body, sample.text)
+            reply, decided = call.wire.read(recorded.body, sample.text)
         except CallError as error:
             return Outcome(sample, error=str(error))
-        return Outcome(sample, reply, predicted, seconds=recorded.seconds)
+        return Outcome(sample, reply, decided.label, seconds=recorded.seconds, decided=decided)
 
 
 def known_outcomes(arena: Arena, prompt: Prompt, samples: Sequence[Sample]) -> list[Outcome]:
@@ -350,7 +350,7 @@ def ask_again_what_fits(arena: Arena, prompt: Prompt, samples: Sequence[Sample])
 def unreadable_share(arena: Arena, prompt: Prompt, samples: Sequence[Sample]) -> float:
     """Return the share of a prompt's replies, from 0 to 1, that carry no label."""
     outcomes = [o for o in arena.outcomes(prompt, samples) if o.reply is not None]
-    return sum(o.predicted is None for o in outcomes) / len(outcomes) if outcomes else 0.0
+    return sum(o.best is None for o in outcomes) / len(outcomes) if outcomes else 0.0
 
 
 def compared(arena: Arena, old: Prompt, new: Prompt, samples: Sequence[Sample]) -> tuple[list[str], list[str]]:

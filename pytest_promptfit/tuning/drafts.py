@@ -184,8 +184,8 @@ def rewrite_messages(
     failed = failed_canonicals(canonical)
     cells: dict[tuple[str, str], list[Outcome]] = {}
     for outcome in filter(is_mistake, rest):
-        cells.setdefault((outcome.sample.label, outcome.predicted or ""), []).append(outcome)
-    sizes = Counter((o.sample.label, o.predicted or "") for o in train if is_mistake(o))
+        cells.setdefault((outcome.sample.label, outcome.best or ""), []).append(outcome)
+    sizes = Counter((o.sample.label, o.best or "") for o in train if is_mistake(o))
     headings = [
         "# Wrong now, and must be right in any case",
         "# Wrong now, though the model was sure of its answer",
@@ -317,7 +317,7 @@ def _by_label(train: Sequence[Outcome], labels: Sequence[str], words: Mapping[st
     lines = []
     for label in labels:
         of_label = [o for o in answered if o.sample.label == label]
-        missing = sum(o.predicted is None for o in of_label)
+        missing = sum(o.best is None for o in of_label)
         also = f", {missing} without a label in the reply" if missing else ""
         if of_label:
             lines.append(f"- {words[label]}: {sum(o.correct for o in of_label)} of {len(of_label)} right{also}")

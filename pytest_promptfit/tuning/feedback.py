@@ -184,7 +184,7 @@ def reading(extract: Extract) -> str:
 
 def _results(train: Sequence[Outcome], labels: Sequence[str], words: Mapping[str, str]) -> str:
     answered = [o for o in train if o.reply is not None]
-    confusion = count(((o.sample.label, o.predicted) for o in answered), labels)
+    confusion = count(((o.sample.label, o.best) for o in answered), labels)
     head = f"# Results now\n{confusion.correct} of {confusion.total} samples are right."
     if not confusion.total:
         return ""
@@ -227,10 +227,10 @@ def sample_line(outcome: Outcome, words: Mapping[str, str], *, chance: float | N
         "right_label": words[sample.label],
     }
     if not outcome.correct:
-        line["answer"] = _said(outcome.predicted, words)
+        line["answer"] = _said(outcome.best, words)
     if chance is not None:
         line["probability_of_answer"] = round(chance, 2)
-    if outcome.predicted is None and outcome.reply:
+    if outcome.best is None and outcome.reply:
         line["reply"] = cut_middle(outcome.reply.shown, LONGEST_NOTE)
     if not outcome.correct and outcome.reply and outcome.reply.thought:
         line["thought"] = cut_middle(outcome.reply.thought, LONGEST_NOTE)

@@ -263,7 +263,7 @@ def _record(outcome: Outcome, words: Mapping[str, str]) -> dict[str, str]:
     else:
         said = one_line(cut_middle(outcome.reply.shown, LONGEST_ON_THE_WIRE))
         feedback = f"Right: the label is {right}." if outcome.correct else f"Wrong: the right label is {right}."
-        if outcome.predicted is None:
+        if outcome.best is None:
             feedback = f"No label can be read from the reply. The right label is {right}."
     if sample.note:
         feedback += f" Note: {one_line(cut(sample.note, LONGEST_NOTE))}"

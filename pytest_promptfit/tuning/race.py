@@ -172,8 +172,10 @@ def want_logprobs(arena: Arena, candidates: Sequence[Prompt], like: Prompt, samp
     lengths = [o.reply.output_tokens for (asked, _), o in arena.seen().items() if asked == name and o.reply]
     if not (candidates and lengths) or sum(lengths) > LONGEST_WITH_LOGPROBS * len(lengths):
         return
-    wires = [arena.new_wire(candidate, alternatives=ALTERNATIVES) for candidate in candidates]
     plain = arena.new_wire(candidates[0])
+    if plain.asks_for_logprobs:  # the prompt file does, for all its prompts
+        return
+    wires = [arena.new_wire(candidate, alternatives=ALTERNATIVES) for candidate in candidates]
     was_refused = plain.asked(sample).key in arena.recorder.cassette
     if not wires[0].asks_for_logprobs or was_refused or not arena.takes(wires[0], sample):
         return
@@ -181,23 +183,19 @@ def want_logprobs(arena: Arena, candidates: Sequence[Prompt], like: Prompt, samp
         arena.use(candidate, wire)
 
 
-def probabilities(arena: Arena, candidate: Prompt, samples: Sequence[Sample]) -> list[dict[str, float]]:
+def probabilities(arena: Arena, candidate: Prompt, samples: Sequence[Sample]) -> list[Mapping[str, float]]:
     """Return for each sample how likely each label was; ``{}`` where that is not known."""
-    wire = arena.wire(candidate)
-    if not wire.asks_for_logprobs:
-        return [{} for _ in samples]
-    replies = (arena.recorded(candidate, sample) for sample in samples)
-    return [wire.probabilities(r.body, s.text) if r else {} for r, s in zip(replies, samples, strict=True)]
+    told = {outcome.sample.case_name: outcome.told for outcome in known_outcomes(arena, candidate, samples)}
+    return [told.get(sample.case_name, {}) for sample in samples]
 
 
 def log_loss(arena: Arena, candidate: Prompt, samples: Sequence[Sample]) -> float | None:
     """Return the mean loss of the right labels in nats; ``None`` where the API told no probabilities."""
     if not samples or not arena.wire(candidate).asks_for_logprobs:
         return None
-    told = zip(arena.outcomes(candidate, samples), probabilities(arena, candidate, samples), strict=True)
     losses = [
-        WORST if not outcome.predicted else -math.log(max(p[outcome.sample.label], LEAST)) if p else None
-        for outcome, p in told
+        WORST if not o.best else -math.log(max(o.told[o.sample.label], LEAST)) if o.told else None
+        for o in arena.outcomes(candidate, samples)
     ]
     known = [loss for loss in losses if loss is not None]
     return math.fsum(known) / len(known) if len(known) == len(losses) else None
@@ -210,7 +208,7 @@ def neglected_label(arena: Arena, candidate: Prompt, samples: Sequence[Sample]) 
     """
     known = known_outcomes(arena, candidate, samples)
     seen = [outcome.sample for outcome in known]
-    rare = neglected([sample.label for sample in seen], [outcome.predicted for outcome in known])
+    rare = neglected([sample.label for sample in seen], [outcome.best for outcome in known])
     area = ranking_auc([sample.label for sample in seen], probabilities(arena, candidate, seen)) if rare else None
     return rare if area is not None and area >= ABLE else None
 
@@ -220,13 +218,13 @@ def harness_replies(
 ) -> Iterator[tuple[str, Recorded | None]]:
     """Yield for each answer that the harness wants the key that it looks for, and the reply recorded here in its form.
 
-    The harness asks for no log-probabilities; a reply that came with them is the same without.
+    A harness that asks for no log-probabilities finds them nowhere: a reply that came with them is the same without.
     """
     wire, plain, repeats = arena.wire(candidate), arena.new_wire(candidate), arena.parsed.config.repeats
     for sample in samples:
         for asked, sent in zip(plain.questions(sample, repeats), wire.questions(sample, repeats), strict=True):
             recorded = arena.recorder.cassette.find(sent.key)
-            if recorded and wire.asks_for_logprobs:
+            if recorded and wire.asks_for_logprobs and not plain.asks_for_logprobs:
                 body = without_logprobs(recorded.body)
                 recorded = replace(recorded, key=asked.key, request_body=asked.body, body=body)
             yield asked.key, recorded

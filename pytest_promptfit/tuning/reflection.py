@@ -246,7 +246,8 @@ class Reflection:
     def _chances(self, train: Sequence[Outcome]) -> dict[str, float]:
         """Return how likely each answer was, by the sample's id, where that is recorded."""
         told = probabilities(self.duels.arena, self.duels.incumbent, [o.sample for o in train])
-        return {o.sample.id: p[o.predicted] for o, p in zip(train, told, strict=True) if o.predicted in p}
+        pairs = zip(train, told, strict=True)
+        return {o.sample.id: p[o.best] for o, p in pairs if o.best is not None and o.best in p}
 
     def _looked_at(self) -> list[Outcome]:
         """Return the incumbent's outcomes on all of a small train, of a large one on as much as has mistakes enough.

@@ -136,7 +136,8 @@ class _GepaAdapter:
             (None, None) if body is None else wire.read(body, s.text) for body, s in zip(bodies, batch, strict=True)
         ]
         outputs = [reply.text if reply else "" for reply, _ in read]
-        scores = [float(label == sample.label) for (_, label), sample in zip(read, batch, strict=True)]
+        pairs = zip(read, batch, strict=True)
+        scores = [float(decided is not None and decided.label == sample.label) for (_, decided), sample in pairs]
         traces = list(zip(batch, outputs, scores, strict=True)) if capture_traces else None
         return EvaluationBatch(outputs=outputs, scores=scores, trajectories=traces)
 

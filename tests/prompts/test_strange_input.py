@@ -111,10 +111,10 @@ class TestReplies:
         config = PromptConfig.model_validate({"model": model, "prompt": {}, "labels": ["x", "y"]})
         sample = Sample("s", "a text", "x")
         try:
-            reply, predicted = Wire(config, config.labels, Path()).read(body, sample.text)
+            reply, decided = Wire(config, config.labels, Path()).read(body, sample.text)
         except CallError as error:
             return Outcome(sample, error=str(error))
-        return Outcome(sample, reply, predicted)
+        return Outcome(sample, reply, decided.label)
 
     @pytest.mark.parametrize("model", list(REPLIES))
     @given(data=st.data())

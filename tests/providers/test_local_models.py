@@ -16,6 +16,7 @@ from loopback_server import (
 )
 from provider_calls import QUESTION, failure, provider, send
 
+from pytest_promptfit import evaluate
 from pytest_promptfit.cassettes.cassette import Asked
 from pytest_promptfit.cassettes.recorder import Recorder
 from pytest_promptfit.chat.request import ChatRequest, Turn
@@ -167,6 +168,23 @@ def test_a_real_model_continues_the_prefix_in_both_protocols(protocol: str, smol
     assert reply.input_tokens > 10
     assert reply.output_tokens > 0
     assert os.sep not in body["model"]
+
+
+def test_a_real_model_tells_how_likely_each_label_is_and_replays(smollm2: Path, tmp_path: Path) -> None:
+    path = tmp_path / "mood.prompt.yaml"
+    path.write_text(
+        f"model: local/{smollm2}\nparams: {{temperature: 0, max_tokens: 8}}\nprobabilities: true\n"
+        "prompt:\n  user_prompt_suffix: ' Is this good or bad?'\n  bot_reply_prefix: 'Label: <label>'\n"
+        "  examples: [{text: a lovely song, label: good}, {text: a dreadful song, label: bad}]\n"
+        "samples: [{text: a lovely day, label: good}, {text: a dreadful day, label: bad}]\n"
+    )
+
+    asked = evaluate(path, record="missing", cassettes=tmp_path).outcomes
+
+    for outcome in asked:
+        assert sum(outcome.told.values()) == pytest.approx(1)
+        assert outcome.best == max(outcome.told, key=lambda label: outcome.told[label])
+    assert [one.decided for one in evaluate(path, cassettes=tmp_path).outcomes] == [one.decided for one in asked]
 
 
 def test_a_local_run_is_quiet_and_ends(smollm2: Path, tmp_path: Path) -> None:

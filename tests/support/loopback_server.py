@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import socket
 import threading
 from contextlib import closing, suppress
@@ -54,6 +55,21 @@ class Answer:
     endless: bytes = b""
     pause: float = 0.0
     withheld: int = 0
+
+
+def told(*tokens: dict[str, float]) -> Answer:
+    """An OpenAI-shaped reply with log-probabilities: at each place the token that is written, and others like it."""
+    content = [
+        {
+            "token": next(iter(place)),
+            "logprob": math.log(next(iter(place.values()))),
+            "top_logprobs": [{"token": token, "logprob": math.log(p)} for token, p in place.items()],
+        }
+        for place in tokens
+    ]
+    reply = json.loads(chat("".join(next(iter(place)) for place in tokens)).body)
+    reply["choices"][0]["logprobs"] = {"content": content}
+    return json_answer(reply)
 
 
 def chat(text: str | None = "1", finish_reason: str = "stop", **message: Any) -> Answer:

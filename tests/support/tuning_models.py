@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import importlib
 import json
-import math
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import genai_prices
 import yaml
-from loopback_server import Answer, chat, json_answer
+from loopback_server import Answer, chat, told
 from mood_project import Model, Project, Row
 
 # pytester forgets what a run inside it has imported: what is loaded here is loaded once.
@@ -119,19 +118,7 @@ def with_a_price(monkeypatch: pytest.MonkeyPatch) -> None:
 def sure(said: str, probability: float) -> Answer:
     """Answer ``Label: <label>…</label>`` in tokens of which the label's word has a probability."""
     other = {"good": "bad", "bad": "good"}[said]
-    place = [(said, probability), (other, 1 - probability)]
-    tokens = [("Label: <label>", [("Label: <label>", 1.0)]), (said, place), ("</label>", [("</label>", 1.0)])]
-    content = [
-        {
-            "token": text,
-            "logprob": math.log(told[0][1]),
-            "top_logprobs": [{"token": other, "logprob": math.log(p)} for other, p in told],
-        }
-        for text, told in tokens
-    ]
-    reply = json.loads(chat(f"Label: <label>{said}</label>").body)
-    reply["choices"][0]["logprobs"] = {"content": content}
-    return json_answer(reply)
+    return told({"Label: <label>": 1.0}, {said: probability, other: 1 - probability}, {"</label>": 1.0})
 
 
 def label_of(reply: str) -> str:

@@ -183,11 +183,10 @@ def test_a_real_model_tells_how_likely_each_label_was(tmp_path: Path) -> None:
     wire = Wire(parse_prompt_file(path).config, ("good", "bad"), tmp_path, alternatives=3)
     body = ask_once(wire, "a lovely day")
 
-    _, label = wire.read(body, "a lovely day")
-    found = wire.probabilities(body, "a lovely day")
+    decided = wire.read(body, "a lovely day")[1]
 
-    assert sum(found.values()) == pytest.approx(1)
-    assert max(found, key=lambda each: found[each]) == label
+    assert sum(decided.told.values()) == pytest.approx(1)
+    assert max(decided.told, key=lambda each: decided.told[each]) == decided.label
 
 
 def ask_once(wire: Wire, text: str) -> str:

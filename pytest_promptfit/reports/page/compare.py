@@ -131,7 +131,7 @@ def _sample(row: Sequence[Outcome], sides: Sequence[Side]) -> SampleView:
         sample.note,
         kind,
         tuple(
-            (side.letter, one.predicted, one.correct, one.reply.shown if one.reply else "")
+            (side.letter, one.given, one.correct, one.reply.shown if one.reply else "")
             for side, one in zip(sides, row, strict=True)
         ),
     )

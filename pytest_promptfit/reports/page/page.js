@@ -15,13 +15,14 @@
     failed: ["Fail", (c) => c.verdict === "failed"],
     misses: ["Misses", (c) => c.status === "wrong" || c.status === "missing"],
     unstable: ["Unstable", (c) => c.answers !== ""],
+    abstained: ["Abstained", (c) => c.status === "abstained"],
     "no reply": ["No reply", (c) => c.status === "no reply"],
     right: ["Right", (c) => c.status === "right"],
     canonical: ["Canonical", (c) => c.canonical],
     labeled: ["Labeled", (c) => !c.canonical],
   };
   const FIRST = ["broken", "fixed", "other answer"];
-  const WORST = ["no reply", "missing", "wrong", "right"];
+  const WORST = ["no reply", "missing", "wrong", "abstained", "right"];
   const rank = (c) =>
     c.change && FIRST.includes(c.change) ? FIRST.indexOf(c.change) : c.verdict === "failed" ? 3 : 4 + WORST.indexOf(c.status);
   const byText = (key) => (a, b) => (a[key] ?? "").localeCompare(b[key] ?? "");
@@ -33,10 +34,12 @@
     "read as": byText("read"),
     "tokens, most first": (a, b) => b.tokens_in + b.tokens_out - a.tokens_in - a.tokens_out,
     "latency, slowest first": (a, b) => (b.seconds ?? -1) - (a.seconds ?? -1),
+    "confidence, surest first": (a, b) => (b.sure ?? -1) - (a.sure ?? -1),
+    "confidence, least sure first": (a, b) => (a.sure ?? 2) - (b.sure ?? 2),
     "text, longest first": (a, b) => b.text.length - a.text.length,
   };
-  const SIGNS = { right: "✓", wrong: "✗", missing: "?", "no reply": "–" };
-  const WORDS = { right: "right", wrong: "wrong", missing: "no label", "no reply": "no reply" };
+  const SIGNS = { right: "✓", wrong: "✗", missing: "?", abstained: "○", "no reply": "–" };
+  const WORDS = { right: "right", wrong: "wrong", missing: "no label", abstained: "abstained", "no reply": "no reply" };
   const CHANGES = { broken: "broke", fixed: "fixed", "other answer": "other answer", new: "new" };
   const VERDICTS = { passed: "passes", failed: "fails", xfailed: "known miss", xpassed: "known miss, right again", missed: "miss" };
 
@@ -110,7 +113,9 @@
       const noLabel = this.cases.some((c) => c.read === null) ? [["none", "(no label)"]] : [];
       this.options(".gold", [["", "any"], ...labels]);
       this.options(".read", [["", "any"], ...labels, ...noLabel]);
-      this.options(".sort", Object.keys(SORTS).map((name) => [name, name]));
+      const hasConfidence = this.cases.some((c) => c.sure !== null);
+      const sorts = Object.keys(SORTS).filter((name) => hasConfidence || !name.startsWith("confidence"));
+      this.options(".sort", sorts.map((name) => [name, name]));
     }
 
     options(selector, pairs) {
@@ -216,7 +221,7 @@
 
     row(c, isOpen) {
       const details = element("details");
-      const tone = c.status === "right" ? "good" : c.status === "no reply" ? "plain" : "bad";
+      const tone = c.status === "right" ? "good" : ["no reply", "abstained"].includes(c.status) ? "plain" : "bad";
       const badge = CHANGES[c.change] ? element("span", "badge " + c.change.replace(" ", "-"), CHANGES[c.change]) : "";
       const short = c.text.slice(0, SNIPPET);
       const text = element("span", "text", visible(short === c.text ? short : short + "…"));
@@ -256,6 +261,7 @@
         const none = `no label could be read${c.why && ": "}${c.why}`;
         add("Read", c.read === null ? element("em", "", visible(none)) : visible(c.read));
         if (c.answers) add("Answers", visible(c.answers));
+        if (c.likely) add("Likely", visible(c.likely));
         if (c.thought) add("Thought", this.long(c.thought, `Thought before the reply to ${c.name}`));
         add("Reply", this.long(c.reply, `Reply to ${c.name}`));
       }

@@ -16,13 +16,23 @@ from pytest_promptfit.reports.page.sentences import percent
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from pytest_promptfit.evaluation.confidence import Calibration
     from pytest_promptfit.tuning.result import Step, TuneResult
+
+CHART = 200
+"""Pixels of the plots of confidence."""
 
 HEIGHT = 240
 """Pixels of the plot of a tuning run."""
 
 EDGE = 3.0
 """Percent of the width left free at both sides of it."""
+
+MOST_COUNTED = 10_000
+"""Counts from here on are told in thousands."""
+
+FEW_COVERED = 0.1
+"""Of so few answers a share says nothing."""
 
 NEAR = 4.0
 """Percent: marks that are nearer than this would cover each other."""
@@ -123,6 +133,67 @@ def _domain(shares: Sequence[float]) -> tuple[float, float]:
         high = min(1.0, low + 0.2)
         low = max(0.0, high - 0.2)
     return low, high
+
+
+@dataclass(frozen=True)
+class Bar:
+    """The answers of one tenth of confidence: the share that is right, as a bar over their mean confidence."""
+
+    x: float
+    width: float
+    y: float
+    count: str
+    title: str
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """How often answers are right by how sure they are, and how many are wrong by how many are answered."""
+
+    bars: tuple[Bar, ...]
+    tenths: tuple[Tick, ...]
+    """From 0 to 100 % across."""
+    rights: tuple[Tick, ...]
+    errors: tuple[Tick, ...]
+    curve: str
+    """Points in percent of width and height."""
+    limit: Tick | None
+    """The error that a gate asks for coverage at."""
+    answered: Tick | None
+    """How many are answered where some are held back."""
+    height: int = CHART
+
+
+def confidence_picture(calibration: Calibration, at_error: float | None, answered: float | None) -> Confidence:
+    """Return the reliability diagram, and error against coverage.
+
+    ``at_error`` is what a gate asks for, ``answered`` the share of samples that is not held back.
+    """
+    bars = tuple(
+        Bar(
+            round(one.low * 100 + 0.8, 2),
+            8.4,
+            round((1 - one.accuracy) * CHART, 2),
+            f"{one.count / 1000:.0f}k" if one.count >= MOST_COUNTED else str(one.count),
+            f"{percent(one.low, 0)} to {percent(one.high, 0)} sure: {percent(one.accuracy)} of {one.count} right, "
+            f"{percent(one.confidence)} sure on average",
+        )
+        for one in calibration.bins
+    )
+    # The first few answers may all be wrong: they must not flatten the rest.
+    usual = [point.error for point in calibration.curve if point.coverage >= FEW_COVERED] or [0.0]
+    high = max(0.1, math.ceil(max(*usual, usual[-1], at_error or 0.0) * 10 - 1e-9) / 10)
+    across, down, share = Place(0, 1, 0, 100), Place(0, high, 100, 0), Place(0, high, CHART, 0)
+    points = (f"{across(point.coverage)},{down(min(high, point.error))}" for point in calibration.told_curve)
+    return Confidence(
+        bars,
+        tuple(Tick(across(tenth / 5), percent(tenth / 5, 0)) for tenth in range(6)),
+        tuple(Tick((1 - tenth / 5) * CHART, percent(tenth / 5, 0)) for tenth in range(6)),
+        _share_ticks(0.0, high, share),
+        " ".join(points),
+        None if at_error is None else Tick(share(at_error), f"{percent(at_error, 0)} wrong"),
+        None if answered is None else Tick(across(answered), f"{percent(answered, 0)} answered"),
+    )
 
 
 @dataclass(frozen=True)

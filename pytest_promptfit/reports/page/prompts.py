@@ -9,9 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from pytest_promptfit.prompts.labels import MISSING
+from pytest_promptfit.prompts.labels import ABSTAINED, MISSING
 from pytest_promptfit.reports.case_text import said_answers, said_of_gate
-from pytest_promptfit.reports.page.pictures import Intervals, Standing, accuracy_picture
+from pytest_promptfit.reports.page.pictures import (
+    Confidence,
+    Intervals,
+    Standing,
+    accuracy_picture,
+    confidence_picture,
+)
 from pytest_promptfit.reports.page.sentences import (
     DiffLine,
     Price,
@@ -23,6 +29,7 @@ from pytest_promptfit.reports.page.sentences import (
     unpriced,
     verdict_on,
 )
+from pytest_promptfit.reports.terminal import confidence_lines
 from pytest_promptfit.reports.verdict import change_of, obsolete_replies
 from pytest_promptfit.text import points
 
@@ -31,7 +38,7 @@ if TYPE_CHECKING:
 
     from pytest_promptfit.evaluation.gates import GateResult
     from pytest_promptfit.evaluation.metrics import Confusion
-    from pytest_promptfit.evaluation.outcomes import Slice
+    from pytest_promptfit.evaluation.outcomes import Outcome, Slice
     from pytest_promptfit.evaluation.verdicts import PromptResult
     from pytest_promptfit.reports.change import Change
 
@@ -40,6 +47,9 @@ SHOWN = 8
 
 STATIC = 100
 """Cases that a browser without JavaScript shows."""
+
+SHOWN_LIKELY = 5
+"""Labels of a case, the likeliest ones."""
 
 SHOWN_SLICES = 50
 """Values of a column, the most frequent ones; the JSON report has all."""
@@ -87,6 +97,10 @@ class Case:
     note: str
     error: str
     place: str
+    sure: float | None
+    """How likely the label is, or the one that was held back."""
+    likely: str
+    """The likeliest labels, with how likely they are."""
 
 
 @dataclass(frozen=True)
@@ -179,6 +193,8 @@ class PromptView:
     canonical: tuple[int, int]
     slices: tuple[tuple[str, tuple[SliceRow, ...], int], ...]
     """Each column that accuracy is told by, its values, and how many more of those there are."""
+    confidence: Confidence | None
+    said_of_confidence: tuple[str, ...]
     change_of_file: Change | None
     diff: tuple[DiffLine, ...]
     notes: tuple[str, ...]
@@ -255,11 +271,23 @@ def prompt_view(
             (column, tuple(map(_slice_row, slices[:SHOWN_SLICES])), max(0, len(slices) - SHOWN_SLICES))
             for column, slices in evaluation.by_slice.items()
         ),
+        confidence=_confidence(result),
+        said_of_confidence=tuple(confidence_lines(evaluation)),
         change_of_file=changed if changed and changed.diff else None,
         diff=tuple(diff_view(changed.diff)) if changed else (),
         notes=tuple(filter(None, (RENEWED if is_renewed else "", *evaluation.notes, obsolete_replies(evaluation)))),
-        label_names=evaluation.labels,
+        label_names=(*evaluation.labels, *((ABSTAINED,) if confusion.abstained else ())),
     )
+
+
+def _confidence(result: PromptResult) -> Confidence | None:
+    evaluation = result.evaluation
+    if evaluation.calibration is None:
+        return None
+    at_error = next((gate.at_error for gate in result.gates if gate.at_error is not None), None)
+    held = evaluation.confusion.abstained
+    answered = 1 - held / evaluation.confusion.total if evaluation.decision.abstain_below else None
+    return confidence_picture(evaluation.calibration, at_error, answered)
 
 
 def _slice_row(one: Slice) -> SliceRow:
@@ -290,7 +318,8 @@ def _matrix(confusion: Confusion) -> Matrix | None:
     if not confusion.total:
         return None
     table = confusion.table
-    columns = (*confusion.labels, "") if confusion.missing else confusion.labels
+    held = (ABSTAINED,) if confusion.abstained else ()
+    columns = (*confusion.labels, *held, *(("",) if confusion.missing else ()))
     rows = []
     for gold in confusion.labels:
         counts = [table.get(gold, {}).get(column or MISSING, 0) for column in columns]
@@ -338,7 +367,7 @@ def cases_of(result: PromptResult, relative: Callable[[str], str]) -> list[Case]
             canonical=int(sample.canonical),
             text=sample.text,
             label=sample.label,
-            read=outcome.predicted,
+            read=outcome.given,
             status=outcome.status,
             verdict=result.verdicts[name],
             change=change,
@@ -355,9 +384,17 @@ def cases_of(result: PromptResult, relative: Callable[[str], str]) -> list[Case]
             note=sample.note,
             error=outcome.error,
             place=f"{relative(sample.path)}:{sample.line}",
+            sure=round(outcome.confidence, 4) if outcome.confidence is not None else None,
+            likely=_likely(outcome),
         )
         found.append(case)
     return found
+
+
+def _likely(outcome: Outcome) -> str:
+    probabilities = outcome.decided.probabilities if outcome.decided else {}
+    first = sorted(probabilities.items(), key=lambda pair: -pair[1])[:SHOWN_LIKELY]
+    return ", ".join(f"{label} {percent(p)}" for label, p in first)
 
 
 def block(prompts: Iterable[tuple[str, str, Sequence[str], Sequence[Case]]]) -> Markup:

@@ -124,7 +124,7 @@ class Cases:
         if found is None:
             return Link(name)
         outcome = self._outcomes[found]
-        read = outcome.predicted if outcome.predicted is not None else "no label"
+        read = outcome.given if outcome.given is not None else "no label"
         text = shortened(outcome.sample.text, 160)
         return Link(found, address(self._prompt, found), text, outcome.sample.label, read)
 
