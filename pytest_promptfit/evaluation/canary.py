@@ -144,7 +144,7 @@ def watch(
 
 def _moved(pairs: Sequence[tuple[Outcome, Outcome]]) -> dict[str, Any]:
     """Return what is different between the recorded answers and those of now, by the fields of a canary."""
-    seen = [(new.sample.case_name, _first(old), new.predicted, new.sample.label) for old, new in pairs]
+    seen = [(new.sample.case_name, _first(old), new.given, new.sample.label) for old, new in pairs]
     return {
         "before": sum(old == label for _, old, _, label in seen),
         "fixed": tuple(name for name, old, new, label in seen if old != label == new),
@@ -155,7 +155,7 @@ def _moved(pairs: Sequence[tuple[Outcome, Outcome]]) -> dict[str, Any]:
 
 
 def _first(outcome: Outcome) -> str | None:
-    return outcome.answers[0] if outcome.answers else outcome.predicted
+    return outcome.answers[0] if outcome.answers else outcome.given
 
 
 def sharing_alpha(canaries: Sequence[Canary]) -> list[Canary]:

@@ -112,6 +112,11 @@ class Arena:
         wire = self.wire(candidate)
         return self.recorder.cassette.find(wire.asked(sample).key)
 
+    def is_recorded(self, candidate: Prompt, sample: Sample) -> bool:
+        """Tell whether a candidate's reply to a sample is there without a call."""
+        wire = self.wire(candidate)
+        return self._is_recorded(wire, wire.asked(sample).key)
+
     def use(self, candidate: Prompt, wire: Wire) -> None:
         """Ask a candidate in another wire format; one that was asked already keeps its own."""
         if candidate.content_hash not in {name for name, _ in self._outcomes}:
@@ -359,7 +364,12 @@ def compared(arena: Arena, old: Prompt, new: Prompt, samples: Sequence[Sample]) 
     A sample that the old prompt got no reply to is not fixed by getting one: the server may have been down.
     """
     arena.ask_together([old, new], samples)
-    pairs = list(zip(arena.outcomes(old, samples), arena.outcomes(new, samples), strict=True))
+    return changed(arena.outcomes(old, samples), arena.outcomes(new, samples))
+
+
+def changed(before: Sequence[Outcome], now: Sequence[Outcome]) -> tuple[list[str], list[str]]:
+    """Return the cases that are right now and were not, and the reverse; both are of the same samples."""
+    pairs = list(zip(before, now, strict=True))
     fixed = [o.sample.case_name for o, n in pairs if n.correct and not o.correct and o.reply is not None]
     broken = [o.sample.case_name for o, n in pairs if o.correct and not n.correct]
     return fixed, broken

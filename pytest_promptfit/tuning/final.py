@@ -15,7 +15,7 @@ from pytest_promptfit.errors import PromptfitError
 from pytest_promptfit.evaluation.metrics import mcnemar_midp
 from pytest_promptfit.prompts.split import rng
 from pytest_promptfit.text import probability
-from pytest_promptfit.tuning.arena import ask_what_fits, compared, known_outcomes
+from pytest_promptfit.tuning.arena import ask_what_fits, changed, known_outcomes
 from pytest_promptfit.tuning.gate import RUN_ALPHA, best_of, combined, holds_up, not_worse
 from pytest_promptfit.tuning.meter import OutOfBudget
 from pytest_promptfit.tuning.result import Holdout
@@ -45,7 +45,7 @@ class FinalVerdict:
 
 def judge_final(search: Search, found: Found) -> FinalVerdict:
     """Judge the final prompt against the initial one, once: by dev, and by what the search has not met."""
-    if search.incumbent == search.initial:
+    if search.is_initial:
         return FinalVerdict(False, f"no candidate was {'better beyond chance' if search.proposals.tried else 'tried'}")
     search.history.enter("holdout")
     search.arena.meter.reserved = 0  # what was set aside for the end is free now
@@ -73,6 +73,7 @@ def taken(search: Search, number: int) -> FinalVerdict:
         known = f"expected 1 to {len(candidates)}" if candidates else "the run tried no candidate"
         raise PromptfitError(f"{search.arena.parsed.path}: --tune-take {number}: {known}; nothing is written")
     search.duels.incumbent = candidates[number - 1]
+    search.weighing = search.tried_weighing if search.history.steps[number - 1].stage == "weights" else None
     search.history.enter("holdout")
     search.arena.meter.reserved = 0
     holdout = None
@@ -85,7 +86,7 @@ def _verdict(search: Search, found: Found, dev: Holdout, holdout: Holdout, fresh
     draw = rng(search.seed, 0, "flips")
     # What pruning keeps has looked good on dev by chance, too, and nobody counts its steps: so the prompt that pruning
     # started from counts where its p is larger.
-    unpruned = compared(search.arena, search.initial, found.unpruned, _known(search, search.dev, found.unpruned))
+    unpruned = _moved(search, found.unpruned, _known(search, search.dev, found.unpruned))
     p_dev = max(dev.p_value, mcnemar_midp(*map(len, unpruned)))
     p_dev = best_of(p_dev, found.rivals, len(search.dev), draw)
     p_value = combined([(p_dev, dev.n), (fresh.p_value, fresh.n)])
@@ -93,7 +94,7 @@ def _verdict(search: Search, found: Found, dev: Holdout, holdout: Holdout, fresh
         f"dev: fixed {dev.fixed}, broke {dev.broken}, as the best of {len(found.rivals)}; "
         f"fresh samples: fixed {fresh.fixed}, broke {fresh.broken}; together {probability(p_value)}"
     )
-    gained, lost = compared(search.arena, search.initial, search.incumbent, search.canonical)
+    gained, lost = _moved(search, search.incumbent, search.canonical)
     mends = bool(gained) and not lost and not_worse(dev.fixed, dev.broken)
     if not holds_up(fresh.fixed, fresh.broken):
         return FinalVerdict(False, f"worse on fresh samples ({seen})", holdout, fresh, p_value)
@@ -131,7 +132,13 @@ def _known(search: Search, samples: Sequence[Sample], final: Prompt) -> list[Sam
 
 
 def _compared(search: Search, samples: Sequence[Sample]) -> Holdout:
-    arena, initial, final = search.arena, search.initial, search.incumbent
-    fixed, broken = compared(arena, initial, final, samples)
-    before, after = sum(arena.right(initial, samples)), sum(arena.right(final, samples))
+    fixed, broken = _moved(search, search.incumbent, samples)
+    before = sum(search.arena.right(search.initial, samples))
+    after = sum(outcome.correct for outcome in search.held_out(search.incumbent, samples))
     return Holdout(len(samples), before, after, len(fixed), len(broken))
+
+
+def _moved(search: Search, final: Prompt, samples: Sequence[Sample]) -> tuple[list[str], list[str]]:
+    """Return the cases that a prompt fixes and breaks with the weights that were found, fitted on none of them."""
+    search.arena.ask_together([search.initial, final], samples)
+    return changed(search.arena.outcomes(search.initial, samples), search.held_out(final, samples))

@@ -187,7 +187,8 @@ def _stages(parsed: ParsedPrompt, labels: Sequence[str], parts: Split, meter: Me
     elif edit & set(TEXT_FIELDS):
         why = "no tune.model" if not optimizer else "tune.iterations is 0" if asked else "not in tune.arms"
         yield f"no patches: {why}"
-    yield "pruning of what is found; holdout"
+    weighs = "weights" in tune.arms and parsed.config.asks_for_probabilities
+    yield f"pruning of what is found; {'weights of the labels, for no calls; ' if weighs else ''}holdout"
 
 
 def _raced(parsed: ParsedPrompt, labels: Sequence[str], parts: Split, *, has_drafts: bool) -> Iterator[str]:

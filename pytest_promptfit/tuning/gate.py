@@ -12,8 +12,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Final, Literal
 
 from pytest_promptfit.evaluation.metrics import least_broken, mcnemar_midp
-from pytest_promptfit.tuning.arena import compared, expected_cost, is_mistake
-from pytest_promptfit.tuning.candidates import nearest_told
+from pytest_promptfit.tuning.arena import changed, compared, expected_cost, is_mistake, known_outcomes
+from pytest_promptfit.tuning.candidates import Candidate, nearest_told
 from pytest_promptfit.tuning.memory import UNDECIDED
 from pytest_promptfit.tuning.meter import OutOfBudget
 from pytest_promptfit.tuning.result import Step
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from pytest_promptfit.prompts.model import Example, NearestExamples, Prompt
     from pytest_promptfit.prompts.samples import Sample
     from pytest_promptfit.tuning.arena import Arena
-    from pytest_promptfit.tuning.candidates import Candidate
     from pytest_promptfit.tuning.meter import History
+    from pytest_promptfit.tuning.weights import Weighing
 
 
-Decision = Literal["accept", "reject", "go on"]
+Ruling = Literal["accept", "reject", "go on"]
 
 ALPHA: Final = 0.10
 """How often the gate may accept a candidate that is no better: a guide within the run, which decides nothing."""
@@ -72,7 +72,7 @@ def judge(
     alpha: float = ALPHA,
     futility: int = 3,
     min_discordant: int = 6,
-) -> Decision:
+) -> Ruling:
     """Say whether the candidate replaces the incumbent, after ``seen`` of ``total`` dev samples.
 
     At the end it is accepted if the one-sided mid-p McNemar of what it fixed and broke is at most ``alpha``.
@@ -287,7 +287,7 @@ class Duels:
         kept, gained = self._canonicals(candidate)
         if not kept:
             return False, "loses a canonical sample", UNSEEN
-        verdict: Decision = "go on"
+        verdict: Ruling = "go on"
         tally = UNSEEN
         while verdict == "go on" and tally.seen < len(self.dev):
             tally = self._after_next_block(candidate, tally)
@@ -332,11 +332,37 @@ class Duels:
         fixed, broken = compared(self.arena, start, pruned, self.dev)
         return holds_up(len(fixed), len(broken))
 
-    def _note(self, candidate: Candidate, verdict: str, tally: Tally = UNSEEN, *, accepted: bool = False) -> None:
+    def weigh(self, weighing: Weighing, weights: Mapping[str, float]) -> bool:
+        """Put other weights against the incumbent's own ``weights``, and tell whether they earn their place.
+
+        Both are compared on what is known of dev, each sample by weights that it had no part in.
+        """
+        known = known_outcomes(self.arena, self.incumbent, self.dev)
+        canonical = known_outcomes(self.arena, self.incumbent, self.canonical)
+        now = [weighing.held_out(outcome) for outcome in known]
+        fixed, broken = changed(known, now)
+        verdict: str = judge(len(fixed), len(broken), len(now), len(now))
+        if any(before.correct and not weighing.held_out(before).correct for before in canonical):
+            verdict = "loses a canonical sample"
+        tally = Tally(tuple(fixed), tuple(broken), sum(outcome.correct for outcome in now), len(now))
+        diff = f"decision.weights:\n- {dict(weights)!r}\n+ {weighing.decision.weights!r}"
+        accepted = verdict == "accept"
+        self._note(Candidate(self.incumbent, weighing.summary), verdict, tally, accepted=accepted, diff=diff)
+        return accepted
+
+    def _note(
+        self,
+        candidate: Candidate,
+        verdict: str,
+        tally: Tally = UNSEEN,
+        *,
+        accepted: bool = False,
+        diff: str = "",
+    ) -> None:
         step = Step(
             self.history.stage,
             candidate.summary,
-            diff="\n".join(prompt_diff(self.incumbent, candidate.prompt)),
+            diff=diff or "\n".join(prompt_diff(self.incumbent, candidate.prompt)),
             fixed=tally.fixed,
             broken=tally.broken,
             accepted=accepted,

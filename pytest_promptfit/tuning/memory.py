@@ -148,7 +148,7 @@ class About:
     @property
     def asked(self) -> str:
         """The name of the question but for the prompt: which model, how it is asked, for which labels."""
-        fields = {"model", "params", "extract"}
+        fields = {"model", "params", "extract", "probabilities", "decision"}
         return _digest([self.config.model_dump(mode="json", include=fields, exclude_defaults=True), list(self.labels)])
 
     @property
@@ -193,8 +193,9 @@ def _begun(runs: dict[str, NotedRun], about: About) -> NotedRun:
 
 def _earlier(runs: dict[str, NotedRun], own: NotedRun) -> Earlier:
     known = [run for run in runs.values() if run.run in own.after and run.done and run.run != own.run]
-    # Of pruning nobody is told: it left out what did not pay, and whether that pays elsewhere is another question.
-    steps = [(run, step) for run in known for step in run.steps if step.stage != "prune"]
+    # Of pruning nobody is told: it left out what did not pay, and whether that pays elsewhere is another question; nor
+    # of weights, which no text has a part in.
+    steps = [(run, step) for run in known for step in run.steps if step.stage not in ("prune", "weights")]
     return Earlier(
         tuple((s.summary, s.fixed, s.broken, f"{s.verdict}, in an earlier run") for _, s in steps),
         frozenset(

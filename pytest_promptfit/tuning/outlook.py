@@ -7,10 +7,10 @@ from statistics import median
 from typing import TYPE_CHECKING, Final
 
 from pytest_promptfit.errors import PromptfitError
-from pytest_promptfit.tuning.arena import compared, expected_cost
+from pytest_promptfit.tuning.arena import ALTERNATIVES, changed, compared, expected_cost
 from pytest_promptfit.tuning.forecast import USUAL_FLIPS, enough_calls, gain_line
 from pytest_promptfit.tuning.result import Unproven
-from pytest_promptfit.tuning.rewrite import diff_lines, rewritten
+from pytest_promptfit.tuning.rewrite import diff_lines, rewritten, weighted
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,6 +33,9 @@ def what_next(search: Search, unfinished: Sequence[str], unproven: Unproven | No
         yield f"a larger budget: {cut} did not run through; tune.budget.task_calls: {needed} would do"
     if tune.model is None:
         yield "an optimizer: without tune.model the texts themselves are not changed, only searched around"
+    plain, soft = (search.arena.new_wire(search.initial, alternatives=count) for count in (0, ALTERNATIVES))
+    if soft.asks_for_logprobs and not plain.asks_for_logprobs:
+        yield "weights of the labels: `probabilities: true` in the prompt file lets a run fit them, for no calls"
     if unproven is not None:
         yield (
             f"the best candidate, by hand: candidate {unproven.number} was right on {unproven.right} of "
@@ -49,25 +52,33 @@ def best_unproven(search: Search, text: str) -> Unproven | None:
     history, best = search.history, None
     for number, (step, prompt) in enumerate(zip(history.steps, history.candidates, strict=True), 1):
         known = search.known_on_dev(prompt)
-        fixed, broken = map(len, compared(search.arena, search.initial, prompt, known))
+        weighing = search.tried_weighing if step.stage == "weights" else None
+        now = search.arena.outcomes(prompt, known)
+        now = [weighing.held_out(outcome) for outcome in now] if weighing else now
+        fixed, broken = map(len, changed(search.arena.outcomes(search.initial, known), now))
         lead = (fixed - broken, -expected_cost(search.arena, prompt, search.dev[0], search.initial), -number)
         if fixed > broken and (best is None or lead > best[0]):
-            right = sum(search.arena.right(prompt, known))
-            best = (lead, prompt, Unproven(number, step.summary, right, len(known), fixed, broken))
+            right = sum(outcome.correct for outcome in now)
+            best = (lead, prompt, weighing, Unproven(number, step.summary, right, len(known), fixed, broken))
     if best is None:
         return None
     path = search.arena.parsed.path
     try:
-        diff = tuple(diff_lines(text, rewritten(text, best[1], path=path), path.name))
+        new_text = rewritten(text, best[1], path=path)
+        if best[2] is not None:
+            new_text = weighted(new_text, best[2].decision.weights, path=path)
+        diff = tuple(diff_lines(text, new_text, path.name))
     except PromptfitError:  # the file's form has no words for it, so it cannot be taken either
         return None
-    return replace(best[2], diff=diff)
+    return replace(best[3], diff=diff)
 
 
 def _flips(search: Search) -> float:
     """Return the share of dev on which a candidate and the prompt as it is differ by noise, as measured."""
     shares = []
     for prompt in search.history.candidates:
+        if prompt == search.initial:  # with weights
+            continue
         known = search.known_on_dev(prompt)
         if len(known) >= FEWEST_PAIRS:
             shares.append(min(map(len, compared(search.arena, search.initial, prompt, known))) / len(known))

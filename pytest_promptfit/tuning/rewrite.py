@@ -1,4 +1,4 @@
-"""The surgical rewrite of a prompt file: a new prompt goes in, everything else stays byte for byte.
+"""The surgical rewrite of a prompt file: a new prompt or weights go in, everything else stays byte for byte.
 
 What came out is read again before anybody may write it. How a value is cut out and written lives in ``yaml_edits``;
 which prompt is better is not decided here.
@@ -100,6 +100,40 @@ def switched(text: str, model: ModelSpec, params: Mapping[str, Any] | None, *, p
     if after != kept or not is_meant:
         raise PromptfitError(f"{path}: left as it is: its form cannot hold another model alone: edit it by hand")
     return attempt
+
+
+def weighted(text: str, weights: Mapping[str, float], *, path: Path) -> str:
+    """Return the text of a prompt file with other weights in its ``decision``, and nothing else changed.
+
+    As ``rewritten``; raises PromptfitError, one line, where the file's form cannot hold them.
+    """
+    mark, body = (_BOM, text[1:]) if text.startswith(_BOM) else ("", text)
+    source = YamlSource(path, body)
+    old = source.value.get("decision")
+    wanted = {**(old or {}), "weights": dict(weights)}
+    editor = Editor(path, body)
+    if old is None and "decision" not in source.value:
+        root = editor.root
+        whole = {**source.value, "decision": wanted}
+        edits = editor.flow(root, whole) if is_flow(root) else editor.put(root, {"decision": wanted})
+    else:
+        key, node = editor.entry("decision")
+        editor.check_own(key, node)
+        present = {field.value: (field, value) for field, value in node.value}
+        if is_flow(node):
+            edits = editor.flow(node, wanted) if node.value else editor.set(key, node, wanted)
+        elif "weights" in present:
+            edits = editor.set(*present["weights"], wanted["weights"])
+        else:
+            edits = editor.put(node, {"weights": wanted["weights"]})
+    attempt = applied(body, edits)
+    try:
+        after = YamlSource(path, attempt).value
+    except PromptfitError as error:
+        raise PromptfitError(f"{path}: left as it is: with weights it could not be read: {error}") from None
+    if after != {**source.value, "decision": wanted}:
+        raise PromptfitError(f"{path}: left as it is: its form cannot hold decision.weights: write `decision: {{}}`")
+    return mark + attempt
 
 
 def write_rewritten(path: Path, expected_text: str, new_text: str) -> None:

@@ -42,7 +42,7 @@ from pytest_promptfit.tuning.optimizer import Optimizer
 from pytest_promptfit.tuning.outlook import best_unproven, what_next
 from pytest_promptfit.tuning.race import harness_replies
 from pytest_promptfit.tuning.result import Holdout, TuneResult
-from pytest_promptfit.tuning.rewrite import diff_lines, file_text, rewritten, write_rewritten
+from pytest_promptfit.tuning.rewrite import diff_lines, file_text, rewritten, weighted, write_rewritten
 from pytest_promptfit.tuning.search import ENGINES, Search
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
     from pytest_promptfit.evaluation.baseline import Baseline
     from pytest_promptfit.evaluation.outcomes import Evaluation
-    from pytest_promptfit.prompts.model import Prompt
+    from pytest_promptfit.prompts.model import Decision, Prompt
     from pytest_promptfit.prompts.read import ParsedPrompt
     from pytest_promptfit.prompts.samples import SampleSet
     from pytest_promptfit.providers.usage import Estimate
@@ -204,10 +204,13 @@ class _Harness:
                     recorder.keep(recorded)
         return keys
 
-    def replayed(self, arena: Arena, prompt: Prompt, sample_set: SampleSet) -> Evaluation:
-        """Return what a replay will find once ``prompt`` stands in the file."""
-        config = arena.parsed.config.model_copy(update={"prompt": prompt})
-        parsed = replace(arena.parsed, config=config)
+    def replayed(self, search: Search, sample_set: SampleSet) -> Evaluation:
+        """Return what a replay will find once the incumbent and its weights stand in the file."""
+        parsed = search.arena.parsed
+        update: dict[str, Prompt | Decision] = {"prompt": search.incumbent}
+        if search.weighing is not None:
+            update["decision"] = search.weighing.decision
+        parsed = replace(parsed, config=parsed.config.model_copy(update=update))
         return forward(parsed, sample_set, sample_set.samples, self.folder, custom=self.options.custom)
 
     def prune(self, keep: Sequence[str]) -> list[str]:
@@ -232,6 +235,8 @@ def _written(
         return text, []
     path, prompt = arena.parsed.path, search.incumbent
     new_text = rewritten(text, prompt, path=path)
+    if search.weighing is not None:
+        new_text = weighted(new_text, search.weighing.decision.weights, path=path)
     search.history.enter("recording")
     ask_what_fits(arena, prompt, sample_set.samples)
     arena.meter.budget = arena.parsed.config.tune.budget  # what was set aside for further answers is free now
@@ -242,7 +247,7 @@ def _written(
     if file_text(path) != text:
         raise PromptfitError(f"{path}: changed since it was read, so it is left as it is: run again")
     keys = harness.take_over(arena, prompt, sample_set)
-    replayed = harness.replayed(arena, prompt, sample_set)
+    replayed = harness.replayed(search, sample_set)
     old = read_baseline(baseline_path(path))
     new_baseline = accept(old, replayed, [sample.case_name for sample in sample_set.samples])
     with excusing_both(arena.parsed, sample_set, harness.folder, new_baseline, harness.options.custom):
@@ -291,6 +296,7 @@ def _result(
     left = search.incumbent if verdict.accepted else search.initial
     costs = _costs(search, left) if verdict.accepted else (None, None)
     before, after = (known_outcomes(search.arena, prompt, search.canonical) for prompt in (search.initial, left))
+    after = search.as_written(after) if verdict.accepted else after
     return TuneResult(
         path=str(search.arena.parsed.path),
         accepted=verdict.accepted,
@@ -308,7 +314,7 @@ def _result(
         usage=history.meter.usage,
         cost_before=costs[0],
         cost_after=costs[1],
-        free_classifier=_free_classifier(search, left),
+        free_classifier=_free_classifier(search, left, weighed=verdict.accepted),
         advice=() if verdict.accepted else tuple(what_next(search, found.unfinished, unproven)),
         unproven=unproven,
         diff=tuple(diff),
@@ -335,7 +341,7 @@ def _costs(search: Search, final: Prompt) -> tuple[Estimate | None, Estimate | N
     return tuple(call_cost(spec, [found[s] for s in samples if s in both]) for found in (before, after))  # type: ignore[return-value]
 
 
-def _free_classifier(search: Search, prompt: Prompt) -> Holdout | None:
+def _free_classifier(search: Search, prompt: Prompt, *, weighed: bool) -> Holdout | None:
     """Return how a classifier without a language model does against a prompt, on samples that neither was made of.
 
     Those are the holdout or, where that was not asked because the prompt stayed as it was, dev.
@@ -343,10 +349,11 @@ def _free_classifier(search: Search, prompt: Prompt) -> Holdout | None:
     parts, arena = search.split, search.arena
     known = known_outcomes(arena, prompt, search.shares.holdout)
     learned = [*parts.train, *parts.dev]
-    if not known and prompt == search.initial:
+    if not known and prompt == search.initial and not weighed:
         known, learned = known_outcomes(arena, prompt, search.dev), [*parts.train, *parts.holdout]
     if not known or not learned:
         return None
+    known = search.as_written(known) if weighed else known
     said = predictions(learned, [outcome.sample.text for outcome in known])
     pairs = [(o.correct, label == o.sample.label) for o, label in zip(known, said, strict=True)]
     return Holdout(

@@ -11,8 +11,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Literal, get_args
 
 from pytest_promptfit.errors import PromptfitError
+from pytest_promptfit.prompts.model import Decision
 from pytest_promptfit.prompts.split import rng, shuffled, stratified_order
-from pytest_promptfit.tuning.arena import unreadable_share
+from pytest_promptfit.tuning.arena import ask_what_fits, changed, known_outcomes, unreadable_share
 from pytest_promptfit.tuning.candidates import Candidate, balanced
 from pytest_promptfit.tuning.gate import Duels, Pairs, least_mistakes
 from pytest_promptfit.tuning.gepa_engine import STAGE
@@ -29,16 +30,19 @@ from pytest_promptfit.tuning.race import (
 )
 from pytest_promptfit.tuning.result import Score
 from pytest_promptfit.tuning.steps import sent_length
+from pytest_promptfit.tuning.weights import weighing_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pytest_promptfit.evaluation.outcomes import Outcome
     from pytest_promptfit.prompts.model import Prompt
     from pytest_promptfit.prompts.samples import Sample
     from pytest_promptfit.prompts.split import Split
     from pytest_promptfit.tuning.arena import Arena
     from pytest_promptfit.tuning.meter import History, Shares
     from pytest_promptfit.tuning.optimizer import Optimizer
+    from pytest_promptfit.tuning.weights import Weighing
 
 
 PROBE = 12
@@ -105,6 +109,10 @@ class Search:
         self.dev = stratified_order(split.dev, seed)[: shares.dev_size]
         self.duels = Duels(arena, history, config.prompt, self.dev, canonical)
         self.proposals = Proposals(self.duels, optimizer, split.train, config.tune, seed)
+        self.decision = config.decision or Decision()
+        self.weighing: Weighing | None = None
+        """The weights that earned their place beside the incumbent."""
+        self.tried_weighing: Weighing | None = None
 
     @property
     def incumbent(self) -> Prompt:
@@ -148,6 +156,8 @@ class Search:
             self._prune()
         except OutOfBudget as error:
             cut_short(error)
+        if self._weigh():
+            rivals.append(self._pairs_of_weights())
         return Found("; ".join(stopped.values()) or reason, tuple(unfinished), tuple(rivals), unpruned)
 
     def _repair_format(self) -> None:
@@ -322,6 +332,42 @@ class Search:
         for candidate in self.proposals.pruned(best):
             self.history.enter("prune")
             self.duels.fight(candidate, pruned_from=best)
+
+    def _weigh(self) -> bool:
+        """Fit weights on what is known of dev, for no calls, and tell whether they earned their place."""
+        arena = self.arena
+        # Where the prompt file does not ask for probabilities, production would not know them.
+        if "weights" not in arena.parsed.config.tune.arms or not arena.new_wire(self.initial).asks_for_logprobs:
+            return False
+        self.history.enter("weights")
+        ask_what_fits(arena, self.incumbent, [one for one in self.dev if arena.is_recorded(self.incumbent, one)])
+        known = known_outcomes(arena, self.incumbent, self.dev)
+        self.tried_weighing = weighing_of(known, arena.labels, self.decision)
+        if self.tried_weighing and self.duels.weigh(self.tried_weighing, self.decision.weights):
+            self.weighing = self.tried_weighing
+        return self.weighing is not None
+
+    def _pairs_of_weights(self) -> Pairs:
+        """Return what the incumbent with its weights fixed and broke on dev against the initial prompt."""
+        known = set(self.known_on_dev(self.incumbent))
+        places = {sample.case_name: 1 << at for at, sample in enumerate(self.dev) if sample in known}
+        samples = [sample for sample in self.dev if sample in known]
+        moved = changed(self.arena.outcomes(self.initial, samples), self.held_out(self.incumbent, samples))
+        return Pairs(*(sum(places[case] for case in cases) for cases in moved))
+
+    def held_out(self, prompt: Prompt, samples: Sequence[Sample]) -> list[Outcome]:
+        """Return a prompt's outcomes with the weights that were found, none of them fitted on the sample itself."""
+        outcomes = self.arena.outcomes(prompt, samples)
+        return [self.weighing.held_out(outcome) for outcome in outcomes] if self.weighing else outcomes
+
+    def as_written(self, outcomes: Sequence[Outcome]) -> list[Outcome]:
+        """Return the incumbent's outcomes as the harness sees them, with the weights that are written."""
+        return [one.under(self.weighing.decision) for one in outcomes] if self.weighing else list(outcomes)
+
+    @property
+    def is_initial(self) -> bool:
+        """Whether nothing has taken the place of the prompt and the weights as they were."""
+        return self.incumbent == self.initial and self.weighing is None
 
     def known_on_dev(self, prompt: Prompt) -> list[Sample]:
         """Return the samples of dev that both the initial prompt and another were asked."""

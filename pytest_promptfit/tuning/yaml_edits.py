@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-Value = str | int | list[Any] | dict[str, Any]
+Value = str | float | list[Any] | dict[str, Any]
 
 Edit = tuple[int, int, str]
 """What stands from one place of the text to another gives way to this."""

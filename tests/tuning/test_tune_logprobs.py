@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
 from loopback_server import Answer, chat, error, json_answer
 from tuning_models import TuningProject, by_examples, label_of, rows, sure
 
-from pytest_promptfit.cassettes.cassette import Asked
 from pytest_promptfit.chat.reply import TokenLogprobs, label_probabilities
-from pytest_promptfit.prompts.read import parse_prompt_file
-from pytest_promptfit.providers.local import find_gguf
-from pytest_promptfit.providers.wire import Wire
 from pytest_promptfit.tuning.race import neglected, ranking_auc
 
 RACE_ONLY = {"edit": ["examples"], "budget": {"task_calls": 200}}
@@ -166,37 +161,3 @@ def test_ranking_auc_is_that_of_scikit_learn() -> None:
 
     assert found == pytest.approx(metrics.roc_auc_score([g == "a" for g in gold], likely))
     assert ranking_auc(["a", "a"], [{"a": 1.0}] * 2) is None
-
-
-def test_a_real_model_tells_how_likely_each_label_was(tmp_path: Path) -> None:
-    try:
-        find_gguf("smollm2-135m", Path())
-    except Exception as missing:
-        pytest.skip(str(missing))
-    path = tmp_path / "mood.prompt.yaml"
-    path.write_text(
-        "model: local/smollm2-135m\nparams: {temperature: 0, max_tokens: 8}\n"
-        "prompt:\n  user_prompt_suffix: ' Is this good or bad?'\n  bot_reply_prefix: 'Label: <label>'\n"
-        "  examples: [{text: a lovely song, label: good}, {text: a dreadful song, label: bad}]\n"
-        "samples: [{text: a lovely day, label: good}, {text: a dreadful day, label: bad}]\n"
-    )
-    wire = Wire(parse_prompt_file(path).config, ("good", "bad"), tmp_path, alternatives=3)
-    body = ask_once(wire, "a lovely day")
-
-    decided = wire.read(body, "a lovely day")[1]
-
-    assert sum(decided.told.values()) == pytest.approx(1)
-    assert max(decided.told, key=lambda each: decided.told[each]) == decided.label
-
-
-def ask_once(wire: Wire, text: str) -> str:
-    from pytest_promptfit.providers.asking import ask
-
-    answers: list[Any] = []
-    ask(
-        [Asked.of(wire.provider.url, wire.payload(text))],
-        wire.provider,
-        wire.model,
-        on_answer=lambda _, got: answers.append(got),
-    )
-    return json.dumps(answers[0])
