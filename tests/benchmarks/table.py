@@ -314,10 +314,7 @@ def main(arguments: Sequence[str]) -> None:
     """Make the table that the command line says."""
     chosen = _parsed(arguments)
     names = chosen.tasks or sorted(path.name.removesuffix(".test.csv") for path in chosen.data.glob("*.test.csv"))
-    more = {"base_url": chosen.base_url} if chosen.base_url else {}
-    models = [
-        {"provider": m.partition("/")[0], "name": m.partition("/")[2], **more} for m in (chosen.model, chosen.optimizer)
-    ]
+    models = [model_of(name, chosen.base_url) for name in (chosen.model, chosen.optimizer)]
     settings = Settings(*models, chosen.calls, chosen.optimizer_calls, chosen.test_rows)
     places = [
         Place(read_task(chosen.data, name, chosen.test_rows), row, seed, settings, chosen.work, chosen.concurrency)
@@ -332,7 +329,8 @@ def main(arguments: Sequence[str]) -> None:
     path.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _model(said: str, base_url: str | None) -> dict[str, Any]:
+def model_of(said: str, base_url: str | None) -> dict[str, Any]:
+    """Return the model of ``provider/name``, at another server than its provider's where one is named."""
     provider, _, name = said.partition("/")
     return {"provider": provider, "name": name, **({"base_url": base_url} if base_url else {})}
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pytest_promptfit.tuning.gate import ALPHA, BLOCK, Decision, holds_up, judge, not_worse
+from pytest_promptfit.tuning.gate import ALPHA, BLOCK, Ruling, holds_up, judge, not_worse
 from pytest_promptfit.tuning.race import CandidateScore, Round, calls, rounds, survivors
 from tests.benchmarks.measuring import Table, main
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from tests.benchmarks.measuring import Size
 
     Rows = list[dict[str, object]]
-    Rule = Callable[[int, int, int, int], Decision]
+    Rule = Callable[[int, int, int, int], Ruling]
 
 RUNS: dict[Size, int] = {"tiny": 20, "usual": 4000, "full": 20_000}
 """Simulated runs a row."""
@@ -88,16 +88,16 @@ def _more_pairs(spread: NDArray[np.float64], pairs: int, discordant: float, gain
 
 
 @cache
-def _judged(wins: int, losses: int, seen: int, total: int) -> Decision:
+def _judged(wins: int, losses: int, seen: int, total: int) -> Ruling:
     return judge(wins, losses, seen, total)
 
 
-def at_the_end(wins: int, losses: int, seen: int, total: int) -> Decision:
+def at_the_end(wins: int, losses: int, seen: int, total: int) -> Ruling:
     """Decide as the gate does when it has seen all of dev, and not before."""
     return "go on" if seen < total else _judged(wins, losses, seen, total)
 
 
-def more_right(wins: int, losses: int, seen: int, total: int) -> Decision:
+def more_right(wins: int, losses: int, seen: int, total: int) -> Ruling:
     """Accept whatever has more right answers on all of dev."""
     if seen < total:
         return "go on"
