@@ -254,6 +254,7 @@ class Proposals:
         first = max(SIZES_WITH_REASONS)
         for base in self._reasoning(room) if samples else ():
             words = words_of(labels, base.prompt.label_words)
+            self.duels.history.enter("reasons")
             with suppress(OutOfBudget):  # a race may cost less
                 if any(gives_reason(o, words) for o in self._arena.outcomes(base.prompt, samples[:first])):
                     yield from with_reasons(base, self._arena.outcomes(base.prompt, samples), labels)

@@ -34,7 +34,7 @@ def test_stages_sum_up_to_what_the_run_used(project: TuningProject, monkeypatch:
     in_all_stages(project)
     entry = project.tuned()
     stages, usage = entry["stages"], entry["usage"]
-    names = ["probe", "examples", "drafts", "reflect", "prune", "holdout", "recording"]
+    names = ["probe", "examples", "drafts", "reasons", "reflect", "prune", "holdout", "recording"]
     assert [stage["stage"] for stage in stages] == names
     for name in ("task_calls", "optimizer_calls", "input_tokens", "output_tokens"):
         assert sum(stage[name] for stage in stages) == usage[name] > 0
@@ -45,7 +45,7 @@ def test_stages_sum_up_to_what_the_run_used(project: TuningProject, monkeypatch:
     assert [stage["stage"] for stage in stages if stage["optimizer_usd"]] == ["drafts", "reflect"]
     needed = {stage["stage"]: stage["task_calls"] for stage in stages}
     assert needed["holdout"] >= 2 * entry["holdout"]["n"], "it has the fresh samples, too"
-    assert needed["probe"] + needed["examples"] >= max(score["calls"] for score in entry["scores"])
+    assert sum(needed[name] for name in ("probe", "examples", "reasons")) >= max(score["calls"] for score in entry["scores"])
 
 
 def test_a_stage_that_was_not_entered_is_not_listed(project: TuningProject) -> None:
