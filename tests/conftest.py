@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import compileall
+import gc
 import importlib
 import os
+import pkgutil
 import shutil
 import signal
 import socket
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,16 +18,8 @@ import browser as chromium
 import pytest
 from hypothesis import settings
 from mood_project import Model, Project
+from quick_runs import look_up_once
 from repository import ROOT
-
-# pytester forgets what a run inside it has imported: what is loaded here is loaded once, not once a test.
-OURS = ("plugin.session", "providers.asking", "providers.http", "providers.openai")
-OURS += ("cassettes.recorder", "cassettes.transport")
-# Those made of compiled parts cannot even be loaded twice in one process.
-THEIRS = ("numpy", "pandas", "scipy.sparse", "sklearn.feature_extraction.text", "sklearn.metrics")
-THEIRS += ("filelock", "genai_prices", "httpcore2", "openai", "vcr.serialize", "xdist.dsession")
-for _module in (*THEIRS, *(f"pytest_promptfit.{name}" for name in OURS)):
-    importlib.import_module(_module)
 
 # How long an example takes says more of the machine than of the code.
 settings.register_profile("any machine", deadline=None, max_examples=50)
@@ -63,7 +59,31 @@ ENVIRONMENT = (
 )
 
 
+# Those made of compiled parts cannot even be loaded twice in one process.
+THEIRS = ("numpy", "pandas", "scipy.sparse", "sklearn.feature_extraction.text", "sklearn.linear_model")
+THEIRS += ("sklearn.metrics", "sklearn.model_selection", "sklearn.pipeline", "filelock", "genai_prices")
+THEIRS += ("httpcore2", "openai", "vcr.serialize", "xdist.dsession")
+PACKAGE = ROOT / "pytest_promptfit"
+
+# What is not kept compiled is compiled again in each of the hundreds of processes that tests start.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 ENDURANCE = Path(__file__).with_name("endurance")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Load once what tests need: pytester forgets what a run inside it has imported."""
+    if config.getoption("dist", "no") != "no":  # its workers run the tests
+        compileall.compile_dir(PACKAGE, quiet=1)
+        return
+    ours = (found.name for found in pkgutil.walk_packages([str(PACKAGE)], "pytest_promptfit."))
+    for module in (*THEIRS, *ours):
+        importlib.import_module(module)
+    look_up_once()
+    # What is loaded by now stays: to look through it again and again took a fifth of the time.
+    gc.freeze()
+    gc.set_threshold(20_000, 50, 100)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -78,6 +98,9 @@ def outside_ci(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no test see the CI system, the keys or the options of whoever runs it."""
     for name in ENVIRONMENT:
         monkeypatch.delenv(name, raising=False)
+    # Files that a test changes twice in one second look the same to what was kept of them.
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
 
 
 @pytest.fixture
