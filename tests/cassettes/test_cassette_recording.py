@@ -442,6 +442,7 @@ def test_two_processes_record_one_prompt_and_pay_for_each_reply_once(tmp_path, s
     assert len(Cassette.load(tmp_path)) == 40
 
 
+@pytest.mark.endurance
 def test_a_full_disk_stops_the_asking_and_keeps_what_was_recorded(tmp_path, server):
     """A limit on the size of files stands in for the full disk."""
     told = child("fill", tmp_path, server.url, 6000).communicate()[0].splitlines()

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from command_line import promptfit
 
 from pytest_promptfit import PromptfitError, evaluate
 
@@ -75,9 +73,7 @@ def test_wherever_it_is_started_a_reply_is_paid_for_once(
     assert evaluate(shop.path / PROMPT).confusion.correct == 4
     monkeypatch.chdir(shop.path / "packages")
     assert evaluate("other/../shop/prompts/mood.prompt.yaml", record="missing").usage.replayed == 4
-    show = [sys.executable, "-m", "pytest_promptfit.cli.command", "show", str(shop.path / PROMPT)]
-    done = subprocess.run(show, cwd="/", env=os.environ, capture_output=True, text=True, check=True)
-    assert "4 of them are recorded" in done.stdout
+    assert "4 of them are recorded" in promptfit("show", shop.path / PROMPT, cwd=Path("/")).out
     assert len(shop.model.asked) == 4
 
 

@@ -109,6 +109,7 @@ def test_a_hook_gone_wrong_fails_the_case_and_nothing_is_accepted(project: Proje
     assert sorted(project.baseline()["cases"]) == ["sample-s1", "sample-s3", "sample-s4"]
 
 
+@pytest.mark.endurance
 def test_under_xdist(project: Project) -> None:
     project.model.says = in_json
     for name in ("mood", "other"):

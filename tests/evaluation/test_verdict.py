@@ -101,11 +101,17 @@ def test_deselected_gates_are_not_said_to_fail_or_pass(project: Project, selecti
         "direction": "worse",
         "fails": False,
     }
-    assert project.replay(*selection, "-p", "xdist", "-n", "2", "--dist", "loadgroup").ret == 0
 
     refused = project.replay("--promptfit-update", *selection)
     assert refused.ret == 1
     assert verdicts(refused) == [f"{worse} Fails: not accepted as its baseline."]
+
+
+@pytest.mark.endurance
+@WITHOUT_GATES
+def test_deselected_gates_fail_nothing_under_xdist(project: Project, selection: tuple[str, ...]) -> None:
+    changed(project, {0}, set(range(1, 9)))
+    assert project.replay(*selection, "-p", "xdist", "-n", "2", "--dist", "loadgroup").ret == 0
 
 
 @WITHOUT_GATES

@@ -84,6 +84,7 @@ def test_selection_and_the_files_own_model(accepted: Project) -> None:
     assert "mood: unchanged from its baseline: 100.0 %. Passes." in result.outlines
 
 
+@pytest.mark.endurance
 def test_under_xdist(accepted: Project) -> None:
     two = ("-p", "xdist", "-n2", "--dist=loadgroup")
     assert accepted.record(*OTHER, *two).ret == 1

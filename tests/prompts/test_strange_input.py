@@ -247,11 +247,11 @@ def say(name, content):
     except PromptfitError as error:
         print(str(error).replace(f"{folder}/", "")[:70])
 
-say("long.csv", "text,label\\n" + "word " * 2_000_000 + ",x\\n")
-say("wide.csv", "," * 2_000_000 + "\\n")
+say("long.csv", "text,label\\n" + "word " * 1_000_000 + ",x\\n")
+say("wide.csv", "," * 1_000_000 + "\\n")
 say("names.csv", ",".join(f"c{n}" for n in range(100_000)) + "\\n")
 say("ragged.jsonl", "\\n".join(json.dumps({"text": f"a{n}", "label": "x", f"k{n}": 1}) for n in range(10_000)))
-say("labels.jsonl", "\\n".join(json.dumps({"text": f"a{n}", "label": f"x{n}"}) for n in range(50_000)))
+say("labels.jsonl", "\\n".join(json.dumps({"text": f"a{n}", "label": f"x{n}"}) for n in range(20_000)))
 """
 
 
@@ -266,5 +266,5 @@ def test_large_files_are_read_in_time_and_memory_that_grow_with_them(tmp_path: P
         "p.prompt.yaml:3: samples.text: 'text': no such column in wide.csv; known: Unnamed: 0,"[:70],
         "p.prompt.yaml:3: samples.text: 'text': no such column in names.csv; known: c0,"[:70],
         "ragged.jsonl 10000",
-        "labels.jsonl 50000",
+        "labels.jsonl 20000",
     ]

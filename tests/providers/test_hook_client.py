@@ -320,6 +320,7 @@ def test_a_call_error_of_a_function_says_it_in_its_own_words(project: Project) -
     assert case_failure(result) == "the weights are not here: run `make weights`"
 
 
+@pytest.mark.endurance
 def test_under_xdist(project: Project) -> None:
     for name in ("mood", "other"):
         project.write(at=f"{name}.prompt.yaml", model=BY_RULE)

@@ -146,6 +146,6 @@ def test_a_long_text_takes_no_longer_than_its_length() -> None:
     """The search reads the whole text a few times, whatever it is made of: this would not end otherwise."""
     scrub = scrubber([KEY])
     for part in ("\\", "%25", "&amp;", "\\u005c", "sk-planted"):
-        text = part * (2_000_000 // len(part))
+        text = part * (400_000 // len(part))
         assert scrub(text) == text
-    assert scrub(KEY * 50_000) == REDACTED * 50_000
+    assert scrub(KEY * 10_000) == REDACTED * 10_000

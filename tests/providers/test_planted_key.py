@@ -106,6 +106,7 @@ def test_failure_shows_no_key(keyed: Project) -> None:
     assert leaks(keyed.path, distributed) == []
 
 
+@pytest.mark.endurance
 def test_tuning_shows_no_key(keyed: Project) -> None:
     printed = run(keyed, "--tune", *EVERYTHING)
     assert "tuned mood.prompt.yaml" in printed

@@ -9,6 +9,8 @@ import pytest
 
 from tests.benchmarks.tuning_errors import Setting, results
 
+pytestmark = pytest.mark.endurance
+
 
 @pytest.fixture(autouse=True)
 def _key(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 import tracemalloc
 
+import pytest
+
 from pytest_promptfit.prompts.samples import Sample
 from pytest_promptfit.tuning.candidates import example_sets, farthest_first
 
@@ -21,6 +23,7 @@ def test_each_is_as_far_as_can_be_from_those_before() -> None:
     assert len(order) == len(texts)
 
 
+@pytest.mark.endurance
 def test_a_large_set_takes_no_memory_of_its_square_and_keeps_its_rare_label() -> None:
     words = [f"word{at}" for at in range(500)]
     rng = random.Random(1)

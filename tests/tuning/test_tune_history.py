@@ -45,7 +45,9 @@ def test_stages_sum_up_to_what_the_run_used(project: TuningProject, monkeypatch:
     assert [stage["stage"] for stage in stages if stage["optimizer_usd"]] == ["drafts", "reflect"]
     needed = {stage["stage"]: stage["task_calls"] for stage in stages}
     assert needed["holdout"] >= 2 * entry["holdout"]["n"], "it has the fresh samples, too"
-    assert sum(needed[name] for name in ("probe", "examples", "reasons")) >= max(score["calls"] for score in entry["scores"])
+    assert sum(needed[name] for name in ("probe", "examples", "reasons")) >= max(
+        score["calls"] for score in entry["scores"]
+    )
 
 
 def test_a_stage_that_was_not_entered_is_not_listed(project: TuningProject) -> None:
