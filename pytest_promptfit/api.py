@@ -185,7 +185,12 @@ class Classifier:
         )
 
     def messages(self, text: str) -> list[dict[str, Any]]:
-        """Return the chat messages for a text, for people who call the model themselves."""
+        """Return the chat messages for a text, for people who call the model themselves.
+
+        Raises PromptfitError where a decision model is asked, which takes none: ``payload`` has all that is sent.
+        """
+        if self._wire.model.decides:
+            raise PromptfitError(f"{self._wire.model}: a decision model takes no messages: use payload(text)")
         payload = self._wire.payload(text)
         system = payload.get("system")
         return [*([{"role": "system", "content": system}] if system else []), *payload["messages"]]

@@ -51,6 +51,7 @@ ENVIRONMENT = (
     "GOOGLE_API_KEY",
     "OPENAI_API_KEY",
     "PROMPTFIT_THREADS",
+    "TYPESAFE_API_KEY",
     "PYTEST_ADDOPTS",
     "http_proxy",
     "HTTP_PROXY",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from pytest_promptfit.chat.request import ASKS_FOR_PREFIX, parts_of, text_of
+from pytest_promptfit.chat.request import ASKS_FOR_PREFIX, params_of, parts_of, question_of, text_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -168,17 +168,24 @@ def ends_with_assistant(request_body: str) -> bool:
 
 def _parts(payload: Mapping[str, Any]) -> _Parts:
     """Take a body of either protocol apart; what has another form than ours counts as not there."""
+    if question := question_of(payload):
+        choices = list(question.choices.items())
+        shared = {"model": payload.get("model"), "system_prompt": question.instructions, "the choices": choices}
+        return _Parts({**shared, **_params(payload)}, question.text)
     messages = [(message.get("role"), text_of(message.get("content"))) for message in parts_of(payload.get("messages"))]
     system = [text for role, text in messages if role == "system"] or [text_of(payload.get("system"))]
     turns = [turn for turn in messages if turn[0] != "system"]
     prefix = turns.pop()[1] if turns and turns[-1][0] == "assistant" else ""
     asked = turns.pop()[1] if turns else ""
-    params = {f"parameter {key}": value for key, value in payload.items() if key not in ("messages", "system", "model")}
     shared = {
         "model": payload.get("model"),
         "system_prompt": "\n".join(system),
         "examples": turns,
         "bot_reply_prefix": prefix,
-        **params,
+        **_params(payload),
     }
     return _Parts(shared, asked)
+
+
+def _params(payload: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"parameter {key}": value for key, value in params_of(payload).items()}

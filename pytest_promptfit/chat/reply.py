@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
@@ -36,6 +36,7 @@ class ChatReply:
     ``written_tokens`` those that it put there.
     ``thought`` is what the model thought aloud: for people, no label is read from it. ``model`` is the one that
     answered, as the API names it, and ``fingerprint`` what the API tells its setup apart by; empty where it says none.
+    ``probabilities`` are those of the label words that a decision model chose from.
     """
 
     text: str
@@ -48,6 +49,7 @@ class ChatReply:
     written_tokens: int = 0
     model: str = ""
     fingerprint: str = ""
+    probabilities: dict[str, float] = field(default_factory=dict)
 
     @property
     def shown(self) -> str:
@@ -176,6 +178,15 @@ def label_probabilities(
         found[label] += so_far / len(ended)
     total = math.fsum(found.values())
     return {label: mass / total for label, mass in found.items()} if total > 0 else {}
+
+
+def by_label(told: Mapping[str, float], words: Mapping[str, str]) -> dict[str, float]:
+    """Return ``{label: probability}``, summing up to 1, where a model told ``{word: probability}``; ``{}`` of nothing.
+
+    ``words`` are ``{label: word}``; a word that is not told of has no chance.
+    """
+    total = math.fsum(told.get(word, 0.0) for word in words.values())
+    return {label: told.get(word, 0.0) / total for label, word in words.items()} if total > 0 else {}
 
 
 def without_logprobs(body: str) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pytest_promptfit.prompts.labels import DEFAULT_EXTRACT, in_order, noted, words_of
-from pytest_promptfit.prompts.model import ASKING_FIELDS, Example, NearestExamples
+from pytest_promptfit.prompts.model import ASKING_FIELDS, OURS, Example, NearestExamples
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -51,6 +51,8 @@ class ChatRequest:
     params: Mapping[str, Any] = field(default_factory=dict)
     examples_vary: bool = False
     system_varies: bool = False
+    choices: Mapping[str, str] = field(default_factory=dict)
+    """What a decision model chooses from: ``{label word: what it means}``, ``""`` where nothing says so."""
 
 
 class _Texts(NamedTuple):
@@ -74,11 +76,19 @@ class ChatBuilder:
         continues: bool,
         extract: Extract = DEFAULT_EXTRACT,
         chooses: ChoosesExamples | None = None,
+        decides: bool = False,
     ) -> None:
-        """``chooses`` finds the samples that are shown before a text, where the prompt wants those nearest to it."""
+        """``chooses`` finds the samples that are shown before a text, where the prompt wants those nearest to it.
+
+        A model that ``decides`` is given the labels apart, with their notes, and neither examples nor a reply prefix.
+        """
         self._labels = in_order(labels, prompt.label_order)
-        self._prompt = prompt
         self._words = words_of(self._labels, prompt.label_words)
+        self._choices: dict[str, str] = {}
+        if decides:
+            self._choices = {word: prompt.label_notes.get(label, "") for label, word in self._words.items()}
+            prompt = prompt.model_copy(update={"label_notes": {}, "examples": (), "bot_reply_prefix": ""})
+        self._prompt = prompt
         texts = _filled(prompt, self._words)
         self.reply_prefix = texts.pop()
         self._asked = f"{ASKS_FOR_PREFIX}{self.reply_prefix}" if self.reply_prefix and not continues else ""
@@ -114,6 +124,7 @@ class ChatBuilder:
             self._params,
             examples_vary=self._nearest is not None,
             system_varies=texts.system != self._texts.system,
+            choices=self._choices,
         )
 
     def _turns(self, examples: Iterable[Example], texts: _Texts) -> tuple[Turn, ...]:
@@ -169,8 +180,44 @@ _AFTER_LIST = re.compile(r"\A(?:[.,;:?!](?=\s|\Z))?[ \t]*")
 _TAG = re.compile(r"((?:\w+: ?)?)<label>")
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a decision model is asked: ``choices`` are ``{label word: what it means}``."""
+
+    instructions: str
+    choices: Mapping[str, str]
+    text: str
+
+
+def question_of(payload: Mapping[str, Any]) -> Question | None:
+    """Return the question in a body to a decision model, in OpenAI's form or System One's; ``None`` in any other."""
+    questions = payload.get("questions")
+    asked = next(iter(questions.values() if isinstance(questions, dict) else parts_of(questions)), None)
+    if not isinstance(asked, dict):
+        return None
+    listed = {str(part.get("value")): part.get("description") for part in parts_of(asked.get("choices"))}
+    criteria = asked.get("criteria")
+    choices = criteria if isinstance(criteria, dict) else listed
+    return Question(
+        text_of(asked.get("instructions")),
+        {word: text_of(note) for word, note in choices.items()},
+        text_of(payload.get("state", payload.get("input"))),
+    )
+
+
+def params_of(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a body says besides the prompt."""
+    return {name: value for name, value in payload.items() if name not in OURS}
+
+
 def messages_of(payload: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return role and text of each message in the order they are sent, the system prompt first."""
+    """Return role and text of each message in the order they are sent, the system prompt first.
+
+    Of a question to a decision model its parts, as if they were messages.
+    """
+    if question := question_of(payload):
+        listed = noted({word: word for word in question.choices}, {w: n for w, n in question.choices.items() if n})
+        return [("instructions", question.instructions), ("choices", listed), ("input", question.text)]
     system = text_of(payload.get("system"))
     turns = [(str(message["role"]), text_of(message["content"])) for message in payload["messages"]]
     return [("system", system), *turns] if system else turns

@@ -18,7 +18,7 @@ from pytest_promptfit.evaluation.forward import forward
 from pytest_promptfit.evaluation.sides import Sides, shared_samples, side_by_side
 from pytest_promptfit.prompts.pool import pool_of
 from pytest_promptfit.prompts.read import ParsedPrompt, parse_prompt_file, under_model
-from pytest_promptfit.prompts.samples import read_samples
+from pytest_promptfit.prompts.samples import check_prompt_labels, read_samples
 from pytest_promptfit.providers.wire import refuse_keys
 from pytest_promptfit.reports import compare as report
 from pytest_promptfit.text import plain, relative_to
@@ -75,6 +75,7 @@ def _wanted(prompts: Sequence[Path], models: Sequence[str]) -> list[tuple[Parsed
             asked = [under_model(parsed, model) for model in models]
             own = [parsed] if not asked or len(prompts) == len(models) == 1 else []
             for one in [*own, *asked]:
+                check_prompt_labels(one, sample_set.labels)
                 refuse_keys(one, (*sample_set.samples, *pool_of(one, sample_set.labels).rows))
                 found[os.path.realpath(path), str(one.config.model)] = one, sample_set
     if len(found) < 2:

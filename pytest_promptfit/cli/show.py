@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_promptfit.cassettes.cassette import Cassette
 from pytest_promptfit.cassettes.where import Where
-from pytest_promptfit.chat.request import messages_of
+from pytest_promptfit.chat.request import messages_of, params_of
 from pytest_promptfit.errors import CallError, PromptfitError
 from pytest_promptfit.evaluation.forward import others_of
 from pytest_promptfit.prompts.pool import pool_of
@@ -55,6 +55,8 @@ def show(
     place = f"{relative_to(os.path.normpath(chosen.path), here)}:{chosen.line}"
     yield f"{plain(relative_to(str(parsed.path), here))}::{plain(chosen.case_name)} ({plain(place)})"
     yield f"label {plain(chosen.label)}; {plain(str(wire.model))} at {plain(wire.provider.url)}"
+    if wire.unsent:
+        yield f"{plain(str(wire.model))} is a decision model: not sent to it: {', '.join(wire.unsent)}"
     if wire.asks_for_prefix:
         yield f"{plain(str(wire.model))} does not continue a reply prefix: the user turn asks for it instead"
     for head, lines in _turns(payload, own):
@@ -107,8 +109,7 @@ def _turns(payload: dict[str, Any], own: _Recorded | None) -> Iterator[tuple[str
             f"[{plain(role)}]{' the reply goes on from here' if opens else ''}",
             plain(text, keep_lines=True).split("\n"),
         )
-    params = {name: value for name, value in payload.items() if name not in ("messages", "system", "model")}
-    if params:
+    if params := params_of(payload):
         yield f"[parameters] {plain(json.dumps(params, ensure_ascii=False))}", []
     if own is not None:
         yield f"[recorded reply] {_said_of(own.decided)}", plain(own.reply.shown, keep_lines=True).split("\n")

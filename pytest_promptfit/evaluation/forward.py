@@ -352,6 +352,8 @@ def _notes(wire: Wire, sample_set: SampleSet, replies: _Replies) -> Iterator[str
     if replies.no_reply:
         first = next(iter(replies.no_reply.values()))
         yield f"{len(replies.no_reply)} recordings hold no reply and count as not recorded; the first: {first}"
+    if wire.unsent:
+        yield f"{wire.model} is a decision model: not sent to it: {', '.join(wire.unsent)}"
     if wire.asks_for_prefix:
         yield from _prefix_notes(wire, replies)
 
@@ -362,7 +364,8 @@ def _untold(parsed: ParsedPrompt, wire: Wire, outcomes: Sequence[Outcome]) -> It
     untold = sum(not outcome.told for outcome in read)
     if not (parsed.config.asks_for_probabilities and untold):
         return
-    who = f"{wire.model} {'was asked for' if wire.asks_for_logprobs else 'has no'} log-probabilities"
+    what = "probabilities" if wire.model.decides else "log-probabilities"
+    who = f"{wire.model} {'was asked for' if wire.asks_for_logprobs else 'has no'} {what}"
     follows = ", which `decision` leaves as they are read" if parsed.config.decision else ""
     yield f"{who}: {untold} of {len(read)} labels come without a probability{follows}"
 

@@ -37,11 +37,12 @@ if TYPE_CHECKING:
     from pydantic.json_schema import JsonSchemaValue
     from pydantic_core import CoreSchema
 
-ProviderName = Literal["openai", "anthropic", "gemini", "local"]
+DecidingProvider = Literal["openai-decisions", "systemone"]
+ProviderName = Literal["openai", "anthropic", "gemini", "local", DecidingProvider]
 PROVIDER_NAMES: tuple[str, ...] = get_args(ProviderName)
 
 
-OURS = ("model", "messages", "system")
+OURS = ("model", "messages", "system", "input", "state", "questions")
 """What a request is made of besides parameters: in the parameters it would take the prompt's place."""
 _NOT_RECORDED = "is not part of the JSON body, which is what recordings are found by; use a client of your own"
 NO_PARAMETERS = {
@@ -154,6 +155,18 @@ class ModelSpec(BaseModel):
         schema.clear()
         schema["anyOf"] = [{"type": "string", "pattern": f"^({'|'.join(PROVIDER_NAMES)})/."}, mapping]
         return reference
+
+    @property
+    def decides(self) -> bool:
+        """Whether it is a decision model: it chooses one of the labels, and writes nothing."""
+        return self.provider in get_args(DecidingProvider)
+
+    @property
+    def unsent(self) -> tuple[str, ...]:
+        """The fields of a prompt that have no place in a question to it."""
+        # System One's choices are a JSON object, which has no order.
+        ordered = ("label_order",) if self.provider == "systemone" else ()
+        return ("examples", "bot_reply_prefix", *ordered) if self.decides else ()
 
     def __str__(self) -> str:
         return f"{self.provider}/{self.name}"
@@ -456,6 +469,13 @@ class TuneSettings(_Strict):
         get_args(EditField), description="What may be changed; what is not named stays."
     )
     arms: tuple[TuneArm, ...] = Field(get_args(TuneArm), description="Where candidates may come from.")
+
+    @field_validator("model")
+    @classmethod
+    def _writes(cls, model: ModelSpec | None) -> ModelSpec | None:
+        if model is not None and model.decides:
+            raise ValueError("expected a model that writes texts: a decision model only chooses a label")
+        return model
 
 
 class PromptConfig(_Strict):

@@ -85,14 +85,17 @@ def under_model(parsed: ParsedPrompt, name: str) -> ParsedPrompt:
 
     At the file's own provider all else that it says of its model holds for the other one too (``base_url``,
     ``api_key_env``, parameters, limits): it is another name at the same server. Another provider's own is asked. The
-    file's ``params`` are sent to either. Raises PromptfitError where ``name`` is no model.
+    file's ``params`` are sent to either, but for those of a chat model to a decision model, or the reverse: no API
+    takes them. Raises PromptfitError where ``name`` is no model.
     """
     own, other = parsed.config.model, model_named(name)
     if str(other) == str(own):
         return parsed
     if other.provider == own.provider:
         other = own.model_copy(update={"name": other.name})
-    return ParsedPrompt(parsed.config.model_copy(update={"model": other}), parsed.source, instead_of=str(own))
+    params = parsed.config.params if other.decides == own.decides else {}
+    config = parsed.config.model_copy(update={"model": other, "params": params})
+    return ParsedPrompt(config, parsed.source, instead_of=str(own))
 
 
 def asked_times(parsed: ParsedPrompt, repeats: int) -> ParsedPrompt:

@@ -22,7 +22,7 @@ from pytest_promptfit.files import expanded, is_file
 from pytest_promptfit.prompts.labels import MISSING, words_of
 from pytest_promptfit.prompts.model import SampleSource
 from pytest_promptfit.prompts.tables import Row, read_rows
-from pytest_promptfit.text import nearest, nfc, short, shown_key
+from pytest_promptfit.text import counted, nearest, nfc, short, shown_key
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Container, Iterable, Iterator
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from pytest_promptfit.prompts.read import ParsedPrompt
 
 SHORT_ID, LONG_ID = 10, 16
+FEWEST_CHOICES, MOST_CHOICES = 2, 255
+"""Labels that a decision model chooses from."""
+
 SHOWN_TWINS = 6
 """Samples that stand twice and are named; more are counted."""
 
@@ -378,7 +381,8 @@ def _twin_lines(twins: Sequence[tuple[Sample, Sample]]) -> Iterator[str]:
 def check_prompt_labels(parsed: ParsedPrompt, labels: Sequence[str]) -> None:
     """Raise PromptFileError where the prompt, a gate or a weight names no label, or two labels share a word.
 
-    So it does for notes and an order of labels that no text lists, and for a shortlist of all labels.
+    So it does for notes and an order of labels that no text lists, for a shortlist of all labels, and for what no
+    decision model can be asked.
     """
     prompt, gates, decision = parsed.config.prompt, parsed.config.gates, parsed.config.decision
     named: list[tuple[str, tuple[str | int, ...]]] = [
@@ -394,13 +398,15 @@ def check_prompt_labels(parsed: ParsedPrompt, labels: Sequence[str]) -> None:
         if label not in known:
             field = ".".join(map(shown_key, place))
             raise parsed.error(f"{field}: {short(label)} is not one of the labels{nearest(label, labels)}", *place)
-    for name in ("label_notes", "label_order") if not prompt.lists_labels else ():
+    for name in ("label_notes", "label_order") if not (prompt.lists_labels or parsed.config.model.decides) else ():
         if getattr(prompt, name):
             message = f"prompt.{name}: no text says {{labels}}, where they are listed: put it into system_prompt"
             raise parsed.error(message, "prompt", name)
     if prompt.shortlist is not None and prompt.shortlist >= len(labels):
         message = f"prompt.examples.shortlist: {prompt.shortlist}: expected fewer than the {len(labels)} labels"
         raise parsed.error(message, "prompt", "examples", "shortlist")
+    if parsed.config.model.decides:
+        _check_decision(parsed, labels)
     owners: dict[str, str] = {}
     for label, word in words_of(labels, prompt.label_words).items():
         owner = owners.setdefault(word.strip(), label)
@@ -410,6 +416,17 @@ def check_prompt_labels(parsed: ParsedPrompt, labels: Sequence[str]) -> None:
                 "expected different words"
             )
             raise parsed.error(message, "prompt", "label_words", label)
+
+
+def _check_decision(parsed: ParsedPrompt, labels: Sequence[str]) -> None:
+    model = parsed.config.model
+    if not parsed.config.prompt.system_prompt.strip():
+        message = f"prompt.system_prompt: expected the instruction, which {model} is asked with"
+        raise parsed.error(message, "prompt", "system_prompt")
+    if not FEWEST_CHOICES <= len(labels) <= MOST_CHOICES:
+        wanted = f"expected {FEWEST_CHOICES} to {MOST_CHOICES}, which {model} can choose from"
+        message = f"labels: {counted(len(labels), 'label')}: {wanted}"
+        raise parsed.error(message, "labels")
 
 
 def columns_in(template: str) -> list[str]:

@@ -160,7 +160,8 @@ def most_it_can_cost(spec: ModelSpec, question: Asked, *, in_batch: bool = False
     payload = question.payload
     # No token is shorter than a byte, and JSON outweighs the template that the server puts around the messages.
     given = len(json.dumps(payload, ensure_ascii=False, default=str).encode("utf-8", "surrogatepass"))
-    written, choices = reply_limit(payload) or DEFAULT_MAX_OUTPUT, payload.get("n")
+    limit, choices = reply_limit(payload), payload.get("n")
+    written = DEFAULT_MAX_OUTPUT if limit is None else limit
     written = written * choices if isinstance(choices, int) and choices > 0 else written
     return most_usd(spec, given, written, in_batch=in_batch)
 

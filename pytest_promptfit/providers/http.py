@@ -12,6 +12,7 @@ import ssl
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
+from http import HTTPStatus
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -102,6 +103,8 @@ class GuardedTransport(httpx2.AsyncBaseTransport):
             may_be_paid = True
             response = await self._inner.handle_async_request(request)
             may_be_paid = response.is_success
+            if response.status_code == HTTPStatus.NOT_IMPLEMENTED:
+                response.headers["x-should-retry"] = "false"  # it will not be later on either
             async with body_of(response, request) as content:
                 text = text_of(response, content)
             whole = _as_it_should_be(response, text)

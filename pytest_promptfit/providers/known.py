@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
+from pytest_promptfit.prompts.model import DecidingProvider
 from pytest_promptfit.providers.replies import LIMIT_PARAMETERS, reply_limit
 from pytest_promptfit.providers.usage import PRICE_LISTS
 
@@ -29,7 +30,8 @@ THOUGHT_AND_REPLY = 2000
 class Family:
     """Models that take the same parameters: whose they are, their names, what they start with, and why.
 
-    ``limit`` is the parameter that limits a reply, ``thinks`` says that thoughts count into it.
+    ``limit`` is the parameter that limits a reply, ``""`` where nothing is written; ``thinks`` says that thoughts count
+    into it.
     """
 
     provider: str
@@ -42,13 +44,20 @@ class Family:
     @property
     def start(self) -> dict[str, Any]:
         """The parameters of a new prompt file, whose replies are labels."""
-        return {**self.params, self.limit: THOUGHT_AND_REPLY if self.thinks else LONGEST_REPLY}
+        return {**self.params, **self.limited(THOUGHT_AND_REPLY if self.thinks else LONGEST_REPLY)}
 
+    def limited(self, tokens: int) -> dict[str, int]:
+        """Return the parameter that lets a reply have so many tokens."""
+        return {self.limit: tokens} if self.limit else {}
+
+
+NONE = "a decision model takes hardly any"
 
 _DATED = r"(-\d{4}-?\d{2}-?\d{2})?"
 
 FAMILIES = (
     Family("local", ".*", {"temperature": 0}),
+    *(Family(provider, ".*", limit="", why=NONE) for provider in get_args(DecidingProvider)),
     # A model that thinks tells no log-probabilities, and refuses a temperature; 6-astra and 6.1-sol always do.
     Family(
         "openai",
@@ -169,8 +178,8 @@ def switched_params(params: Mapping[str, Any], old: ModelSpec, new: ModelSpec) -
     if old.provider == new.provider and (new.base_url or family == family_of(old)):
         return dict(params), KEPT
     room = reply_limit(params) or THOUGHT_AND_REPLY
-    is_same_protocol = "anthropic" not in (old.provider, new.provider)
+    is_same_protocol = "anthropic" not in (old.provider, new.provider) and not (old.decides or new.decides)
     kept = {name: value for name, value in params.items() if is_same_protocol and name not in OF_A_FAMILY}
     mild = {name: params.get(name, value) for name, value in family.params.items() if name == "temperature"}
-    limit = {family.limit: max(room, THOUGHT_AND_REPLY) if family.thinks else room}
+    limit = family.limited(max(room, THOUGHT_AND_REPLY) if family.thinks else room)
     return {**kept, **family.params, **mild, **limit}, family.why

@@ -141,6 +141,8 @@ class FunctionTransport(httpx2.AsyncBaseTransport):
             raise TypeError(f"expected the reply's words (str) or the API's JSON (dict), found {shown(said)}")
         if self._spec.provider == "anthropic":
             return {"content": [{"type": "text", "text": said}], "stop_reason": "end_turn"}
+        if self._spec.decides:
+            return {"answers": [{"type": "choice", "choice": said}]}
         return {"choices": [{"message": {"role": "assistant", "content": said}, "finish_reason": "stop"}]}
 
 
@@ -152,7 +154,8 @@ def function_of(
         return client, None
     # A recording waits longer than one call would, and no shorter than the user wants.
     patient = client.with_options(max_retries=max(max_retries, client.max_retries))
-    path = "/v1/messages" if spec.provider == "anthropic" else "/chat/completions"
+    paths = {"anthropic": "/v1/messages", "openai-decisions": "/decisions", "systemone": "/systemone"}
+    path = paths.get(spec.provider, "/chat/completions")
 
     async def post(payload: dict[str, Any]) -> dict[str, Any]:
         response = await patient.post(path, cast_to=httpx2.Response, body=payload)

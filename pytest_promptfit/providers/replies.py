@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pytest_promptfit.chat.reply import ToolCall
-from pytest_promptfit.chat.request import parts_of, texts
+from pytest_promptfit.chat.request import params_of, parts_of, question_of, texts
 from pytest_promptfit.errors import CallError
 from pytest_promptfit.text import one_line, scrubber
 
@@ -61,7 +61,6 @@ _KEY_CODES = frozenset({"invalid_api_key", "authentication_error", "invalid_auth
 _FILTER_CODES = frozenset(
     {"content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation", "moderation_blocked"}
 )
-_NO_PARAMETERS = frozenset({"model", "messages", "system"})
 
 
 class NoReplyError(CallError):
@@ -120,7 +119,12 @@ def name_in(body: Mapping[str, object], name: str) -> str:
 
 
 def reply_limit(payload: Mapping[str, object]) -> int | None:
-    """Return the most tokens that a reply to a JSON body may have; ``None`` where it sets no limit."""
+    """Return the most tokens that a reply to a JSON body may have; ``None`` where it sets no limit.
+
+    A decision model writes none.
+    """
+    if question_of(payload):
+        return 0
     limits = (payload.get(name) for name in LIMIT_PARAMETERS)
     return next((limit for limit in limits if isinstance(limit, int) and limit > 0), None)
 
@@ -266,6 +270,9 @@ class Refusal:
         if self.status == 429:
             what = f"over the rate limit, still after the retries {place}{said}; send fewer at once, or wait"
             return CallError(f"{who}: {what}", too_many=True)
+        if self.status == 501:
+            what = f"{url} does not do this {place}{said}; ask it for a model that can, or set base_url"
+            return CallError(f"{who}: {what}", fatal=True)
         if self.status >= 500:
             what = f"the server failed, still after the retries {place}{said}; try again later"
             return CallError(f"{who}: {what}", passing=True)
@@ -298,7 +305,7 @@ class Refusal:
     @property
     def _parameter(self) -> str:
         """The parameter of the request that is refused; ``""`` where none is named."""
-        sent = [name for name in self.payload if name not in _NO_PARAMETERS]
+        sent = [*params_of(self.payload)]
         named = _fields(self.body)
         for name in sent:
             if name in named:

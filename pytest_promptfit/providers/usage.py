@@ -20,7 +20,13 @@ if TYPE_CHECKING:
     from pytest_promptfit.chat.reply import ChatReply
     from pytest_promptfit.prompts.model import ModelSpec
 
-PRICE_LISTS = {"openai": "openai", "anthropic": "anthropic", "gemini": "google"}
+PRICE_LISTS = {
+    "openai": "openai",
+    "anthropic": "anthropic",
+    "gemini": "google",
+    "openai-decisions": "openai-decisions",
+    "systemone": "typesafe",
+}
 
 BATCH = {"processing": "batch"}
 """Asks the price list for the prices of a batch."""
@@ -251,7 +257,7 @@ def estimate(
     in_batch: bool = False,
 ) -> Estimate:
     """Return what asking for these JSON bodies takes; ``seen`` are bodies with the replies to them."""
-    seen = [(payload, reply) for payload, reply in seen if reply.input_tokens and reply.output_tokens]
+    seen = [(p, reply) for p, reply in seen if reply.input_tokens and (reply.output_tokens or spec.decides)]
     known_size = sum(size_of(payload) for payload, _ in seen)
     tokens_per_byte = sum(reply.input_tokens for _, reply in seen) / known_size if known_size else 1 / BYTES_PER_TOKEN
     given = round(sum(map(size_of, payloads)) * tokens_per_byte)
@@ -259,7 +265,7 @@ def estimate(
         written = round(len(payloads) * sum(reply.output_tokens for _, reply in seen) / len(seen))
     else:
         limit = reply_limit(payloads[0]) if payloads else None
-        written = len(payloads) * min(UNSEEN_REPLY_TOKENS, limit or UNSEEN_REPLY_TOKENS)
+        written = len(payloads) * min(UNSEEN_REPLY_TOKENS, UNSEEN_REPLY_TOKENS if limit is None else limit)
     usd = cost_usd(spec, given, written, in_batch=in_batch)
     return Estimate(len(payloads), given, written, usd, spec.provider == "local", len(seen))
 

@@ -12,10 +12,10 @@ from pytest_promptfit.cassettes.cassette import Asked
 from pytest_promptfit.chat.decision import Decided, decide
 from pytest_promptfit.chat.label import LabelReader
 from pytest_promptfit.chat.nearest import Neighbours
-from pytest_promptfit.chat.reply import has_thought_tag, label_probabilities, without_thought
+from pytest_promptfit.chat.reply import by_label, has_thought_tag, label_probabilities, without_thought
 from pytest_promptfit.chat.request import ChatBuilder
 from pytest_promptfit.errors import PromptFileError
-from pytest_promptfit.prompts.labels import words_of
+from pytest_promptfit.prompts.labels import DEFAULT_EXTRACT, words_of
 from pytest_promptfit.prompts.model import Decision
 from pytest_promptfit.prompts.pool import pool_of
 from pytest_promptfit.providers.own import OURS
@@ -68,25 +68,32 @@ class Wire:
             params = {**self.provider.asking_for_logprobs(MOST_ALTERNATIVES), **params}
         if alternatives and not params.get("logprobs"):
             params |= self.provider.asking_for_logprobs(alternatives)
-        self.asks_for_logprobs = bool(params.get("logprobs"))
+        decides = config.model.decides
+        # A decision model tells how likely each label is unasked.
+        self.asks_for_logprobs = bool(params.get("logprobs")) or decides
         self._decision = config.decision or Decision()
+        # What a decision model chose is the whole reply, and needs no pattern.
+        extract = DEFAULT_EXTRACT if decides else config.extract
         self._builder = ChatBuilder(
             prompt,
             labels,
             model=config.model.name,
             params=params,
             continues=self.provider.continues_prefix,
-            extract=config.extract,
+            extract=extract,
             chooses=chooses,
+            decides=decides,
         )
-        self._reader = LabelReader(config.extract, labels, prompt.label_words)
+        self._reader = LabelReader(extract, labels, prompt.label_words)
         self._custom = custom
         self._labels = tuple(labels)
         self._reply_prefix = self._builder.reply_prefix
         self._mouthed = self._reply_prefix if self.provider.continues_prefix else ""
         # A pattern that speaks of a thought's tags wants to see them.
-        self._sets_thoughts_aside = not (isinstance(config.extract, str) and has_thought_tag(config.extract))
+        self._sets_thoughts_aside = not (decides or (isinstance(extract, str) and has_thought_tag(extract)))
         self.asks_for_prefix = bool(self._reply_prefix) and not self.provider.continues_prefix
+        self.unsent = tuple(name for name in config.model.unsent if getattr(prompt, name))
+        """What the prompt says and a decision model is not given."""
 
     @classmethod
     def of(cls, parsed: ParsedPrompt, labels: Sequence[str], *, custom: Custom = OURS) -> Self:
@@ -137,6 +144,8 @@ class Wire:
 
     def _told(self, body: dict[str, Any], reply: ChatReply, text: str, label: str | None) -> dict[str, float]:
         """Return how likely each label was where the reply says its ``label``; ``{}`` where that is not known."""
+        if label is not None and reply.probabilities:
+            return by_label(reply.probabilities, self._words)
         tokens = self.provider.logprobs(body) if label is not None else ()
         read = self._reader.reading(reply.text, text, reply.calls) if tokens else None
         # A label that a hook has read may stand anywhere.
@@ -159,6 +168,10 @@ def provider_of(spec: ModelSpec, folder: Path) -> Provider:
         from pytest_promptfit.providers.local import LocalProvider
 
         return LocalProvider(spec, folder)
+    if spec.decides:
+        from pytest_promptfit.providers.decisions import OpenAIDecisions, SystemOne
+
+        return SystemOne(spec) if spec.provider == "systemone" else OpenAIDecisions(spec)
     from pytest_promptfit.providers.openai import OpenAIProvider
 
     return OpenAIProvider(spec)

@@ -77,7 +77,8 @@ class Rates:
     def foresee(self, payload: Mapping[str, Any]) -> Estimate:
         """Return what a call is expected to take at most; before any reply was seen, the most that it can."""
         size = len(json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass"))
-        most = reply_limit(payload) or DEFAULT_MAX_OUTPUT
+        limit = reply_limit(payload)
+        most = DEFAULT_MAX_OUTPUT if limit is None else limit
         given = math.ceil(size * (self.tokens_per_byte if self.replies else 1))  # no token is shorter than a byte
         written = min(most, self.output_tokens) if self.replies else most
         usd = most_usd(self.spec, given, written)

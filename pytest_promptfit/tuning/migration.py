@@ -19,7 +19,7 @@ from pytest_promptfit.evaluation.verdicts import judge
 from pytest_promptfit.prompts.model import model_named
 from pytest_promptfit.prompts.pool import pool_of
 from pytest_promptfit.prompts.read import ParsedPrompt, parse_prompt_file, parsed_prompt
-from pytest_promptfit.prompts.samples import read_samples
+from pytest_promptfit.prompts.samples import check_prompt_labels, read_samples
 from pytest_promptfit.prompts.yaml_source import YamlSource
 from pytest_promptfit.providers.known import KEPT, switched_params
 from pytest_promptfit.providers.wire import Wire, refuse_keys, secrets_of
@@ -131,6 +131,7 @@ def planned(path: Path, to: str, params: Mapping[str, Any] | None, where: Where)
         if why != KEPT and replayed(kept.parsed, sample_set.labels, samples, of_new):
             why = KEPT
     version = kept if why == KEPT else _switched(now, path, to, said)
+    check_prompt_labels(version.parsed, sample_set.labels)
     for one in (parsed, version.parsed):
         refuse_keys(one, (*sample_set.samples, *pool_of(one, sample_set.labels).rows))
     return Plan(now, version, why, sample_set, before, baseline, own, of_new, of_old)

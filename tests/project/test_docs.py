@@ -78,8 +78,18 @@ def test_the_nearest_examples_shown_are_sent(tmp_path: Path) -> None:
     assert said[1:] == [*rows[0].split(","), *rows[1].split(","), "My card was charged twice"]
 
 
+def test_the_decision_model_shown_is_given_the_labels_with_their_notes(tmp_path: Path) -> None:
+    (text,) = (block for block in blocks("yaml", "prompt-file.md") if "openai-decisions/" in block)
+    (tmp_path / "tickets.prompt.yaml").write_text(text)
+    with load_prompt(tmp_path / "tickets.prompt.yaml") as classify:
+        (question,) = classify.payload("My lamp broke")["questions"]
+    assert question["instructions"] == "Which team is this ticket for?"
+    assert [one["value"] for one in question["choices"]] == ["billing", "returns", "other"]
+    assert ["description" in one for one in question["choices"]] == [True, True, False]
+
+
 def test_the_labels_are_listed_as_shown(tmp_path: Path) -> None:
-    (noted,) = (block for block in blocks("yaml", "prompt-file.md") if "label_notes:" in block)
+    (noted,) = (block for block in blocks("yaml", "prompt-file.md") if "label_notes:" in block and "{labels}" in block)
     (short,) = (block for block in blocks("yaml", "prompt-file.md") if "shortlist:" in block)
     (listed,) = blocks("text", "prompt-file.md")
     path = tmp_path / "tickets.prompt.yaml"

@@ -17,7 +17,7 @@ from pytest_promptfit.cli.command import main
 if TYPE_CHECKING:
     from pathlib import Path
 
-KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "GOOGLE_API_KEY")
+KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "GOOGLE_API_KEY", "TYPESAFE_API_KEY")
 
 
 @dataclass(frozen=True)

@@ -125,7 +125,7 @@ class Starter:
         environment.filters |= {"scalar": scalar, "flow": _flow, "plain": plain}
         known = [(offer, family_of(_spec(offer.model)).start) for offer in offers()]
         optimizers = {offer.optimizer.partition("/")[0]: offer.optimizer for offer, _ in known}
-        labels, optimizer = self.labels, optimizers.get(self.model.spec.provider, "")
+        labels, optimizer = self.labels, optimizers.get(self.model.spec.provider.removesuffix("-decisions"), "")
         are_numbers = all(map(is_number, labels))
         whole = {label: str(int(float(label))) for label in labels if re.fullmatch(r"-?\d+\.0+", label)}
         # Spelled out where they are few words: a very small model copies the form that it sees.
