@@ -147,7 +147,10 @@ class Ablation:
         """Take the prompt apart."""
         config, labels = self.parsed.config, self.sample_set.labels
         self.pieces = sorted(pieces_of(config.prompt), key=lambda piece: ORDER.index(piece.field))
-        self.stays = [why_it_stays(config.prompt, piece.without, labels, config.extract) for piece in self.pieces]
+        decides = config.model.decides
+        self.stays = [
+            why_it_stays(config.prompt, piece.without, labels, config.extract, decides=decides) for piece in self.pieces
+        ]
         chooses = Neighbours(pool_of(self.parsed, labels))
         prompts = [config.prompt, *(piece.without for piece in self.pieces)]
 

@@ -108,10 +108,17 @@ _ARM_OF: Final = {"label_notes": "notes", "label_order": "order"}
 """Fields that only one arm changes, and that GitHub's form has no place for."""
 
 
+_AROUND: Final = ("user_prompt_prefix", "user_prompt_suffix")
+"""What stands around a text: to a decision model it is part of that, and has no reply to ask for."""
+
+
 def searched_fields(parsed: ParsedPrompt) -> frozenset[str]:
     """Return the fields of a prompt that candidates may change."""
     tune, is_ours = parsed.config.tune, not is_github_form(parsed.source.value)
-    return frozenset(name for name in tune.edit if name not in _ARM_OF or (is_ours and _ARM_OF[name] in tune.arms))
+    model = parsed.config.model
+    never = (*model.unsent, *_AROUND) if model.decides else ()
+    edit = [name for name in tune.edit if name not in never]
+    return frozenset(name for name in edit if name not in _ARM_OF or (is_ours and _ARM_OF[name] in tune.arms))
 
 
 def nearest_examples(parsed: ParsedPrompt, train: Sequence[Sample]) -> Iterator[NearestExamples]:
@@ -133,7 +140,7 @@ def nearest_examples(parsed: ParsedPrompt, train: Sequence[Sample]) -> Iterator[
 def label_orders(
     prompt: Prompt, labels: Sequence[str], often: Mapping[str, int], rng: random.Random
 ) -> Iterator[Candidate]:
-    """Yield the prompt with its labels listed in other orders, by how ``often`` each occurs and at random.
+    """Yield the prompt, which lists its labels, with them in other orders, by how ``often`` each occurs and at random.
 
     Models lean towards what is named last, or first.
     """
@@ -150,7 +157,7 @@ def label_orders(
 
 
 def with_label_moved(prompt: Prompt, labels: Sequence[str], rare: str) -> Iterator[Candidate]:
-    """Yield the prompt with the label that should be answered more often listed last, and first."""
+    """Yield the prompt, which lists its labels, with one that should be answered more often last, and first."""
     now = in_order(labels, prompt.label_order)
     others = [label for label in now if label != rare]
     yield from _listing(
@@ -159,7 +166,7 @@ def with_label_moved(prompt: Prompt, labels: Sequence[str], rare: str) -> Iterat
 
 
 def _listing(prompt: Prompt, now: Sequence[str], *orders: tuple[str, Sequence[str]]) -> Iterator[Candidate]:
-    for summary, order in orders if prompt.lists_labels else ():
+    for summary, order in orders:
         if list(order) != now:
             yield Candidate(changed(prompt, label_order=tuple(order)), summary)
 

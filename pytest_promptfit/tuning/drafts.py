@@ -92,6 +92,10 @@ NOTES_MEAN: Final = (
     "in a few words which texts have each label, and how they differ from others; {labels} lists the label words with "
     "these notes, a line each, so a text must say {labels}; leave a note empty where the label says all"
 )
+NOTES_DECIDE: Final = (
+    "in a few words which texts have each label, and how they differ from others; leave a note empty where the label "
+    "says all"
+)
 
 _PLACEHOLDER = re.compile(r"\{\{?\s*\w+\s*\}\}?")
 
@@ -245,7 +249,7 @@ def drafted(
     """
     written = {field: _tidied(field, getattr(prompt, field), cleaned(text)) for field, text in said.items()}
     after = changed(prompt, **written)
-    for word, note in (notes or {}).items() if after.lists_labels else ():
+    for word, note in (notes or {}).items() if rules.lists_labels(after) else ():
         label = label_named(prompt, word, rules)
         after = with_note(after, label, " ".join(cleaned(note).split())) if label else after
     problems = tuple(_problems(prompt, after, rules, fields, texts))
@@ -285,15 +289,15 @@ def _problems(
             yield f"{field}: {foreign[0]}: nothing but {{labels}} is filled in; the text is put in by itself"
         if copied := copied_from(texts, old, new):
             yield f"{field}: copied from a sample: {short(copied)}"
-    yield from _problems_of_notes(before, after, texts)
+    yield from _problems_of_notes(before, after, rules, texts)
     if missing := missing_pieces(after, rules, kept_pieces(before, rules)):
         yield f"it does not say {missing[0]!r}, which the answer is read by"
     if problem := problem_with(before, after, (), rules.max_length):
         yield problem
 
 
-def _problems_of_notes(before: Prompt, after: Prompt, texts: Sequence[str]) -> Iterable[str]:
-    if after.label_notes and not after.lists_labels:
+def _problems_of_notes(before: Prompt, after: Prompt, rules: Rules, texts: Sequence[str]) -> Iterable[str]:
+    if after.label_notes and not rules.lists_labels(after):
         yield "it does not say '{labels}', where the labels are listed with their notes"
     for label, note in after.label_notes.items():
         old = before.label_notes.get(label, "")
@@ -353,10 +357,16 @@ def _answer_form(prompt: Prompt, rules: Rules, fields: Sequence[TextField], emph
             f"Write the whole prompt anew. {emphasis} Answer with JSON in this form:",
             _form(prompt, rules, fields),
             *(f"- {field}: {MEANINGS[field]}" for field in fields),
-            *([f"- label_notes: {NOTES_MEAN}"] if "label_notes" in rules.edit else ()),
+            *(
+                [f"- label_notes: {NOTES_DECIDE if rules.decides else NOTES_MEAN}"]
+                if "label_notes" in rules.edit
+                else ()
+            ),
             *never_empty,
-            "- Say every label word, or {labels}, which is replaced by them, listed. Ask for the form that the label "
-            "is read from.",
+            "- The label words are given apart, with their notes, and one of them is chosen: ask for no form of answer."
+            if rules.decides
+            else "- Say every label word, or {labels}, which is replaced by them, listed. Ask for the form that the "
+            "label is read from.",
             "- The text is put in by itself: no placeholder for it.",
             f"- At most {most} words together: rules that hold for other texts, too, never a copy of a sample.",
         ]

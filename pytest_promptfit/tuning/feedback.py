@@ -131,12 +131,17 @@ def current_texts(prompt: Prompt, rules: Rules) -> str:
     return "\n".join(["# The texts of the prompt now", *texts])
 
 
+DECIDES = "The model chooses one of the label words and writes nothing."
+
+
 def wire_format(prompt: Prompt, rules: Rules, shown: Outcome | None, *, continues: bool) -> str:
     """Return the messages for one sample as they are sent, the reply to it, and how that is read."""
     examples = prompt.fixed_examples
     shown_prompt = prompt.model_copy(update={"examples": examples})
     builder = ChatBuilder(shown_prompt, rules.labels, model="", params={}, continues=continues, extract=rules.extract)
     text = cut(shown.sample.text, LONGEST_NOTE) if shown else "the text of the sample"
+    if rules.decides:
+        return _decision_format(prompt, rules, text, shown)
     request = builder.request(text)
     messages = [("system", request.system)] if request.system else []
     messages += [(turn.role, turn.text) for turn in request.turns]
@@ -162,6 +167,16 @@ def wire_format(prompt: Prompt, rules: Rules, shown: Outcome | None, *, continue
     some = f"; of all of them the {prompt.shortlist} likeliest for the sample" if prompt.shortlist else ""
     listed = f" {{labels}} in a text is replaced by the label words, listed{notes}{some}." if lists_labels else ""
     return "\n".join([f"# What is sent for one sample\n{made_of}{listed}", *lines, reading(rules.extract)])
+
+
+def _decision_format(prompt: Prompt, rules: Rules, text: str, shown: Outcome | None) -> str:
+    """Return what a decision model is given for one sample, and what it chose."""
+    builder = ChatBuilder(prompt, rules.labels, model="", params={}, continues=False, decides=True)
+    request = builder.request(text)
+    sent = {"instruction": request.system, "text": request.turns[-1].text, "label words with notes": request.choices}
+    chosen = [f"It chose: {one_line(shown.reply.text)}"] if shown and shown.reply else []
+    head = f"# What is sent for one sample\n{DECIDES} The instruction is system_prompt."
+    return "\n".join([head, one_line(sent), *chosen])
 
 
 def reading(extract: Extract) -> str:

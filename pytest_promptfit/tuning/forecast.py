@@ -74,7 +74,8 @@ def forecast(
         yield f"repeats: {repeated} more calls, for the further answers to the prompt that is written"
     yield f"optimizer: {optimizer}"
     yield f"limits: {', '.join(limits) or 'calls alone'}"
-    yield f"may change: {', '.join(tune.edit) or 'nothing'}"
+    edit = searched_fields(parsed) if parsed.config.model.decides else tune.edit
+    yield f"may change: {', '.join(name for name in tune.edit if name in edit) or 'nothing'}"
     yield from _cost_lines(parsed, sample_set, meter)
     yield from (*parts.warnings, *shares.warnings)
     texts = [name for name in tune.edit if name in TEXT_FIELDS]
@@ -187,7 +188,8 @@ def _stages(parsed: ParsedPrompt, labels: Sequence[str], parts: Split, meter: Me
     elif edit & set(TEXT_FIELDS):
         why = "no tune.model" if not optimizer else "tune.iterations is 0" if asked else "not in tune.arms"
         yield f"no patches: {why}"
-    weighs = "weights" in tune.arms and parsed.config.asks_for_probabilities
+    is_told = parsed.config.asks_for_probabilities or parsed.config.model.decides
+    weighs = "weights" in tune.arms and is_told
     yield f"pruning of what is found; {'weights of the labels, for no calls; ' if weighs else ''}holdout"
 
 
@@ -206,7 +208,7 @@ def _raced(parsed: ParsedPrompt, labels: Sequence[str], parts: Split, *, has_dra
         "bot_reply_prefix": True,
         "label_words": tune.model is not None,
         "label_notes": bool(prompt.label_notes) or has_drafts,
-        "label_order": prompt.lists_labels,
+        "label_order": prompt.lists_labels or parsed.config.model.decides,
     }
     yield from (name for name, may in may_race.items() if may and name in edit)
 
@@ -257,7 +259,7 @@ def _cost_lines(parsed: ParsedPrompt, sample_set: SampleSet, meter: Meter) -> It
 
 
 def _cost_line(who: str, model: ModelSpec, params: Mapping[str, object], calls: int, given: int, written: int) -> str:
-    written = reply_limit(params) or written
+    written = 0 if model.decides else reply_limit(params) or written
     price = cost_usd(model, given, written)
     shown = "its price is not known" if price is None else f"about ${calls * price:.2f}"
     return f"estimated cost, {who}: {shown} ({calls} calls of {given} tokens in, {written} out)"

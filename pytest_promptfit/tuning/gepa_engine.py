@@ -14,9 +14,16 @@ from pytest_promptfit.errors import PromptfitError
 from pytest_promptfit.prompts.labels import words_of
 from pytest_promptfit.prompts.model import ASKING_FIELDS
 from pytest_promptfit.text import listed, short
-from pytest_promptfit.tuning.candidates import Candidate, changed
+from pytest_promptfit.tuning.candidates import Candidate, changed, searched_fields
 from pytest_promptfit.tuning.drafts import MEANINGS, Draft, drafted
-from pytest_promptfit.tuning.feedback import LONGEST_ON_THE_WIRE, LONGEST_SUMMARY, LONGEST_TEXT, label_list, reading
+from pytest_promptfit.tuning.feedback import (
+    DECIDES,
+    LONGEST_ON_THE_WIRE,
+    LONGEST_SUMMARY,
+    LONGEST_TEXT,
+    label_list,
+    reading,
+)
 from pytest_promptfit.tuning.meter import OutOfBudget
 from pytest_promptfit.tuning.optimizer import LONGEST_NOTE, cut, cut_middle, joined, one_line
 from pytest_promptfit.tuning.result import Score
@@ -60,7 +67,7 @@ def check_gepa(parsed: ParsedPrompt, iterations: int | None) -> None:
     tune = parsed.config.tune
     if tune.model is None:
         raise parsed.error("tune.model: GEPA needs an optimizer model, and the file names none", "tune")
-    if not set(ASKING_FIELDS).intersection(tune.edit):
+    if not searched_fields(parsed).intersection(ASKING_FIELDS):
         fields = listed(sorted(ASKING_FIELDS))
         raise parsed.error(f"tune.edit: GEPA writes texts: expected one of {fields}", "tune", "edit")
 
@@ -244,10 +251,11 @@ def _template(signature: Any, name: TextField, prompt: Prompt, rules: Rules) -> 
     """Return GEPA's own question, after what it has to know of a text that is one of several."""
     words = words_of(rules.labels, prompt.label_words)
     room = rules.max_length - text_length(prompt) + len(getattr(prompt, name))
+    listing = "" if rules.decides else " Say every label word, or {labels}, which is replaced by them, listed."
     lines = [
         f"# The instructions\nThey are `{name}`, one text of a prompt: {MEANINGS[name]}.",
-        reading(rules.extract),
-        "Marks around the text stay. Say every label word, or {labels}, which is replaced by them, listed. The text "
+        DECIDES if rules.decides else reading(rules.extract),
+        f"Marks around the text stay.{listing} The text "
         "is put in by itself: no placeholder for it. Rules that hold for other texts, too, never a copy of a sample.",
         f"At most {room} characters.",
     ]

@@ -76,8 +76,8 @@ def patch_schema(fields: Sequence[PatchedField] = TEXT_FIELDS) -> dict[str, Any]
 
 
 def known_fields(prompt: Prompt, rules: Rules) -> tuple[PatchedField, ...]:
-    """Return the fields that a patch may name; label notes only where they may change, and a text lists them."""
-    return (*TEXT_FIELDS, "label_notes") if "label_notes" in rules.edit and prompt.lists_labels else TEXT_FIELDS
+    """Return the fields that a patch may name; label notes only where they may change, and are sent."""
+    return (*TEXT_FIELDS, "label_notes") if "label_notes" in rules.edit and rules.lists_labels(prompt) else TEXT_FIELDS
 
 
 def patched_fields(prompt: Prompt, rules: Rules) -> list[PatchedField]:

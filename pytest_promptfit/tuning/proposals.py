@@ -122,6 +122,7 @@ class Proposals:
             self._arena.labels,
             self._arena.parsed.config.extract,
             max_length=text_length(initial) + TEXT_GROWTH,
+            decides=self._arena.parsed.config.model.decides,
         )
         self._notes = [(s.label, s.note) for s in self.train if s.note]
         self._known_rejects = 0
@@ -171,7 +172,7 @@ class Proposals:
         """Return the incumbent with its examples or labels in other orders, so that it may say ``rare`` more often."""
         labels, prompt = self._arena.labels, self._incumbent
         examples = reordered(prompt, rare) if "examples" in self._edit else ()
-        listed = with_label_moved(prompt, labels, rare) if "label_order" in self._edit else ()
+        listed = with_label_moved(prompt, labels, rare) if self._may_order else ()
         return self._new([*examples, *listed])
 
     def reflected(self, turn: int, attempt: int) -> Candidate | None:
@@ -272,7 +273,7 @@ class Proposals:
     def _noted(self, bases: Sequence[Candidate]) -> Iterator[Candidate]:
         """Yield the incumbent without its label notes, or with those of the first draft that has some."""
         prompt = self._incumbent
-        if "label_notes" not in self._edit or not prompt.lists_labels:
+        if "label_notes" not in self._edit or not self._rules.lists_labels(prompt):
             return
         if prompt.label_notes:
             yield Candidate(changed(prompt, label_notes={}), "without label notes")
@@ -282,7 +283,7 @@ class Proposals:
 
     def _ordered(self) -> Iterator[Candidate]:
         """Yield the incumbent with its labels listed in other orders."""
-        if "label_order" in self._edit:
+        if self._may_order:
             often = Counter(sample.label for sample in self.train)
             yield from label_orders(self._incumbent, self._arena.labels, often, rng(self.seed, 0, "label order"))
 
@@ -331,6 +332,10 @@ class Proposals:
                     )
 
     @property
+    def _may_order(self) -> bool:
+        return "label_order" in self._edit and self._rules.lists_labels(self._incumbent)
+
+    @property
     def _incumbent(self) -> Prompt:
         return self.duels.incumbent
 
@@ -345,7 +350,8 @@ class Proposals:
         return [
             candidate
             for candidate in candidates
-            if candidate.prompt.lists_labels or not candidate.prompt.label_notes  # else they would not be sent
+            if self._rules.lists_labels(candidate.prompt)
+            or not candidate.prompt.label_notes  # else they would not be sent
             if not self.duels.is_too_dear(candidate.prompt)
             and self._is_taken(candidate.prompt)
             and self._is_new(candidate)

@@ -112,6 +112,12 @@ class Rules:
     extract: Extract
     max_length: int
     """Characters that the texts may have together, if they have not more already; see ``text_length``."""
+    decides: bool = False
+    """Whether a decision model is asked, which is always given the labels, their notes and their order."""
+
+    def lists_labels(self, prompt: Prompt) -> bool:
+        """Tell whether the labels are sent as a list, with their notes."""
+        return self.decides or prompt.lists_labels
 
 
 def problem_with(before: Prompt, after: Prompt, kept: Collection[str], max_length: int) -> str | None:
@@ -128,12 +134,17 @@ def problem_with(before: Prompt, after: Prompt, kept: Collection[str], max_lengt
     return _edge_gone(before, after)
 
 
-def why_it_stays(before: Prompt, after: Prompt, labels: Sequence[str], extract: Extract) -> str | None:
+def why_it_stays(
+    before: Prompt, after: Prompt, labels: Sequence[str], extract: Extract, *, decides: bool = False
+) -> str | None:
     """Return why a prompt cannot do without what ``after`` lacks, or ``None`` where it can.
 
     That is what a label is read by, the only words that name a label, and the marks that set a sample apart. A text
-    may be left empty: whether it is of any use is worth asking.
+    may be left empty: whether it is of any use is worth asking. A model that ``decides`` wants an instruction, and
+    nothing else.
     """
+    if decides:
+        return None if after.system_prompt.strip() else "a decision model wants an instruction"
     rules = Rules(TEXT_FIELDS, labels, extract, max_length=0)
     read_by = _present(literal_parts(extract) if isinstance(extract, str) else extract.names, before)
     if (lost := _lost(after, read_by)) is not None:
@@ -157,7 +168,9 @@ def _edge_gone(before: Prompt, after: Prompt) -> str | None:
 
 
 def kept_pieces(prompt: Prompt, rules: Rules) -> tuple[str, ...]:
-    """Return what the reader of labels relies on, as far as the prompt has it."""
+    """Return what the reader of labels relies on, as far as the prompt has it: nothing where the model decides."""
+    if rules.decides:
+        return ()
     return _present(protected_pieces(rules.labels, prompt.label_words, rules.extract), prompt)
 
 
@@ -173,8 +186,11 @@ def unnamed_labels(prompt: Prompt, rules: Rules) -> list[str]:
 def missing_pieces(prompt: Prompt, rules: Rules, kept: Collection[str]) -> list[str]:
     """Return what a whole new prompt lacks for its labels to be read: a label, or what ``kept`` has of ``extract``.
 
-    Fields of JSON must be said in any case; any other reader takes a label alone, too, so a tag need not be new.
+    Fields of JSON must be said in any case; any other reader takes a label alone, too, so a tag need not be new. To a
+    decision model nothing needs to be said.
     """
+    if rules.decides:
+        return []
     asked: Sequence[str]
     if isinstance(rules.extract, str):
         asked = [piece for piece in literal_parts(rules.extract) if piece in kept]
