@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 NOISE = "noise"
 """Among the recordings of a prompt: several answers to each question, where the harness asks for fewer."""
 
-ALLOWED = 0.02
-"""The share of labels that may differ at temperature 0 by noise, however little was measured: llama.cpp answered 2 of
-150 questions otherwise in another process, and what is asked within one process does not show that."""
+ALLOWED = 0.05
+"""The share of labels that may differ at temperature 0 by noise, however little was measured: 21 of 400 labels of an
+unchanged 0.5B model under llama.cpp did, since what it has read before changes the last digits."""
 
 
 @dataclass(frozen=True)

@@ -124,7 +124,7 @@ def test_canaries_over_an_unchanged_model_stay_below_their_alpha(
     assert alarms <= 0.05 * CANARIES
 
 
-@pytest.mark.parametrize(("often", "answers", "asked", "least"), [(COLD, 1, 20, 0.8), (WARM, 3, 60, 0.8)])
+@pytest.mark.parametrize(("often", "answers", "asked", "least"), [(COLD, 1, 30, 0.8), (WARM, 3, 60, 0.8)])
 def test_canaries_find_a_model_that_gets_three_in_ten_wrong_from_now_on(
     often: tuple[float, ...], answers: int, asked: int, least: float
 ) -> None:
