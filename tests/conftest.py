@@ -88,7 +88,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what takes minutes, so that it runs where it is asked for: ``pytest -m endurance``."""
+    """Mark what takes long, so that it runs where it is asked for: ``pytest -m endurance``."""
     for item in items:
         if item.path.is_relative_to(ENDURANCE):
             item.add_marker("endurance")

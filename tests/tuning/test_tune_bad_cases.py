@@ -216,7 +216,7 @@ def test_a_sample_is_never_copied_into_the_prompt(project: TuningProject) -> Non
 
 
 def test_an_optimizer_that_is_too_slow(project: TuningProject, no_waits: None) -> None:
-    slow = project.optimizer_model(timeout=0.05)
+    slow = project.optimizer_model(timeout=0.2)
     path = reflecting(project, HANG, tune={"model": slow, "iterations": 1})
     result = project.tune()
     unharmed(project, result, path.read_text(encoding="utf-8"))
