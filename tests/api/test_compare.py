@@ -83,7 +83,10 @@ def test_cost_and_seconds_are_those_of_a_call(project: Project) -> None:
 
 @pytest.mark.parametrize("name", ["gpt-4", "opnai/gpt-4", "openai/"])
 def test_what_is_no_model_is_told_in_one_line(project: Project, name: str) -> None:
-    with pytest.raises(PromptfitError, match=r"expected PROVIDER/NAME, .* openai, anthropic, gemini, local$"):
+    with pytest.raises(
+        PromptfitError,
+        match=r"expected PROVIDER/NAME, .* openai, anthropic, gemini, local, openai-decisions, systemone$",
+    ):
         evaluate(project.write(), model=name)
 
 

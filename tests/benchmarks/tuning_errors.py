@@ -98,7 +98,8 @@ class NoisyModels:
             return f"```\n{kept} Remember piece of advice number {self._advice}.\n```"
         if "whole prompt" in asked:  # a draft or a rewrite
             notes = dict.fromkeys(LABELS, f"as told by piece of advice number {self._advice}")
-            return json.dumps({"system_prompt": "What is the mood: {labels}?", "label_notes": notes})
+            text = f"Remember piece of advice number {self._advice}. What is the mood: {{labels}}?"
+            return json.dumps({"system_prompt": text, "label_notes": notes})
         patch = {"field": "system_prompt", "op": "append", "find": "", "targets": [], "reason": "sounds wise"}
         return json.dumps({"patches": [{**patch, "text": f"Remember piece of advice number {self._advice}."}]})
 

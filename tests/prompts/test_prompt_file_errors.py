@@ -121,7 +121,11 @@ def test_mistakes_in_the_prompt(tmp_path: Path, prompt: str, message: str) -> No
         ("gpt", "model: 'gpt': expected provider/model, such as openai/gpt-6-luna, or a mapping"),
         ("", "model: None: expected provider/model, such as openai/gpt-6-luna, or a mapping"),
         ("[openai/m]", "model: ['openai/m']: expected provider/model, such as openai/gpt-6-luna, or a mapping"),
-        ("opnai/m", "model.provider: 'opnai': expected 'openai', 'anthropic', 'gemini' or 'local'"),
+        (
+            "opnai/m",
+            "model.provider: 'opnai': expected 'openai', 'anthropic', 'gemini', 'local', "
+            "'openai-decisions' or 'systemone'",
+        ),
         ("openai/", "model.name: '': expected some text"),
         ("{provider: openai}", "model.name: missing: expected it here"),
         ("{provider: openai, name: m, baseurl: x}", "model.baseurl: unknown key; did you mean `base_url`?"),
