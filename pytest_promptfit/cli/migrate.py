@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from pytest_promptfit.cassettes.where import Where
 from pytest_promptfit.cli.asking import read_asking, say
 from pytest_promptfit.errors import PromptfitError, told_in_one_line
+from pytest_promptfit.evaluation.forward import Asking
 from pytest_promptfit.prompts.split import split
 from pytest_promptfit.providers.lifetimes import lifetimes, shut_down
 from pytest_promptfit.reports import migrate as report
@@ -22,7 +23,6 @@ from pytest_promptfit.tuning.migration import migrated, planned, write
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from pytest_promptfit.evaluation.forward import Asking
     from pytest_promptfit.tuning.migration import Plan
 
 
@@ -58,7 +58,7 @@ def migrate(
     unrecorded = found.result.evaluation.unrecorded
     if unrecorded and not asking:
         raise PromptfitError(
-            f"{unrecorded.estimate.calls:,} of {counted(len(plan.cases), 'reply', 'replies')} of {to} not recorded: "
+            f"{unrecorded.estimate.calls:,} of {counted(plan.replies, 'reply', 'replies')} of {to} not recorded: "
             f"{again} ({what_it_takes(unrecorded)})"
         )
     if asking:
@@ -92,14 +92,16 @@ def _ends(plan: Plan, asking: Asking | None) -> list[str]:
 def _dry_lines(plan: Plan, *, tunes: bool) -> Iterator[str]:
     """Yield what a migration would ask and do, and what that could cost."""
     evaluation, config = plan.evaluate(plan.new), plan.new.parsed.config
-    asks = "0 calls" if evaluation.unrecorded is None else what_it_takes(evaluation.unrecorded)
+    unrecorded = evaluation.unrecorded
+    asks, lacking = ("0 calls", 0) if unrecorded is None else (what_it_takes(unrecorded), unrecorded.estimate.calls)
     known = [outcome for outcome in evaluation.outcomes if outcome.reply is not None]
-    yield f"would ask {plain(plan.new.model)}: {asks}; {len(known):,} of {len(plan.cases):,} replies are recorded"
+    recorded = f"{plan.replies - lacking:,} of {plan.replies:,} replies are recorded"
+    yield f"would ask {plain(plan.new.model)}: {asks}; {recorded}"
     yield f"parameters: {plain(json.dumps(config.all_params, ensure_ascii=False))} ({plain(plan.why)})"
     if tunes:
         yield "if it is worse, it is tuned, within what --budget and --max-calls leave:"
         samples = plan.sample_set.samples
-        told = forecast(plan.new.parsed, plan.sample_set, split(samples), known, 16, "promptfit")
+        told = forecast(plan.new.parsed, plan.sample_set, split(samples), known, Asking.concurrency, "promptfit")
         yield from (f"  {plain(line)}" for line in told)
     yield "a dry run: nothing was asked or written"
 

@@ -90,6 +90,11 @@ class Plan:
         """The names of all its cases."""
         return tuple(sample.case_name for sample in self.sample_set.samples)
 
+    @property
+    def replies(self) -> int:
+        """How many replies a run over all of them needs."""
+        return len(self.cases) * self.now.parsed.config.repeats
+
     def evaluate(self, version: Version, asking: Asking | None = None) -> Evaluation:
         """Return how a version under the new model does."""
         samples = self.sample_set.samples
@@ -161,8 +166,9 @@ class Migrated:
 
     @property
     def is_rewritten(self) -> bool:
-        """Whether the prompt is another one, too."""
-        return self.version.parsed.config.prompt != self.plan.now.parsed.config.prompt
+        """Whether the prompt, or what is made of probabilities, is another one, too."""
+        before, now = self.plan.now.parsed.config, self.version.parsed.config
+        return (before.prompt, before.decision) != (now.prompt, now.decision)
 
 
 def holds(result: PromptResult) -> bool:
@@ -228,7 +234,7 @@ def _within(
     update: dict[str, Any] = {}
     if limits.calls is not None:
         used = sum(run.usage.task_calls + run.usage.optimizer_calls for run in tunings)
-        left = limits.calls - len(plan.cases) - used
+        left = limits.calls - plan.replies - used
         optimizer = min(optimizer, left // OPTIMIZER_SHARE) if tune.model else 0
         update = {"task_calls": min(task, left - optimizer), "optimizer_calls": optimizer}
     if limits.usd is not None:
@@ -253,7 +259,8 @@ def write(found: Migrated, on_wait: Callable[[str], None]) -> list[str]:
     if file_text(plan.path) != plan.now.text:
         raise PromptfitError(f"{plan.path}: changed since it was read, so it is left as it is: run again")
     wire = Wire.of(version.parsed, plan.sample_set.labels)
-    keys = [wire.asked(sample).key for sample in plan.sample_set.samples]
+    repeats = version.parsed.config.repeats
+    keys = [asked.key for sample in plan.sample_set.samples for asked in wire.questions(sample, repeats)]
     known, others = Cassette.load(plan.own), Cassette.load(plan.of_new)
     secrets = (*secrets_of(plan.now.parsed), *secrets_of(version.parsed))
     with Recorder.open(plan.own, secrets, on_wait=on_wait) as recorder:

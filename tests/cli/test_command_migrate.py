@@ -84,6 +84,22 @@ def test_what_is_not_worse_is_written_and_replays_green(accepted: Project) -> No
     assert project.replay().ret == 0
 
 
+def test_each_of_several_answers_goes_with_it(project: Project) -> None:
+    project.write(ROWS, params=PARAMS, repeats=2)
+    project.record("--promptfit-update")
+    needed = 2 * len(ROWS)
+    out = migrate(project, "--dry-run").out
+    assert out.startswith("would ask openai/new: 40 calls, its price is not known; 0 of 40 replies are recorded\n")
+    assert migrate(project, "--record").code == 0
+    result = project.replay()
+    assert result.ret == 0
+    assert "obsolete" not in result.stdout.str()
+    # And back: no answer of either model is lost.
+    assert migrate(project, to="openai/m").code == 0
+    assert project.replay().ret == 0
+    assert len(project.model.asked) == 2 * needed
+
+
 @pytest.mark.parametrize(
     ("says", "said"),
     [
