@@ -19,7 +19,6 @@ from pytest_promptfit.cassettes.where import Where
 from pytest_promptfit.chat.decision import Decided
 from pytest_promptfit.errors import CallError, PromptfitError
 from pytest_promptfit.prompts.model import ModelSpec
-from pytest_promptfit.prompts.pool import pool_of
 from pytest_promptfit.prompts.read import ParsedPrompt, parse_prompt_file, under_model
 from pytest_promptfit.prompts.samples import Sample, check_prompt_labels, given_samples, read_samples
 from pytest_promptfit.providers.background import Background
@@ -322,7 +321,7 @@ def load_prompt(
         check_prompt_labels(parsed, labels)
     else:
         labels = read_samples(parsed).labels
-    refuse_keys(parsed, pool_of(parsed, labels).rows)
+    refuse_keys(parsed, labels)
     return Classifier(parsed, labels, Custom(client, extract), on_call)
 
 
@@ -377,7 +376,7 @@ def evaluate(
     parsed = parse_prompt_file(path)
     parsed = under_model(parsed, model) if model is not None else parsed
     sample_set = read_samples(parsed) if samples is None else given_samples(parsed, samples)
-    refuse_keys(parsed, (*sample_set.samples, *pool_of(parsed, sample_set.labels).rows))
+    refuse_keys(parsed, sample_set.labels, sample_set.samples)
     folder = _where(cassettes).of(path, parsed.name, parsed.other_model)
     theirs = OURS if isinstance(prompt, str | Path) else prompt.custom
     custom = replace(theirs, client=client or theirs.client, extract=extract or theirs.extract)
@@ -426,7 +425,7 @@ def tune(
         seed=seed, engine=engine, iterations=iterations, take=take, concurrency=concurrency, custom=custom
     )
     sample_set = read_samples(parsed)
-    refuse_keys(parsed, (*sample_set.samples, *pool_of(parsed, sample_set.labels).rows))
+    refuse_keys(parsed, sample_set.labels, sample_set.samples)
     return tune_prompt(parsed, sample_set, folder, options)
 
 

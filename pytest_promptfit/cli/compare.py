@@ -16,7 +16,6 @@ from pytest_promptfit.cli.asking import read_asking
 from pytest_promptfit.errors import PromptfitError, told_in_one_line
 from pytest_promptfit.evaluation.forward import forward
 from pytest_promptfit.evaluation.sides import Sides, shared_samples, side_by_side
-from pytest_promptfit.prompts.pool import pool_of
 from pytest_promptfit.prompts.read import ParsedPrompt, parse_prompt_file, under_model
 from pytest_promptfit.prompts.samples import check_prompt_labels, read_samples
 from pytest_promptfit.providers.wire import refuse_keys
@@ -76,7 +75,7 @@ def _wanted(prompts: Sequence[Path], models: Sequence[str]) -> list[tuple[Parsed
             own = [parsed] if not asked or len(prompts) == len(models) == 1 else []
             for one in [*own, *asked]:
                 check_prompt_labels(one, sample_set.labels)
-                refuse_keys(one, (*sample_set.samples, *pool_of(one, sample_set.labels).rows))
+                refuse_keys(one, sample_set.labels, sample_set.samples)
                 found[os.path.realpath(path), str(one.config.model)] = one, sample_set
     if len(found) < 2:
         (one, _), *_ = found.values()

@@ -21,7 +21,6 @@ from pytest_promptfit.evaluation.forward import forward
 from pytest_promptfit.evaluation.metrics import detectable_drop
 from pytest_promptfit.evaluation.noise import flips_of
 from pytest_promptfit.prompts.model import MOST_REPEATS
-from pytest_promptfit.prompts.pool import pool_of
 from pytest_promptfit.prompts.read import asked_times, parse_prompt_file
 from pytest_promptfit.prompts.samples import read_samples
 from pytest_promptfit.providers.wire import refuse_keys
@@ -71,7 +70,7 @@ def noise(
         raise PromptfitError(f"--repeats {answers}: expected 2 to {MOST_REPEATS} answers to each sample")
     with told_in_one_line(parsed.path):
         sample_set = read_samples(parsed)
-        refuse_keys(parsed, (*sample_set.samples, *pool_of(parsed, sample_set.labels).rows))
+        refuse_keys(parsed, sample_set.labels, sample_set.samples)
         some = chosen(sample_set, samples) if samples else list(sample_set.samples)
         folder = Where(cassettes).of(parsed.path, parsed.name)
         runs = []

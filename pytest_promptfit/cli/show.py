@@ -16,7 +16,6 @@ from pytest_promptfit.cassettes.where import Where
 from pytest_promptfit.chat.request import messages_of, params_of
 from pytest_promptfit.errors import CallError, PromptfitError
 from pytest_promptfit.evaluation.forward import others_of
-from pytest_promptfit.prompts.pool import pool_of
 from pytest_promptfit.prompts.read import parse_prompt_file
 from pytest_promptfit.prompts.samples import read_samples
 from pytest_promptfit.providers.usage import BYTES_PER_TOKEN, estimate
@@ -41,7 +40,7 @@ def show(
     path, _, case = prompt.partition("::")
     parsed = parse_prompt_file(Path(path))
     sample_set = read_samples(parsed)
-    refuse_keys(parsed, (*sample_set.samples, *pool_of(parsed, sample_set.labels).rows))
+    refuse_keys(parsed, sample_set.labels, sample_set.samples)
     chosen = _sample(sample_set, sample or case, path)
     wire = Wire.of(parsed, sample_set.labels)
     payload = wire.payload(chosen.text)

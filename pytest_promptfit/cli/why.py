@@ -16,7 +16,6 @@ from pytest_promptfit.cli.asking import read_asking
 from pytest_promptfit.errors import BudgetExceeded, PromptfitError
 from pytest_promptfit.evaluation.forward import others_of
 from pytest_promptfit.prompts.model import NearestExamples
-from pytest_promptfit.prompts.pool import pool_of
 from pytest_promptfit.prompts.read import parse_prompt_file
 from pytest_promptfit.prompts.samples import read_samples
 from pytest_promptfit.providers.wire import refuse_keys
@@ -63,7 +62,7 @@ def why(
     asking = read_asking(record=asks, allow_ci=allow_ci, budget=budget, max_calls=max_calls)
     parsed = parse_prompt_file(Path(prompt.partition("::")[0]))
     sample_set = read_samples(parsed)
-    refuse_keys(parsed, (*sample_set.samples, *pool_of(parsed, sample_set.labels).rows))
+    refuse_keys(parsed, sample_set.labels, sample_set.samples)
     folder = Where(cassettes).of(parsed.path, parsed.name)
     some = chosen(sample_set, samples or MOST_SAMPLES)
     known = Cassette.load(folder, others_of(parsed, folder))

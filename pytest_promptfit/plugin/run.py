@@ -99,7 +99,7 @@ class PromptRun:
                     warn(f"{folder} is read and written outside {self._settings.root}: {target}")
                     break  # what is in there is, too
             self.sample_set = read_samples(self.parsed)
-            refuse_keys(self.parsed, (*self.sample_set.samples, *pool_of(self.parsed, self.sample_set.labels).rows))
+            refuse_keys(self.parsed, self.sample_set.labels, self.sample_set.samples)
             self.baseline = read_baseline(baseline_path(self.path), is_renewed=self._settings.update != "no")
             self.old = self._settings.against.of(self.path) if self._settings.against else ()
 

@@ -183,8 +183,8 @@ def secrets_of(parsed: ParsedPrompt) -> tuple[str, ...]:
     return tuple(secret for model in parsed.config.models for secret in provider_of(model, folder).secrets())
 
 
-def refuse_keys(parsed: ParsedPrompt, samples: Iterable[Sample] = ()) -> None:
-    """Raise PromptFileError where a key stands in what is sent.
+def refuse_keys(parsed: ParsedPrompt, labels: tuple[str, ...], samples: Iterable[Sample] = ()) -> None:
+    """Raise PromptFileError where a key stands in what is sent: the file, ``samples``, or its pool of examples.
 
     It would be shown with the request, and a recording, which it is cut out of, would never be found again.
     """
@@ -202,7 +202,7 @@ def refuse_keys(parsed: ParsedPrompt, samples: Iterable[Sample] = ()) -> None:
     for place, text in sent:
         if scrub(text) != text:
             raise parsed.error(f"{'.'.join(place)}: {_KEY_INSIDE}", *place)
-    for sample in samples:
+    for sample in (*samples, *pool_of(parsed, labels).rows):
         said = f"{sample.text}\n{sample.note}\n{sample.label}\n{sample.id}"
         if scrub(said) != said:
             raise PromptFileError(f"{sample.place}: {_KEY_INSIDE}")

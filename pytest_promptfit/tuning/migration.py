@@ -17,7 +17,6 @@ from pytest_promptfit.evaluation.baseline import USUAL_ALPHA, accept, baseline_p
 from pytest_promptfit.evaluation.forward import forward, replayed
 from pytest_promptfit.evaluation.verdicts import judge
 from pytest_promptfit.prompts.model import model_named
-from pytest_promptfit.prompts.pool import pool_of
 from pytest_promptfit.prompts.read import ParsedPrompt, parse_prompt_file, parsed_prompt
 from pytest_promptfit.prompts.samples import check_prompt_labels, read_samples
 from pytest_promptfit.prompts.yaml_source import YamlSource
@@ -138,7 +137,7 @@ def planned(path: Path, to: str, params: Mapping[str, Any] | None, where: Where)
     version = kept if why == KEPT else _switched(now, path, to, said)
     check_prompt_labels(version.parsed, sample_set.labels)
     for one in (parsed, version.parsed):
-        refuse_keys(one, (*sample_set.samples, *pool_of(one, sample_set.labels).rows))
+        refuse_keys(one, sample_set.labels, sample_set.samples)
     return Plan(now, version, why, sample_set, before, baseline, own, of_new, of_old)
 
 
