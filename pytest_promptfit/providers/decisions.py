@@ -9,15 +9,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pytest_promptfit.chat.reply import ChatReply
 from pytest_promptfit.chat.request import parts_of
 from pytest_promptfit.providers import ApiKey, endpoint
+from pytest_promptfit.providers.openai import OpenAISdkProvider
 from pytest_promptfit.providers.replies import NoReplyError, count, failure_status, name_in, unreadable
-from pytest_promptfit.providers.sdk import SdkProvider
 from pytest_promptfit.text import scrubber, short
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import ModuleType
-
-    import httpx2
 
     from pytest_promptfit.chat.reply import TokenLogprobs
     from pytest_promptfit.chat.request import ChatRequest
@@ -30,11 +27,8 @@ ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
-class DecisionProvider(SdkProvider):
-    """A decision model; a subclass says how a question is put."""
-
-    # Its client posts any JSON to any URL, with the key where both APIs want it.
-    sdk_name: ClassVar[str] = "openai"
+class DecisionProvider(OpenAISdkProvider):
+    """A decision model; a subclass says how a question is put. Both APIs want the key where OpenAI's client puts it."""
 
     own_url: ClassVar[str]
     key_variable: ClassVar[str]
@@ -43,15 +37,6 @@ class DecisionProvider(SdkProvider):
     def continues_prefix(self) -> bool:
         """Whether the API goes on from a trailing assistant turn: there is no text to go on with."""
         return False
-
-    @property
-    @abstractmethod
-    def _base_url(self) -> str:
-        """Where the API is."""
-
-    @property
-    def _list_url(self) -> str:
-        return endpoint(self._base_url, "/models")
 
     @abstractmethod
     def payload(self, request: ChatRequest) -> dict[str, Any]:
@@ -107,12 +92,6 @@ class DecisionProvider(SdkProvider):
     @property
     def _key(self) -> ApiKey:
         return ApiKey(self.spec, (self.key_variable,), self.own_url)
-
-    def _client(self, sdk: ModuleType, http: httpx2.AsyncClient, **options: Any) -> Any:
-        client = sdk.AsyncOpenAI(base_url=self._base_url, http_client=http, **options)
-        # The SDK took these from the environment; a recorded run asks what the prompt file says.
-        client.organization = client.project = None
-        return client
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -43,16 +44,39 @@ KEY_VARIABLES = {
 STOP_REASONS: dict[str, StopReason] = {"stop": "stop", "length": "length", "content_filter": "content_filter"}
 
 
-@dataclass(frozen=True)
-class OpenAIProvider(SdkProvider):
-    """A model behind ``/chat/completions``."""
+class OpenAISdkProvider(SdkProvider):
+    """A model that is asked through OpenAI's client, whatever the path: it posts any JSON below one address."""
 
     sdk_name: ClassVar[str] = "openai"
 
     @property
+    @abstractmethod
+    def _base_url(self) -> str:
+        """Where the API is."""
+
+    @property
+    def _list_url(self) -> str:
+        return endpoint(self._base_url, "/models")
+
+    def _client(self, sdk: ModuleType, http: httpx2.AsyncClient, **options: Any) -> Any:
+        client = sdk.AsyncOpenAI(base_url=self._base_url, http_client=http, **options)
+        # The SDK took these from the environment; a recorded run asks what the prompt file says.
+        client.organization = client.project = None
+        return client
+
+
+@dataclass(frozen=True)
+class OpenAIProvider(OpenAISdkProvider):
+    """A model behind ``/chat/completions``."""
+
+    @property
+    def _base_url(self) -> str:
+        return self.spec.base_url or OWN_URLS[self.spec.provider]
+
+    @property
     def url(self) -> str:
         """The URL that is recorded."""
-        return endpoint(self.spec.base_url or OWN_URLS[self.spec.provider], "/chat/completions")
+        return endpoint(self._base_url, "/chat/completions")
 
     @property
     def continues_prefix(self) -> bool:
@@ -139,16 +163,5 @@ class OpenAIProvider(SdkProvider):
         return OpenAIBatches
 
     @property
-    def _list_url(self) -> str:
-        return endpoint(self.spec.base_url or OWN_URLS[self.spec.provider], "/models")
-
-    @property
     def _key(self) -> ApiKey:
         return ApiKey(self.spec, KEY_VARIABLES[self.spec.provider], OWN_URLS[self.spec.provider])
-
-    def _client(self, sdk: ModuleType, http: httpx2.AsyncClient, **options: Any) -> Any:
-        base_url = self.spec.base_url or OWN_URLS[self.spec.provider]
-        client = sdk.AsyncOpenAI(base_url=base_url, http_client=http, **options)
-        # The SDK took these from the environment; a recorded run asks what the prompt file says.
-        client.organization = client.project = None
-        return client
