@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
+from typing import TYPE_CHECKING
 
 from pytest_promptfit.errors import PromptfitError
 from pytest_promptfit.evaluation.forward import Asking, is_ci
 from pytest_promptfit.providers.usage import Limits
 from pytest_promptfit.text import plain
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def read_asking(
@@ -31,6 +36,12 @@ def read_asking(
         raise PromptfitError("--record is refused while CI is set: add --allow-ci if that is meant")
     limits = Limits(max_calls, budget, calls_option="--max-calls", usd_option="--budget")
     return Asking(limits, concurrency=concurrency or Asking.concurrency, progress=_show_progress, on_wait=say)
+
+
+def record_command(*words: str, cassettes: Path | None) -> str:
+    """Return the ``promptfit`` command that asks for what is missing, as it is typed."""
+    where = ["--cassettes", str(cassettes)] if cassettes is not None else []
+    return plain(shlex.join(["promptfit", *words, *where, "--record"]))
 
 
 def _show_progress(done: int, total: int) -> None:

@@ -147,9 +147,7 @@ def _parser() -> argparse.ArgumentParser:
         help="ask this model instead of the file's own; may be given several times (one file and one model: it is "
         "compared with the file's own)",
     )
-    compare.add_argument("--record", action="store_true", help="ask the models for the replies that are not recorded")
-    _add_limits(compare)
-    _add_concurrency(compare)
+    _add_record(compare, "ask the models for the replies that are not recorded")
     compare.add_argument("--json", action="store_true", dest="as_json", help="print JSON, for machines")
     compare.add_argument("--html", type=Path, metavar="FILE", help="write a page with the samples on which they differ")
     _add_cassettes(compare)
@@ -211,9 +209,7 @@ def _add_migrate(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="YAML",
         help="its parameters: '{temperature: 0}' (default: the file's own where they fit, else what the model takes)",
     )
-    migrate.add_argument("--record", action="store_true", help="ask the models for the replies that are not recorded")
-    _add_limits(migrate)
-    _add_concurrency(migrate)
+    _add_record(migrate, "ask the models for the replies that are not recorded")
     migrate.add_argument("--no-tune", action="store_false", dest="tunes", help="leave the prompt as it is")
     migrate.add_argument("--force", action="store_true", help="write although it is worse")
     migrate.add_argument(
@@ -271,14 +267,14 @@ def _add_noise(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     noise.add_argument(
         "--samples", type=_positive, metavar="N", help="labeled samples to take at most, a balanced draw (default: all)"
     )
-    noise.add_argument("--record", action="store_true", help="ask the model for the answers that are not recorded")
-    _add_limits(noise)
-    _add_concurrency(noise)
+    _add_record(noise, "ask the model for the answers that are not recorded")
     noise.add_argument("--json", action="store_true", dest="as_json", help="print JSON, for machines")
     _add_cassettes(noise)
 
 
-def _add_concurrency(parser: argparse.ArgumentParser) -> None:
+def _add_record(parser: argparse.ArgumentParser, about: str) -> None:
+    parser.add_argument("--record", action="store_true", help=about)
+    _add_limits(parser)
     parser.add_argument(
         "--concurrency", type=_positive, metavar="N", help="with --record: calls in flight at once (default: 16)"
     )

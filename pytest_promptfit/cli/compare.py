@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_promptfit.cassettes.where import Where
-from pytest_promptfit.cli.asking import read_asking
+from pytest_promptfit.cli.asking import read_asking, record_command
 from pytest_promptfit.errors import PromptfitError, told_in_one_line
 from pytest_promptfit.evaluation.forward import forward
 from pytest_promptfit.evaluation.sides import Sides, shared_samples, side_by_side
@@ -20,7 +19,7 @@ from pytest_promptfit.prompts.read import ParsedPrompt, parse_prompt_file, under
 from pytest_promptfit.prompts.samples import check_prompt_labels, read_samples
 from pytest_promptfit.providers.wire import refuse_keys
 from pytest_promptfit.reports import compare as report
-from pytest_promptfit.text import plain, relative_to
+from pytest_promptfit.text import relative_to
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -48,7 +47,8 @@ def compare(
     """
     asking = read_asking(record=record, allow_ci=allow_ci, budget=budget, max_calls=max_calls, concurrency=concurrency)
     sides = _compared(_wanted(prompts, models), Where(cassettes), asking)
-    again = _command(prompts, models, cassettes)
+    named = (word for model in models for word in ("--model", model))
+    again = record_command("compare", *map(str, prompts), *named, cassettes=cassettes)
     if html is not None:
         from pytest_promptfit.reports.page.compare import write
 
@@ -99,13 +99,6 @@ def _compared(wanted: Sequence[tuple[ParsedPrompt, SampleSet]], where: Where, as
         for one, samples in zip(sets, shared, strict=True)
     ]
     return side_by_side(evaluations, alone)
-
-
-def _command(prompts: Sequence[Path], models: Sequence[str], cassettes: Path | None) -> str:
-    """Return the command that records what is missing."""
-    named = [word for model in models for word in ("--model", model)]
-    where = ["--cassettes", str(cassettes)] if cassettes else []
-    return plain(shlex.join(["promptfit", "compare", *map(str, prompts), *named, *where, "--record"]))
 
 
 def _relative(path: str) -> str:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import shlex
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_promptfit.cassettes.where import Where
-from pytest_promptfit.cli.asking import read_asking, say
+from pytest_promptfit.cli.asking import read_asking, record_command, say
 from pytest_promptfit.errors import PromptfitError, told_in_one_line
 from pytest_promptfit.evaluation.forward import Asking
 from pytest_promptfit.prompts.split import split
@@ -48,7 +47,8 @@ def migrate(
     the same; where replies are missing; and for a mistake.
     """
     asking = read_asking(record=record, allow_ci=allow_ci, budget=budget, max_calls=max_calls, concurrency=concurrency)
-    again = _command(prompt, to, params, cassettes)
+    said = ["--params", json.dumps(params, ensure_ascii=False)] if params is not None else []
+    again = record_command("migrate", str(prompt), "--to", to, *said, cassettes=cassettes)
     with told_in_one_line(prompt):
         plan = planned(prompt, to, params, Where(cassettes))
         if dry_run:
@@ -104,10 +104,3 @@ def _dry_lines(plan: Plan, *, tunes: bool) -> Iterator[str]:
         told = forecast(plan.new.parsed, plan.sample_set, split(samples), known, Asking.concurrency, "promptfit")
         yield from (f"  {plain(line)}" for line in told)
     yield "a dry run: nothing was asked or written"
-
-
-def _command(prompt: Path, to: str, params: dict[str, Any] | None, cassettes: Path | None) -> str:
-    """Return the command that asks for what is missing."""
-    said = ["--params", json.dumps(params, ensure_ascii=False)] if params is not None else []
-    where = ["--cassettes", str(cassettes)] if cassettes else []
-    return plain(shlex.join(["promptfit", "migrate", str(prompt), "--to", to, *said, *where, "--record"]))

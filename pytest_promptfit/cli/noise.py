@@ -7,13 +7,12 @@ apart, in ``noise`` among the prompt's recordings, where canaries look for them.
 from __future__ import annotations
 
 import json
-import shlex
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_promptfit.cassettes.where import Where
-from pytest_promptfit.cli.asking import read_asking
+from pytest_promptfit.cli.asking import read_asking, record_command
 from pytest_promptfit.errors import PromptfitError, told_in_one_line
 from pytest_promptfit.evaluation.baseline import USUAL_ALPHA
 from pytest_promptfit.evaluation.canary import NOISE
@@ -83,7 +82,9 @@ def noise(
         yield json.dumps(_as_json(found, len(sample_set.labeled)), indent=2, ensure_ascii=False)
     else:
         yield from _lines(found)
-        yield from _unknown(found, _again(prompt, repeats, samples, cassettes))
+        given = {"--repeats": repeats, "--samples": samples}
+        words = (word for name, value in given.items() if value is not None for word in (name, str(value)))
+        yield from _unknown(found, record_command("noise", prompt, *words, cassettes=cassettes))
         if record:
             yield _asked([run.usage for run in runs])
     if found.noise is None:
@@ -117,13 +118,6 @@ def _unknown(found: Evaluation, again: str) -> Iterator[str]:
     if found.unrecorded is not None:
         yield f"ask for them: {again}"
         yield f"              {what_it_takes(found.unrecorded)}"
-
-
-def _again(prompt: str, repeats: int | None, samples: int | None, cassettes: Path | None) -> str:
-    """Return the command that asks for what is not known."""
-    given = {"--repeats": repeats, "--samples": samples, "--cassettes": cassettes}
-    words = [word for name, value in given.items() if value is not None for word in (name, str(value))]
-    return plain(shlex.join(["promptfit", "noise", prompt, *words, "--record"]))
 
 
 def _asked(usages: Sequence[Usage]) -> str:
