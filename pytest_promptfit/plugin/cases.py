@@ -6,7 +6,7 @@ What a case reports was decided in ``verdicts``; here, and nowhere else, it beco
 from __future__ import annotations
 
 from traceback import format_exception
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import pytest
 
@@ -114,16 +114,24 @@ class _Case(pytest.Item):
         return super().repr_failure(excinfo, *args, **kwargs)
 
 
-class TuneCase(_Case):
-    """The tuning run of a prompt file: it passes when the prompt was improved, and when it was left alone."""
+class _WholeCase(_Case):
+    """What is said of a whole prompt file, once: its case and marker have the same name."""
+
+    word: ClassVar[str]
 
     @classmethod
-    def of(cls, parent: PromptFile) -> TuneCase:
-        """Return the case of a tuning run."""
-        case: TuneCase = cls.from_parent(parent, name="tune")
+    def of(cls, parent: PromptFile) -> Self:
+        """Return the case of a prompt file."""
+        case: Self = cls.from_parent(parent, name=cls.word)
         case.run = parent.run
-        case.add_marker("tune")
+        case.add_marker(cls.word)
         return case
+
+
+class TuneCase(_WholeCase):
+    """The tuning run of a prompt file: it passes when the prompt was improved, and when it was left alone."""
+
+    word = "tune"
 
     def runtest(self) -> None:
         """Report what came of the run, which was made before the first case."""
@@ -135,16 +143,10 @@ class TuneCase(_Case):
         self.user_properties += [("accepted", found.accepted), ("reason", found.reason)]
 
 
-class CanaryCase(_Case):
+class CanaryCase(_WholeCase):
     """Recorded samples of a prompt file asked again: it fails when the model answers otherwise beyond chance."""
 
-    @classmethod
-    def of(cls, parent: PromptFile) -> CanaryCase:
-        """Return the case of a canary."""
-        case: CanaryCase = cls.from_parent(parent, name="canary")
-        case.run = parent.run
-        case.add_marker("canary")
-        return case
+    word = "canary"
 
     def runtest(self) -> None:
         """Report what came of it; it was asked before the first case."""
